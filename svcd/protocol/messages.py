@@ -1,0 +1,358 @@
+"""Every message on svcd's control plane, as frozen values with a type tag (the class name).
+
+Must not know sockets or encodings (``codec`` does that), nor decide anything.
+
+A message on the wire is two frames: a correlation (0 to 16 bytes, chosen by whoever asks; the answers repeat it; empty where
+nothing is asked) and a body, ``msgpack([VERSION, tag, {field: value}])``. Times called ``at`` and ``since`` are Unix seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Base of all messages. ``direction`` is for the reference page: who says it to whom."""
+
+    direction: ClassVar[str] = ""
+
+
+# ---- stub -> controller --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteReady(Message):
+    """The stub's first words; only then does it get code to run."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    pid: int
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged(Message):
+    """The stub reached ``state`` (loaded, initialized, starting, running, stopping); ``error`` is one line, with stopping."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    state: str
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Frame(Message):
+    """One frame of a traceback, outermost first."""
+
+    direction: ClassVar[str] = "part of ExceptionRaised"
+    file: str
+    line: int
+    function: str
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionRaised(Message):
+    """An exception that user code did not handle. ``phase``: load, init, start, run, stop."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    phase: str
+    type: str
+    message: str
+    traceback: str
+    frames: tuple[Frame, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceSampled(Message):
+    """What the stub's own process uses: CPU seconds since its start, memory in bytes."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    cpu_s: float
+    rss_bytes: int
+    threads: int
+    fds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pong(Message):
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+
+
+# ---- controller -> stub --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSpec(Message):
+    """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The stub imports it."""
+
+    direction: ClassVar[str] = "controller to stub"
+    service: str
+    invocation: int
+    entry: str | None = None
+    script: str | None = None
+    code: str | None = None
+    path: tuple[str, ...] = ()
+    config: dict[str, Any] = field(default_factory=dict)
+    controller_timeout_s: float = 30.0
+    stop_timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Init(Message):
+    """Call ``init(config)``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start(Message):
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Stop(Message):
+    """Stop, then end the process. During a start: waits for the start to end, well or badly, and then stops."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping(Message):
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome(Message):
+    """The answer to a ``RemoteReady`` of a stub that came back: it goes on with what it was doing."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+# ---- client -> controller ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class GetStatus(Message):
+    """Answered by ``StatusReported``. No names: every service."""
+
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StartServices(Message):
+    """Answered by ``RequestAccepted`` at once, then ``RequestEnded``; or by ``RequestRefused``. No names: all eager ones."""
+
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopServices(Message):
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RestartServices(Message):
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SignalServices(Message):
+    """Send signal number ``signal`` to the main process of each."""
+
+    direction: ClassVar[str] = "client to controller"
+    signal: int
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ShutDown(Message):
+    """Drain and end the daemon; ``now``: no drain, every stop timeout one second."""
+
+    direction: ClassVar[str] = "client to controller"
+    now: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GetGraph(Message):
+    """Answered by ``GraphReported``."""
+
+    direction: ClassVar[str] = "client to controller"
+
+
+# ---- controller -> client ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Part(Message):
+    """One of svcd's own processes."""
+
+    direction: ClassVar[str] = "part of StatusReported"
+    name: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceStatus(Message):
+    """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
+
+    ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the traceback of the
+    exception that ended its last run.
+    """
+
+    direction: ClassVar[str] = "part of StatusReported"
+    name: str
+    service: str
+    instance: int
+    state: str
+    desired: str
+    pid: int | None
+    invocation: int | None
+    restarts: int
+    since: float
+    cause: str
+    cpu_percent: float | None
+    memory_bytes: int | None
+    depends_on: tuple[str, ...]
+    type: str = "service"
+    tags: tuple[str, ...] = ()
+    last_output: tuple[str, ...] = ()
+    exception: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReported(Message):
+    """``state`` of the cluster: "starting", "running", "stopping". ``pid`` is the guardian's. ``sequence``: the last event's."""
+
+    direction: ClassVar[str] = "controller to client"
+    cluster: str
+    pid: int
+    state: str
+    sequence: int
+    state_dir: str
+    parts: tuple[Part, ...]
+    services: tuple[ServiceStatus, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge(Message):
+    direction: ClassVar[str] = "part of GraphReported"
+    dependent: str
+    dependency: str
+    kind: str
+    condition: str
+    on_crash: str
+
+
+@dataclass(frozen=True, slots=True)
+class GraphReported(Message):
+    direction: ClassVar[str] = "controller to client"
+    cluster: str
+    services: tuple[str, ...]
+    edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestAccepted(Message):
+    """The request is in force. ``also``: services that it moves without having been named."""
+
+    direction: ClassVar[str] = "controller to client"
+    also: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result(Message):
+    direction: ClassVar[str] = "part of RequestEnded"
+    service: str
+    outcome: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEnded(Message):
+    """``outcome``: done, failed, superseded."""
+
+    direction: ClassVar[str] = "controller to client"
+    outcome: str
+    results: tuple[Result, ...] = ()
+    also: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRefused(Message):
+    """Nothing was done. ``code`` is an ``errors.ErrorCode`` value."""
+
+    direction: ClassVar[str] = "controller to client"
+    code: str
+    text: str
+
+
+# ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceTransitioned(Message):
+    """A service changed its state; ``spent_s`` is how long it was in ``old``."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    service: str
+    invocation: int | None
+    old: str
+    new: str
+    cause: str
+    spent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoticeGiven(Message):
+    """``service`` empty: about the cluster."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    service: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExceptionRecorded(Message):
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    exception: ExceptionRaised
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStateChanged(Message):
+    """``state``: starting, running, stopping, ended (the last message of all)."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    state: str
+    text: str = ""

@@ -1,0 +1,154 @@
+"""The orders that the core gives, in the imperative. Frozen values; the shell carries them out in their order.
+
+Must not carry anything that only the shell knows (pids, descriptors). An order that fails comes back as an event.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from svcd.supervisor.core.events import TimerKind
+from svcd.supervisor.core.states import State
+
+
+class StubOrder(Enum):
+    """What a stub is told to do."""
+
+    LOAD = "load"  # here is your code: import it
+    INIT = "init"
+    START = "start"
+    STOP = "stop"
+
+
+class Outcome(Enum):
+    """How a request ended, for one service or for the whole."""
+
+    DONE = "done"  # as desired
+    FAILED = "failed"  # it ended, and is not as desired
+    SUPERSEDED = "superseded"  # a later request wanted something else
+    REFUSED = "refused"  # not carried out at all
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnProcess:
+    """Make a process for this invocation: answered by ``ProcessSpawned`` or ``SpawnFailed``."""
+
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TellStub:
+    """``reason`` goes with STOP: why, in words for a log."""
+
+    service: str
+    invocation: int
+    order: StubOrder
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitReadiness:
+    """Begin the service's own probe (delay, notify, tcp). It ends with the invocation."""
+
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SignalProcess:
+    """Send ``signal`` to the service's process group (``group``), or to its main process alone."""
+
+    service: str
+    invocation: int
+    signal: int
+    group: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class KillProcess:
+    """SIGKILL to every process of the invocation, descendants included."""
+
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ArmTimer:
+    """One timer of each kind per service: arming it again replaces it."""
+
+    service: str
+    invocation: int
+    kind: TimerKind
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    service: str
+    kind: TimerKind
+
+
+@dataclass(frozen=True, slots=True)
+class PublishTransition:
+    """A service went from ``old`` to ``new`` at ``at``, after ``spent_s`` seconds in ``old``, because of ``cause``."""
+
+    at: float
+    service: str
+    invocation: int | None
+    old: State
+    new: State
+    cause: str
+    spent_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PublishNotice:
+    """Something worth telling that is no transition (a dependency with ``on_crash: notify`` crashed, say)."""
+
+    at: float
+    service: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceResult:
+    """What became of one service of a request; ``text`` says why when it is not DONE."""
+
+    service: str
+    outcome: Outcome
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRequest:
+    """The end of a request: exactly one for each. ``also`` names services that it moved without being named."""
+
+    request: str
+    outcome: Outcome
+    results: tuple[ServiceResult, ...] = ()
+    also: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EndCluster:
+    """Nothing runs any more and nothing will: the daemon ends with this exit code."""
+
+    exit_code: int
+
+
+Action = (
+    SpawnProcess
+    | TellStub
+    | AwaitReadiness
+    | SignalProcess
+    | KillProcess
+    | ArmTimer
+    | CancelTimer
+    | PublishTransition
+    | PublishNotice
+    | AnswerRequest
+    | EndCluster
+)
