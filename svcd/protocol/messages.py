@@ -2,8 +2,9 @@
 
 Must not know sockets or encodings (``codec`` does that), nor decide anything.
 
-A message on the wire is two frames: a correlation (0 to 16 bytes, chosen by whoever asks; the answers repeat it; empty where
-nothing is asked) and a body, ``msgpack([VERSION, tag, {field: value}])``. Times called ``at`` and ``since`` are Unix seconds.
+A message on the wire is two frames: a correlation (0 to 16 bytes, chosen by whoever asks; the answers repeat it;
+empty where nothing is asked) and a body, ``msgpack([VERSION, tag, {field: value}])``. Times called ``at`` and
+``since`` are Unix seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class RemoteReady(Message):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, stopping); ``error`` is one line, with stopping."""
+    """The stub reached ``state`` (loaded, initialized, starting, running, stopping); ``error`` is one
+    line, with stopping.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
@@ -96,7 +99,9 @@ class Pong(Message):
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec(Message):
-    """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The stub imports it."""
+    """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
+    stub imports it.
+    """
 
     direction: ClassVar[str] = "controller to stub"
     service: str
@@ -160,7 +165,9 @@ class GetStatus(Message):
 
 @dataclass(frozen=True, slots=True)
 class StartServices(Message):
-    """Answered by ``RequestAccepted`` at once, then ``RequestEnded``; or by ``RequestRefused``. No names: all eager ones."""
+    """Answered by ``RequestAccepted`` at once, then ``RequestEnded``; or by ``RequestRefused``. No names:
+    all eager ones.
+    """
 
     direction: ClassVar[str] = "client to controller"
     services: tuple[str, ...] = ()
@@ -218,8 +225,8 @@ class Part(Message):
 class ServiceStatus(Message):
     """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
 
-    ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the traceback of the
-    exception that ended its last run.
+    ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the
+    traceback of the exception that ended its last run.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -244,7 +251,9 @@ class ServiceStatus(Message):
 
 @dataclass(frozen=True, slots=True)
 class StatusReported(Message):
-    """``state`` of the cluster: "starting", "running", "stopping". ``pid`` is the guardian's. ``sequence``: the last event's."""
+    """``state`` of the cluster: "starting", "running", "stopping". ``pid`` is the guardian's.
+    ``sequence``: the last event's.
+    """
 
     direction: ClassVar[str] = "controller to client"
     cluster: str

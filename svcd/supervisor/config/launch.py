@@ -13,7 +13,9 @@ from svcd.supervisor.core.spec import ServiceSpec
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """Any executable: ``argv[0]`` is looked up on the service's PATH. A string command is ``/bin/sh -c`` here already."""
+    """Any executable: ``argv[0]`` is looked up on the service's PATH. A string command is ``/bin/sh -c``
+    here already.
+    """
 
     argv: tuple[str, ...]
 

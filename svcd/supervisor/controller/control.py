@@ -1,0 +1,148 @@
+"""The control plane's sockets: a ROUTER for stubs and clients, a PUB for the stream of events.
+
+Must not know what a message means: it checks who speaks, decodes, hands over, and counts what it rejects.
+
+Routing ids are the ROUTER's own choice, one per connection, so nobody can take over another's. Who a peer is comes
+from the kernel (``Peer-Address`` on ipc is ``localhost:UID:GID:PID``, from SO_PEERCRED at the time of the connect).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import zmq
+
+from svcd.protocol import codec
+from svcd.protocol.errors import ErrorCode, ProtocolError
+from svcd.protocol.limits import MAX_MESSAGE_BYTES
+from svcd.protocol.messages import Message, RequestRefused
+
+TURN: Final = 64  # messages handled before the loop gets to do something else
+MAX_CORRELATION_BYTES: Final = 16
+END_LINGER_MS: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One connection: where to send, and who the kernel says is there."""
+
+    route: bytes
+    uid: int
+    pid: int
+
+
+Receive = Callable[[Peer, bytes, Message], None]
+
+
+class Control:
+    """Owns both sockets. ``receive`` gets (peer, correlation, message) of everything that is well formed."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, receive: Receive) -> None:
+        self._loop = loop
+        self._receive = receive
+        self._context = zmq.Context()
+        self._context.set(zmq.MAX_SOCKETS, 16384)
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self._router.setsockopt(zmq.LINGER, END_LINGER_MS)
+        self._router.setsockopt(zmq.BACKLOG, 4096)
+        self._publisher = self._context.socket(zmq.PUB)
+        self._publisher.setsockopt(zmq.LINGER, END_LINGER_MS)
+        self._publisher.setsockopt(zmq.SNDHWM, 100_000)
+        self._fd = self._router.getsockopt(zmq.FD)
+        self._again = False
+        self._closed = False
+        self.rejected: Counter[str] = Counter()
+        """How many messages were turned away, by reason."""
+
+    def open(self, control: str, events: str, stub_control: str | None) -> None:
+        """Bind; ``stub_control`` is a second door for stubs that run as another user."""
+        for path in filter(None, (control, stub_control)):
+            self._router.bind(f"ipc://{path}")
+            os.chmod(path, 0o600 if path == control else 0o666)
+        self._publisher.bind(f"ipc://{events}")
+        os.chmod(events, 0o600)
+        self._loop.add_reader(self._fd, self._drain)
+        self._drain()
+
+    def close(self) -> None:
+        """Close after what was sent has gone out, or half a second."""
+        if self._closed:
+            return
+        self._closed = True
+        self._loop.remove_reader(self._fd)
+        self._router.close()
+        self._publisher.close()
+        self._context.term()
+
+    def send(self, route: bytes, correlation: bytes, message: Message) -> bool:
+        """Send to one peer; False when it is gone or does not read."""
+        return self.send_encoded(route, correlation, codec.encode(message))
+
+    def send_encoded(self, route: bytes, correlation: bytes, body: bytes) -> bool:
+        if self._closed:
+            return False
+        try:
+            self._router.send_multipart((route, correlation, body), zmq.NOBLOCK)
+        except zmq.ZMQError:
+            self.rejected["unreachable"] += 1
+            return False
+        finally:
+            self._look_again()  # sending may have used up the descriptor's edge
+        return True
+
+    def publish(self, message: Message) -> None:
+        if not self._closed:
+            self._publisher.send_multipart((type(message).__name__.encode(), codec.encode(message)), zmq.NOBLOCK)
+
+    # ---- receiving ----------------------------------------------------------------------------------------------
+
+    def _look_again(self) -> None:
+        if not self._again and self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+            self._again = True
+            self._loop.call_soon(self._drain)
+
+    def _drain(self) -> None:
+        """Take up to ``TURN`` messages; the descriptor is edge-triggered, so a rest is fetched without
+        waiting for it.
+        """
+        self._again = False
+        for _ in range(TURN):
+            if self._closed:
+                return
+            try:
+                frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+            except zmq.Again:
+                return
+            self._take(frames)
+        self._look_again()
+
+    def _take(self, frames: list[Any]) -> None:
+        route = frames[0].bytes
+        peer = _peer_of(route, frames[-1])
+        if peer is None or len(frames) != 3 or len(frames[1]) > MAX_CORRELATION_BYTES:
+            self.rejected["malformed"] += 1
+            return
+        correlation = frames[1].bytes
+        try:
+            message = codec.decode(frames[2].buffer)
+        except ProtocolError as error:
+            self.rejected[type(error).__name__] += 1
+            if correlation:  # somebody waits
+                self.send(route, correlation, RequestRefused(ErrorCode.MALFORMED.value, str(error)))
+            return
+        self._receive(peer, correlation, message)
+
+
+def _peer_of(route: bytes, frame: Any) -> Peer | None:
+    try:
+        _, uid, _, pid = frame.get("Peer-Address").rsplit(":", 3)
+        return Peer(route, int(uid), int(pid))
+    except (zmq.ZMQError, ValueError, AttributeError):
+        return None

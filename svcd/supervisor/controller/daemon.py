@@ -1,0 +1,354 @@
+"""The controller, put together: who hears what, who carries out which order, how it begins and how it ends.
+
+Must not decide about services (the core does) nor do I/O of its own beyond opening and closing what the rooms beside
+it use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from svcd.protocol import messages
+from svcd.protocol.places import Places
+from svcd.supervisor import wiring
+from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.controller import clock, containment, launching, takedown
+from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.engine import Engine
+from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.probes import Probe
+from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.requests import Requests
+from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.sampling import Sampler
+from svcd.supervisor.controller.status import Status, Whole
+from svcd.supervisor.controller.stubs import Stubs
+from svcd.supervisor.controller.timers import Timers
+from svcd.supervisor.core import actions, events
+from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.spec import ReadyKind, Runner
+from svcd.supervisor.core.states import State
+
+COLLECTOR: Final = "collector"
+BOOT: Final = "boot"
+LAST_FLUSH_S: Final = 1.0
+ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
+EVERYTHING: Final = ""  # as the service of a FlushRequested
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """What the guardian says on the command line, as one JSON object."""
+
+    cluster: str
+    run_dir: str
+    state_dir: str
+    link_fd: int
+    site: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Arguments:
+        given: dict[str, Any] = json.loads(text)
+        return cls(given["cluster"], given["run_dir"], given["state_dir"], given["link_fd"], tuple(given["site"]))
+
+
+class Daemon:
+    """One cluster's controller. ``run`` begins it and returns when the cluster has ended."""
+
+    def __init__(self, arguments: Arguments, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._places = Places(Path(arguments.run_dir), Path(arguments.state_dir))
+        self._cluster = plan.from_json(self._places.cluster_json.read_bytes())
+        self._definitions: dict[str, ServiceDefinition] = {each.spec.name: each for each in self._cluster.services}
+        self._guardian_pid = os.getppid()
+        self._run_id = secrets.token_hex(8)
+        self._ended = loop.create_future()
+        self._signals = 0
+        self._exit_code = 0
+        self._probes: dict[int, Probe] = {}
+        self._whole = Whole()
+
+        mains: set[int] = set()
+        label = f"svcd-{self._cluster.name}-{self._run_id}"
+        self._containment = containment.choose(label, self._guardian_pid, mains)
+        self._journal = Journal(loop, Path(arguments.state_dir) / "svcd.log")
+        self._machine = Machine(self._cluster.max_parallel)
+        self._engine = Engine(self._machine)
+        self._timers = Timers(loop, self._engine.submit)
+        self._runs = Runs(self._engine.submit, self._containment, mains)
+        self._control = Control(loop, self._receive)
+        self._records = Records(self._row_changed)
+        self._stubs = Stubs(
+            self._control,
+            self._runs,
+            self._cluster,
+            self._definitions,
+            self._engine.submit,
+            self._take_exception,
+            self._take_sample,
+        )
+        link = wiring.Link(socket.socket(fileno=arguments.link_fd))
+        self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
+        self._status = Status(
+            self._cluster, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
+        )
+        self._requests = Requests(self._control, self._machine, self._status, self._engine.submit, self._may_ask)
+        self._sampler = Sampler(loop, self._programs, self._records.take_usage)
+        self._around = launching.Surroundings(
+            self._cluster, str(self._places.control), arguments.state_dir, arguments.site
+        )
+        self._engine.connect(self._executors())
+
+    async def run(self) -> None:
+        """Open the doors, start what is eager, and stay until the cluster has ended."""
+        self._control.open(str(self._places.control), str(self._places.events), None)
+        self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
+        self._whole.state = "starting"
+        self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
+        await self._ended
+        await self._close()
+
+    # ---- what comes in ----------------------------------------------------------------------------------------------
+
+    def _receive(self, peer: Peer, correlation: bytes, message: messages.Message) -> None:
+        kind = type(message)
+        if kind in self._stubs.receivers:
+            self._stubs.receivers[kind](peer, message)
+        elif kind in self._requests.receivers:
+            self._requests.receive(peer, correlation, message)
+        else:
+            self._control.rejected["not for the controller"] += 1
+
+    def _part_receivers(self) -> dict[type, Callable[[Any, list[int]], None]]:
+        return {
+            wiring.ProcessBorn: self._on_born,
+            wiring.ProcessReaped: self._on_reaped,
+            wiring.ProgramExecuted: lambda message, fds: self._runs.executed(message.invocation),
+            wiring.SpawnRejected: lambda message, fds: self._runs.rejected(message.invocation, message.reason),
+            wiring.PartStarted: self._on_part_started,
+            wiring.PartEnded: self._on_part_ended,
+            wiring.SignalReceived: self._on_signal,
+            wiring.Flushed: self._on_flushed,
+            wiring.OutputLost: self._on_output_lost,
+        }
+
+    def _on_born(self, message: wiring.ProcessBorn, fds: list[int]) -> None:
+        self._runs.born(message.invocation, message.pid, fds[0])
+        run = self._runs.get(message.invocation)
+        if run is not None:
+            self._stubs.spawned(run)
+            self._status.changed(message.service)
+
+    def _on_reaped(self, message: wiring.ProcessReaped, fds: list[int]) -> None:
+        if message.invocation is None:
+            self._runs.orphan_reaped()
+        else:
+            self._runs.reaped(message.invocation, events.ExitStatus(message.code, message.signal))
+
+    def _on_part_started(self, message: wiring.PartStarted, fds: list[int]) -> None:
+        self._journal.note("part started", part=message.part, pid=message.pid)
+        self._parts.started(message, fds)
+        self._status.changed()
+
+    def _on_part_ended(self, message: wiring.PartEnded, fds: list[int]) -> None:
+        self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
+        self._parts.ended(message)
+        self._runs.launcher_lost(message.part)
+        self._status.changed()
+
+    def _on_signal(self, message: wiring.SignalReceived, fds: list[int]) -> None:
+        if message.signal == signal.SIGHUP:
+            self._notice("", "SIGHUP: applying a changed configuration comes with a later version; nothing was done")
+            return
+        self._signals += 1
+        level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
+        self._engine.submit(events.ShutdownRequested(clock.now(), None, level))
+        self._enter("stopping", f"signal {message.signal}, {level.name.lower()}")
+
+    def _on_flushed(self, message: wiring.Flushed, fds: list[int]) -> None:
+        if message.service == EVERYTHING:
+            self._finish()
+        else:
+            self._records.take_tail(message.service, message.tail)
+
+    def _on_output_lost(self, message: wiring.OutputLost, fds: list[int]) -> None:
+        text = f"{message.lost_bytes} bytes of {message.stream} lost: {message.reason}"
+        self._notice(message.service, text)
+
+    def _take_exception(self, message: messages.ExceptionRaised) -> None:
+        self._records.take_exception(message)
+        self._whole.sequence += 1
+        self._control.publish(messages.ExceptionRecorded(self._whole.sequence, clock.wall(), message))
+        self._journal.note(
+            "exception raised",
+            service=message.service,
+            invocation=message.invocation,
+            phase=message.phase,
+            type=message.type,
+            message=message.message,
+        )
+
+    def _take_sample(self, message: messages.ResourceSampled) -> None:
+        self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
+
+    def _row_changed(self, service: str) -> None:
+        self._status.changed(service)
+
+    def _programs(self) -> list[tuple[str, int]]:
+        """(service, pid) of everything that does not report its own use."""
+        return [
+            (run.service, run.pid)
+            for run in self._runs.all()
+            if run.pid is not None and self._definitions[run.service].spec.runner is Runner.PROGRAM
+        ]
+
+    def _part_pids(self) -> dict[str, int]:
+        return {"guardian": self._guardian_pid, "controller": os.getpid(), **self._parts.pids}
+
+    @staticmethod
+    def _may_ask(peer: Peer) -> bool:
+        return peer.uid in (0, os.geteuid())
+
+    # ---- what the core orders ----------------------------------------------------------------------------------------
+
+    def _executors(self) -> dict[type, Callable[[Any], None]]:
+        return {
+            actions.SpawnProcess: self._spawn,
+            actions.TellStub: self._stubs.tell,
+            actions.AwaitReadiness: self._await_readiness,
+            actions.SignalProcess: lambda action: self._runs.send_signal(
+                action.invocation, action.signal, action.group
+            ),
+            actions.KillProcess: lambda action: self._runs.kill(action.invocation),
+            actions.ArmTimer: self._timers.arm,
+            actions.CancelTimer: self._timers.cancel,
+            actions.PublishTransition: self._publish_transition,
+            actions.PublishNotice: lambda action: self._notice(action.service, action.text),
+            actions.AnswerRequest: self._answer,
+            actions.EndCluster: self._end_cluster,
+        }
+
+    def _spawn(self, action: actions.SpawnProcess) -> None:
+        definition = self._definitions[action.service]
+        launcher = launching.launcher_of(definition)
+        mark = f"{self._run_id}-{action.invocation}"
+        run = Run(action.service, action.invocation, mark, launcher)
+        probe = self._probe_for(definition, run)
+        self._records.begin_run(action.service)
+        try:
+            cgroup = self._runs.open(run)
+        except OSError as error:
+            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}")
+            return
+        environment = {} if probe is None else probe.environment
+        order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)
+        self._parts.send(launcher, order)
+
+    def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
+        kind = definition.spec.ready
+        if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
+            return None
+        uids = frozenset({0, os.geteuid(), definition.launch.uid if definition.launch.uid is not None else 0})
+        probe = Probe(self._loop, self._engine.submit, run.service, run.invocation, definition.launch.probe, kind, uids)
+        self._probes[run.invocation] = probe
+        run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
+        return probe
+
+    def _await_readiness(self, action: actions.AwaitReadiness) -> None:
+        probe = self._probes.get(action.invocation)
+        if probe is not None:
+            probe.begin()
+
+    def _publish_transition(self, action: actions.PublishTransition) -> None:
+        self._status.transitioned(action.service, action.at)
+        if action.new is State.RUNNING:
+            self._records.clear_words(action.service)
+        elif action.new in ENDED_BADLY:
+            self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
+        self._whole.sequence += 1
+        self._control.publish(
+            messages.ServiceTransitioned(
+                sequence=self._whole.sequence,
+                at=clock.wall(action.at),
+                service=action.service,
+                invocation=action.invocation,
+                old=action.old.value,
+                new=action.new.value,
+                cause=action.cause,
+                spent_s=action.spent_s,
+            )
+        )
+        self._journal.note(
+            "transition",
+            service=action.service,
+            invocation=action.invocation,
+            old=action.old.value,
+            new=action.new.value,
+            cause=action.cause,
+        )
+
+    def _notice(self, service: str, text: str) -> None:
+        self._whole.sequence += 1
+        self._control.publish(messages.NoticeGiven(self._whole.sequence, clock.wall(), service, text))
+        self._journal.note("notice", service=service, text=text)
+
+    def _answer(self, action: actions.AnswerRequest) -> None:
+        if action.request != BOOT:
+            self._requests.answer(action)
+        elif self._whole.state == "starting":
+            self._enter("running", action.text)
+
+    def _enter(self, state: str, text: str = "") -> None:
+        """The cluster as a whole goes on to ``state``."""
+        if self._whole.state == state:
+            return
+        self._whole.state = state
+        self._whole.sequence += 1
+        self._status.changed()
+        self._control.publish(messages.ClusterStateChanged(self._whole.sequence, clock.wall(), state, text))
+        self._journal.note("cluster", state=state, text=text)
+
+    # ---- the end
+    # --------------------------------------------------------------------------------------------------------
+
+    def _end_cluster(self, action: actions.EndCluster) -> None:
+        """Nothing runs any more: let the collector write out what the pipes still hold, then say so and go."""
+        self._exit_code = action.exit_code
+        self._parts.send(COLLECTOR, wiring.FlushRequested(0, EVERYTHING, 0))
+        self._loop.call_later(LAST_FLUSH_S, self._finish)
+
+    def _finish(self) -> None:
+        if not self._ended.done():
+            self._ended.set_result(None)
+
+    async def _close(self) -> None:
+        self._enter("ended", "")
+        self._sampler.close()
+        self._timers.cancel_all()
+        self._control.close()
+        self._containment.close()
+        self._journal.close()
+        self._parts.send_guardian(wiring.ClusterEnded(self._exit_code))
+        await self._parts.drained()
+        self._parts.close()
+
+    def _guardian_lost(self) -> None:
+        """The guardian was killed: nothing may outlive it. There is nobody left to reap, to ask or to tell."""
+        self._journal.note("guardian lost: taking everything down")
+        takedown.kill_all(self._runs, self._containment)
+        self._control.close()
+        self._containment.close()
+        self._journal.close()
+        takedown.clear(self._places)
+        os._exit(1)

@@ -1,0 +1,87 @@
+"""The controller's own log: structlog, JSON lines, in STATE_DIR/svcd.log, bounded.
+
+Must not be needed for anything to work: a disk that is full costs lines, never a decision.
+
+structlog takes a tenth of a second to import, so that happens when the loop has nothing more urgent to do; what is
+said before then is kept (up to a bound) and written with its own time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from pathlib import Path
+from typing import Any, Final
+
+from svcd.supervisor.controller import clock
+
+LIMIT_BYTES: Final = 10 * 1024 * 1024
+EARLY_LINES: Final = 5_000
+IMPORT_AFTER_S: Final = 1.0
+
+
+class _BoundedFile:
+    """Appends lines; at ``LIMIT_BYTES`` the file becomes ``.1``. A write that fails is counted and forgotten."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = self._open()
+        self.lost_lines = 0
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        return os.open(self._path, flags, 0o640)
+
+    def write(self, text: str) -> None:
+        try:
+            os.write(self._fd, text.encode("utf-8", "backslashreplace"))
+            if os.fstat(self._fd).st_size >= LIMIT_BYTES:
+                os.replace(self._path, f"{self._path}.1")
+                os.close(self._fd)
+                self._fd = self._open()
+        except OSError:
+            self.lost_lines += 1
+
+    def flush(self) -> None:
+        pass
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+class Journal:
+    """``note(event, service=…, invocation=…, …)`` writes one line."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: Path) -> None:
+        self._file = _BoundedFile(path)
+        self._early: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=EARLY_LINES)
+        self._logger: Any = None
+        self._timer = loop.call_later(IMPORT_AFTER_S, self._begin)
+
+    def note(self, event: str, **bound: Any) -> None:
+        if self._logger is None:
+            self._early.append((clock.wall(), event, bound))
+        else:
+            self._logger.info(event, at=clock.wall(), **bound)
+
+    def close(self) -> None:
+        self._timer.cancel()
+        if self._logger is None and self._early:
+            self._begin()
+        self._file.close()
+
+    def _begin(self) -> None:
+        import structlog  # noqa: PLC0415 - see above
+
+        def stamp(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
+            return {"at": round(line.pop("at"), 6), **line}
+
+        renderer = structlog.processors.JSONRenderer(default=repr)
+        self._logger = structlog.wrap_logger(
+            structlog.WriteLogger(self._file),  # type: ignore[arg-type]  # it needs write and flush alone
+            processors=[stamp, renderer],
+        )
+        for at, event, bound in self._early:
+            self._logger.info(event, at=at, **bound)
+        self._early.clear()

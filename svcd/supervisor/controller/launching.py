@@ -1,0 +1,105 @@
+"""From a service's launch spec to the order that a launcher gets.
+
+Must not do anything: no I/O; what the process finds in its environment and where its output goes is put together here.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from svcd.supervisor.config.launch import ClusterSpec, LogPolicy, PythonCode, ServiceDefinition
+from svcd.supervisor.controller.containment import MARK
+from svcd.supervisor.wiring import SpawnRequested
+
+LAUNCHER: Final = "launcher"
+FORK_SERVER: Final = "fork-server"
+BOOTSTRAP: Final = str(Path(__file__).parents[2] / "worker_runtime" / "bootstrap.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every service of the cluster is told. ``control``: path of the socket for stubs; ``site``:
+    svcd's sys.path.
+    """
+
+    cluster: ClusterSpec
+    control: str
+    state_dir: str
+    site: tuple[str, ...]
+
+
+def launcher_of(definition: ServiceDefinition) -> str:
+    """Which part makes this service's process."""
+    run = definition.launch.run
+    return FORK_SERVER if isinstance(run, PythonCode) and run.interpreter is None else LAUNCHER
+
+
+def spawn_order(
+    definition: ServiceDefinition,
+    invocation: int,
+    mark: str,
+    cgroup: str | None,
+    extra_env: dict[str, str],
+    around: Surroundings,
+) -> SpawnRequested:
+    """The complete order for one run."""
+    name, launch = definition.spec.name, definition.launch
+    env = {
+        **launch.env,
+        "SVCD_CLUSTER": around.cluster.name,
+        "SVCD_SERVICE": name,
+        "SVCD_INVOCATION": str(invocation),
+        MARK: mark,
+        **extra_env,
+    }
+    stub: dict[str, Any] | None = None
+    argv: tuple[str, ...] | None = None
+    if isinstance(launch.run, PythonCode):
+        stub = {
+            "cluster": around.cluster.name,
+            "service": name,
+            "invocation": invocation,
+            "instance": 0,
+            "control": around.control,
+            "controller_timeout_s": around.cluster.controller_timeout_s,
+        }
+        if launch.run.interpreter is not None:
+            argv = (launch.run.interpreter, BOOTSTRAP)
+            env["SVCD_STUB"] = json.dumps({**stub, "site": list(around.site), "version": list(sys.version_info[:2])})
+            stub = None
+    else:
+        argv = launch.run.argv
+    return SpawnRequested(
+        service=name,
+        invocation=invocation,
+        title=f"svcd: service {around.cluster.name}/{name}",
+        argv=argv,
+        env=env,
+        workdir=launch.workdir,
+        uid=launch.uid,
+        gid=launch.gid,
+        groups=launch.groups,
+        umask=launch.umask,
+        streams=_streams(name, launch.logs, around.state_dir),
+        cgroup=cgroup,
+        stub=stub,
+    )
+
+
+def _streams(service: str, logs: LogPolicy, state_dir: str) -> tuple[dict[str, Any], ...]:
+    if logs.driver == "none":
+        return ()
+    names = ("stdout",) if logs.merge_stderr else ("stdout", "stderr")
+    return tuple(
+        {
+            "stream": name,
+            "path": f"{state_dir}/logs/{service}/{name}.log",
+            "max_size_bytes": logs.max_size_bytes,
+            "keep": logs.keep,
+        }
+        for name in names
+    )

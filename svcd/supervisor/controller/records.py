@@ -1,0 +1,79 @@
+"""What the shell remembers of each service beside the core's own state: last words, exceptions, resource use.
+
+Must not influence any decision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from svcd.protocol.messages import ExceptionRaised
+
+LAST_LINES: Final = 10
+TRACEBACK_LIMIT: Final = 16 * 1024
+
+
+@dataclass(slots=True)
+class Record:
+    """One service's. ``cpu_percent`` is of one core, over the last sampling interval; ``cpu_s`` and
+    ``cpu_at`` are its base.
+    """
+
+    last_output: tuple[str, ...] = ()
+    exception: str | None = None
+    cpu_percent: float | None = None
+    memory_bytes: int | None = None
+    cpu_s: float | None = None
+    cpu_at: float = 0.0
+
+
+class Records:
+    """All services' records; ``changed`` is called when a row of the status would look different."""
+
+    def __init__(self, changed: Callable[[str], None]) -> None:
+        self._changed = changed
+        self._by_service: dict[str, Record] = {}
+
+    def of(self, service: str) -> Record:
+        record = self._by_service.get(service)
+        if record is None:
+            record = self._by_service[service] = Record()
+        return record
+
+    def begin_run(self, service: str) -> None:
+        """A new process: it has used nothing yet. What the last one said stays until this one is up."""
+        record = self.of(service)
+        record.cpu_percent = record.memory_bytes = record.cpu_s = None
+
+    def end_run(self, service: str) -> None:
+        self.begin_run(service)
+        self._changed(service)
+
+    def clear_words(self, service: str) -> None:
+        """It is up: the last words of earlier runs are history."""
+        record = self.of(service)
+        if record.last_output or record.exception:
+            record.last_output, record.exception = (), None
+            self._changed(service)
+
+    def take_exception(self, message: ExceptionRaised) -> None:
+        self.of(message.service).exception = (
+            message.traceback[-TRACEBACK_LIMIT:] or f"{message.type}: {message.message}"
+        )
+        self._changed(message.service)
+
+    def take_tail(self, service: str, tail: dict[str, str]) -> None:
+        """The end of its output: stderr's lines, or stdout's when stderr is silent."""
+        text = tail.get("stderr", "").strip("\n") or tail.get("stdout", "").strip("\n")
+        self.of(service).last_output = tuple(text.splitlines()[-LAST_LINES:])
+        self._changed(service)
+
+    def take_usage(self, service: str, at: float, cpu_s: float, memory_bytes: int) -> None:
+        """CPU seconds used so far and memory in bytes, at the monotonic moment ``at``."""
+        record = self.of(service)
+        if record.cpu_s is not None and at > record.cpu_at:
+            record.cpu_percent = round(max(0.0, cpu_s - record.cpu_s) / (at - record.cpu_at) * 100, 1)
+        record.cpu_s, record.cpu_at, record.memory_bytes = cpu_s, at, memory_bytes
+        self._changed(service)

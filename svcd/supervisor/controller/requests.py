@@ -1,0 +1,134 @@
+"""What clients ask for: checks, hands to the core or answers at once, and brings the core's answers back.
+
+Must not wait for anything, nor decide what a request means to a service.
+"""
+
+from __future__ import annotations
+
+import difflib
+import signal
+from collections.abc import Callable
+from typing import Any, Final
+
+from svcd.protocol import messages
+from svcd.protocol.errors import ErrorCode
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.status import Status
+from svcd.supervisor.core import events
+from svcd.supervisor.core.actions import AnswerRequest, Outcome
+from svcd.supervisor.core.machine import Machine
+
+Key = str
+
+SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
+
+
+class Requests:
+    """Receives every client message; ``may_ask`` says whether a peer's uid is let in at all."""
+
+    def __init__(
+        self,
+        control: Control,
+        machine: Machine,
+        status: Status,
+        submit: Callable[[events.Event], None],
+        may_ask: Callable[[Peer], bool],
+    ) -> None:
+        self._control = control
+        self._machine = machine
+        self._status = status
+        self._submit = submit
+        self._may_ask = may_ask
+        self._asked: dict[Key, tuple[bytes, bytes]] = {}
+        self._count = 0
+        self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
+            messages.GetStatus: self._get_status,
+            messages.GetGraph: self._get_graph,
+            messages.StartServices: self._start,
+            messages.StopServices: self._stop,
+            messages.RestartServices: self._restart,
+            messages.SignalServices: self._signal,
+            messages.ShutDown: self._shut_down,
+        }
+
+    def receive(self, peer: Peer, correlation: bytes, message: messages.Message) -> None:
+        """A message of one of the types in ``receivers``."""
+        if not self._may_ask(peer):
+            self._refuse(peer, correlation, ErrorCode.NOT_PERMITTED, f"uid {peer.uid} may not command this cluster")
+            return
+        unknown = [name for name in getattr(message, "services", ()) if name not in self._machine.services]
+        if unknown:
+            self._refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
+            return
+        self.receivers[type(message)](peer, correlation, message)
+
+    def answer(self, action: AnswerRequest) -> None:
+        """The core's end of a request goes to whoever asked, if they are still there."""
+        asked = self._asked.pop(action.request, None)
+        if asked is None:
+            return
+        if action.outcome is Outcome.REFUSED:
+            text = action.text or "; ".join(result.text for result in action.results if result.text)
+            self._control.send(*asked, messages.RequestRefused(ErrorCode.REFUSED.value, text))
+            return
+        results = tuple(messages.Result(each.service, each.outcome.value, each.text) for each in action.results)
+        self._control.send(*asked, messages.RequestEnded(action.outcome.value, results, action.also, action.text))
+
+    # ---- answered at once -----------------------------------------------------------------------------------------
+
+    def _get_status(self, peer: Peer, correlation: bytes, message: messages.GetStatus) -> None:
+        if message.services:
+            self._control.send(peer.route, correlation, self._status.report(message.services))
+        else:
+            self._control.send_encoded(peer.route, correlation, self._status.encoded())
+
+    def _get_graph(self, peer: Peer, correlation: bytes, message: messages.GetGraph) -> None:
+        self._control.send(peer.route, correlation, self._status.graph())
+
+    # ---- handed to the core ----------------------------------------------------------------------------------------
+
+    def _start(self, peer: Peer, correlation: bytes, message: messages.StartServices) -> None:
+        self._accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services))
+
+    def _stop(self, peer: Peer, correlation: bytes, message: messages.StopServices) -> None:
+        also = self._stopped_along(message.services)
+        self._accept(peer, correlation, lambda key: events.StopRequested(clock.now(), key, message.services), also)
+
+    def _restart(self, peer: Peer, correlation: bytes, message: messages.RestartServices) -> None:
+        also = self._stopped_along(message.services)
+        self._accept(peer, correlation, lambda key: events.RestartRequested(clock.now(), key, message.services), also)
+
+    def _signal(self, peer: Peer, correlation: bytes, message: messages.SignalServices) -> None:
+        if message.signal not in SIGNALS:
+            self._refuse(peer, correlation, ErrorCode.MALFORMED, f"there is no signal {message.signal}")
+            return
+        make = events.SignalRequested
+        self._accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.signal))
+
+    def _shut_down(self, peer: Peer, correlation: bytes, message: messages.ShutDown) -> None:
+        level = events.ShutdownLevel.NOW if message.now else events.ShutdownLevel.DRAIN
+        self._accept(peer, correlation, lambda key: events.ShutdownRequested(clock.now(), key, level))
+
+    def _accept(
+        self, peer: Peer, correlation: bytes, make: Callable[[Key], events.Event], also: tuple[str, ...] = ()
+    ) -> None:
+        self._count += 1
+        key = f"request-{self._count}"
+        self._asked[key] = (peer.route, correlation)
+        self._control.send(peer.route, correlation, messages.RequestAccepted(also))
+        self._submit(make(key))
+
+    def _refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
+        self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
+
+    def _unknown_text(self, unknown: list[str]) -> str:
+        texts = []
+        for name in unknown:
+            near = difflib.get_close_matches(name, self._machine.services, 1)
+            texts.append(f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        return "; ".join(texts)
+
+    def _stopped_along(self, services: tuple[str, ...]) -> tuple[str, ...]:
+        """What a stop of ``services`` stops first, because it requires them: asked of the machine, in stop order."""
+        return self._machine.stopped_along(services)

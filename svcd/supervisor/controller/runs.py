@@ -1,0 +1,208 @@
+"""The runs (invocations) that have a process or are getting one, and the order in which the core hears of them.
+
+Must not decide anything: it turns what the guardian and the launchers report, which reaches us on separate links,
+into the one order that the core expects: spawned, executed, exited; or failed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.containment import Containment, is_alive, signal_members
+from svcd.supervisor.core.events import (
+    Event,
+    ExitStatus,
+    LeftoversGone,
+    ProcessExited,
+    ProcessSpawned,
+    ProgramExecuted,
+    SpawnFailed,
+)
+
+
+@dataclass(slots=True)
+class Run:
+    """One invocation. ``verdict``: whether exec succeeded, None while unknown; ``mark`` is unique on this host."""
+
+    service: str
+    invocation: int
+    mark: str
+    launcher: str
+    pid: int | None = None
+    pidfd: int | None = None
+    verdict: bool | None = None
+    failure: str = ""
+    status: ExitStatus | None = None
+    told_spawned: bool = False
+    told_executed: bool = False
+    told_exited: bool = False
+    clean_up: list[Callable[[], None]] = field(default_factory=list)
+
+    @property
+    def never_born(self) -> bool:
+        return self.verdict is False and self.pid is None
+
+
+class Runs:
+    """All runs, by invocation. ``submit`` gets the events, in order, per run."""
+
+    def __init__(self, submit: Callable[[Event], None], containment: Containment, mains: set[int]) -> None:
+        self._submit = submit
+        self._containment = containment
+        self._mains = mains
+        self._by_invocation: dict[int, Run] = {}
+        self._with_leftovers: dict[int, Run] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_invocation)
+
+    def all(self) -> list[Run]:
+        return list(self._by_invocation.values())
+
+    def get(self, invocation: int | None) -> Run | None:
+        return None if invocation is None else self._by_invocation.get(invocation)
+
+    def open(self, run: Run) -> str | None:
+        """Take note of a run that is about to be spawned; returns the cgroup to be born in, or None."""
+        self._by_invocation[run.invocation] = run
+        return self._containment.prepare(run.mark)
+
+    # ---- facts, in whatever order they come in -------------------------------------------------------------------
+
+    def born(self, invocation: int, pid: int, pidfd: int) -> None:
+        run = self._by_invocation.get(invocation)
+        if run is None:
+            self._kill_stranger(pidfd)
+            return
+        run.pid, run.pidfd = pid, pidfd
+        self._mains.add(pid)
+        self._advance(run)
+
+    def executed(self, invocation: int) -> None:
+        self._judge(invocation, True, "")
+
+    def rejected(self, invocation: int, reason: str) -> None:
+        self._judge(invocation, False, reason)
+
+    def reaped(self, invocation: int, status: ExitStatus) -> None:
+        run = self._by_invocation.get(invocation)
+        if run is not None:
+            run.status = status
+            self._advance(run)
+
+    def orphan_reaped(self) -> None:
+        """An adopted orphan is gone: whoever waits for leftovers looks again."""
+        for run in list(self._with_leftovers.values()):
+            if self._is_empty(run):
+                del self._with_leftovers[run.invocation]
+                self._close(run)
+                self._submit(LeftoversGone(clock.now(), run.service, run.invocation, clock.jitter()))
+
+    def launcher_lost(self, launcher: str) -> None:
+        """That launcher is gone: what it has not said, it will not say."""
+        for run in self.all():
+            if run.launcher == launcher and run.verdict is None:
+                if run.pid is None:
+                    self._judge(run.invocation, False, f"the {launcher} died")
+                else:
+                    self._judge(run.invocation, True, "")
+
+    def _judge(self, invocation: int, verdict: bool, reason: str) -> None:
+        run = self._by_invocation.get(invocation)
+        if run is not None and run.verdict is None:
+            run.verdict, run.failure = verdict, reason
+            self._advance(run)
+
+    def _advance(self, run: Run) -> None:
+        """Tell the core all that can be told by now."""
+        at = clock.now()
+        if run.never_born:
+            self._close(run)
+            self._submit(SpawnFailed(at, run.service, run.invocation, run.failure, clock.jitter()))
+            return
+        if run.pid is None:
+            return
+        if not run.told_spawned:
+            run.told_spawned = True
+            self._submit(ProcessSpawned(at, run.service, run.invocation, run.pid))
+        if run.verdict is True and not run.told_executed:
+            run.told_executed = True
+            self._submit(ProgramExecuted(at, run.service, run.invocation))
+        if run.status is not None and run.verdict is not None and not run.told_exited:
+            run.told_exited = True
+            self._end(run, run.status)
+
+    def _end(self, run: Run, status: ExitStatus) -> None:
+        if run.verdict is False:
+            self._close(run)
+            self._submit(SpawnFailed(clock.now(), run.service, run.invocation, run.failure, clock.jitter()))
+            return
+        leftovers = not self._is_empty(run)
+        if leftovers:
+            self._with_leftovers[run.invocation] = run
+        else:
+            self._close(run)
+        event = ProcessExited(clock.now(), run.service, run.invocation, status, leftovers, clock.jitter())
+        self._submit(event)
+
+    def _is_empty(self, run: Run) -> bool:
+        return run.pid is None or self._containment.is_empty(run.mark, run.pid)
+
+    def _close(self, run: Run) -> None:
+        self._by_invocation.pop(run.invocation, None)
+        if run.pid is not None:
+            self._mains.discard(run.pid)
+        if run.pidfd is not None:
+            os.close(run.pidfd)
+            run.pidfd = None
+        for step in run.clean_up:
+            step()
+        self._containment.release(run.mark)
+
+    @staticmethod
+    def _kill_stranger(pidfd: int) -> None:
+        """A process that nobody waits for: it must not live."""
+        try:
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(pidfd)
+
+    # ---- orders -----------------------------------------------------------------------------------------------------
+
+    def send_signal(self, invocation: int, number: int, group: bool) -> None:
+        """To the main process alone, or to its process group; to what is left, when the main process is gone."""
+        run = self._by_invocation.get(invocation)
+        if run is None or run.pid is None or run.pidfd is None:
+            return
+        if run.status is not None:
+            signal_members(self._containment, run.mark, run.pid, number)
+            return
+        try:
+            if group and is_alive(run.pid):
+                os.killpg(run.pid, number)
+            else:
+                signal.pidfd_send_signal(run.pidfd, number)
+        except ProcessLookupError:
+            # no group yet (the child is still setting itself up), or gone: the pidfd knows which
+            try:
+                signal.pidfd_send_signal(run.pidfd, number)
+            except ProcessLookupError:
+                pass
+
+    def kill(self, invocation: int) -> None:
+        """SIGKILL to every process of the run."""
+        run = self._by_invocation.get(invocation)
+        if run is None or run.pid is None:
+            return
+        self._containment.kill(run.mark, run.pid)
+        if run.status is None and run.pidfd is not None:
+            try:
+                signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
+            except ProcessLookupError:
+                pass

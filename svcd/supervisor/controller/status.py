@@ -1,0 +1,118 @@
+"""What ``svcd status`` and ``svcd graph`` show, built from the machine's views and the shell's records.
+
+Must not change anything. The answer to the usual question (everything) is kept encoded until something changes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from svcd.protocol import codec
+from svcd.protocol.messages import Edge, GraphReported, Part, ServiceStatus, StatusReported
+from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.records import Records
+from svcd.supervisor.core.machine import Machine
+
+
+@dataclass(slots=True)
+class Whole:
+    """What is shown of the cluster itself."""
+
+    state: str = "starting"
+    sequence: int = 0
+
+
+class Status:
+    """Rows and answers. Call ``changed(service)`` (or with None: the head line) whenever something shown
+    has changed.
+    """
+
+    def __init__(
+        self,
+        cluster: ClusterSpec,
+        state_dir: str,
+        machine: Machine,
+        records: Records,
+        whole: Whole,
+        parts: Callable[[], dict[str, int]],
+    ) -> None:
+        self._cluster = cluster
+        self._definitions: dict[str, ServiceDefinition] = {each.spec.name: each for each in cluster.services}
+        self._state_dir = state_dir
+        self._machine = machine
+        self._records = records
+        self._whole = whole
+        self._parts = parts
+        self._rows: dict[str, ServiceStatus] = {}
+        self._since: dict[str, float] = {}
+        self._encoded: bytes | None = None
+
+    def changed(self, service: str | None = None) -> None:
+        self._encoded = None
+        if service is not None:
+            self._rows.pop(service, None)
+
+    def transitioned(self, service: str, at: float) -> None:
+        """``service`` entered its present state at monotonic ``at``."""
+        self._since[service] = clock.wall(at)
+        self.changed(service)
+
+    def encoded(self) -> bytes:
+        """The whole status, as a message body."""
+        if self._encoded is None:
+            self._encoded = codec.encode(self.report(()))
+        return self._encoded
+
+    def report(self, services: tuple[str, ...]) -> StatusReported:
+        """The status of ``services``, or of all when empty. Unknown names are the caller's to refuse."""
+        names = services or tuple(self._machine.services)
+        return StatusReported(
+            cluster=self._cluster.name,
+            pid=os.getppid(),
+            state=self._whole.state,
+            sequence=self._whole.sequence,
+            state_dir=self._state_dir,
+            parts=tuple(Part(name, pid) for name, pid in self._parts().items()),
+            services=tuple(self._row(name) for name in names),
+        )
+
+    def graph(self) -> GraphReported:
+        """Every service and every edge, as registered."""
+        edges = (
+            Edge(name, edge.target, edge.kind.value, edge.condition.value, edge.on_crash.value)
+            for name, view in self._machine.services.items()
+            for edge in view.spec.dependencies
+        )
+        return GraphReported(self._cluster.name, tuple(self._machine.services), tuple(edges))
+
+    def _row(self, name: str) -> ServiceStatus:
+        row = self._rows.get(name)
+        if row is None:
+            row = self._rows[name] = self._build(name)
+        return row
+
+    def _build(self, name: str) -> ServiceStatus:
+        view, record = self._machine.services[name], self._records.of(name)
+        since = self._since.get(name)
+        return ServiceStatus(
+            name=name,
+            service=name,
+            instance=0,
+            state=view.state.value,
+            desired=view.desired,
+            pid=view.pid,
+            invocation=view.invocation,
+            restarts=view.restarts,
+            since=since if since is not None else self._since.setdefault(name, clock.wall()),
+            cause=view.cause,
+            cpu_percent=record.cpu_percent,
+            memory_bytes=record.memory_bytes,
+            depends_on=tuple(edge.target for edge in view.spec.dependencies),
+            type=view.spec.type.value,
+            tags=self._definitions[name].launch.tags,
+            last_output=record.last_output,
+            exception=record.exception,
+        )

@@ -1,0 +1,149 @@
+"""The connected stubs: which connection speaks for which run, checked against the process that was spawned.
+
+Must not decide what a stub is to do: it carries the core's orders to it and its words to the core.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any, Final
+
+from svcd.protocol import messages
+from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.core.actions import StubOrder, TellStub
+from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported
+
+PHASES: Final = {phase.value: phase for phase in StubPhase}
+EARLY_LIMIT: Final = 16  # claims that are kept until the spawned pid is known
+
+
+class Stubs:
+    """Maps routes to runs and back. ``on_exception`` and ``on_sample`` get what is for the record, not for the core."""
+
+    def __init__(
+        self,
+        control: Control,
+        runs: Runs,
+        cluster: ClusterSpec,
+        definitions: dict[str, ServiceDefinition],
+        submit: Callable[[Event], None],
+        on_exception: Callable[[messages.ExceptionRaised], None],
+        on_sample: Callable[[messages.ResourceSampled], None],
+    ) -> None:
+        self._control = control
+        self._runs = runs
+        self._cluster = cluster
+        self._definitions = definitions
+        self._submit = submit
+        self._on_exception = on_exception
+        self._on_sample = on_sample
+        self._route_of: dict[int, bytes] = {}
+        self._run_of: dict[bytes, Run] = {}
+        self._early: dict[int, dict[int, Peer]] = {}
+        self.rejected: Counter[str] = Counter()
+        self.receivers: dict[type, Callable[[Peer, Any], None]] = {
+            messages.RemoteReady: self._on_ready,
+            messages.StateChanged: self._on_state,
+            messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
+            messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
+            messages.Pong: lambda peer, message: None,
+        }
+
+    # ---- what stubs say ------------------------------------------------------------------------------------------
+
+    def _on_ready(self, peer: Peer, message: messages.RemoteReady) -> None:
+        """A stub came. Its pid must be the one that we spawned; if we have not heard of that yet, it waits."""
+        run = self._runs.get(message.invocation)
+        if run is None or run.service != message.service:
+            self.rejected["foreign stub"] += 1
+            return
+        if run.pid is None:
+            early = self._early.setdefault(message.invocation, {})
+            if len(early) < EARLY_LIMIT:
+                early[peer.pid] = peer
+            return
+        if run.pid != peer.pid:
+            self.rejected["foreign stub"] += 1
+            return
+        known = self._route_of.get(run.invocation)
+        if known is not None:
+            self._run_of.pop(known, None)
+        else:
+            run.clean_up.append(lambda: self._forget(run.invocation))
+        self._route_of[run.invocation] = peer.route
+        self._run_of[peer.route] = run
+        if known is not None:
+            self._send(run.invocation, messages.Welcome(run.invocation))
+        else:
+            self._submit(StubConnected(clock.now(), run.service, run.invocation))
+
+    def spawned(self, run: Run) -> None:
+        """The run's pid is known now: a stub that was quicker than that news is let in."""
+        early = self._early.pop(run.invocation, {})
+        peer = None if run.pid is None else early.get(run.pid)
+        if peer is not None:
+            self._on_ready(peer, messages.RemoteReady(run.service, run.invocation, peer.pid, ""))
+
+    def _on_state(self, peer: Peer, message: messages.StateChanged) -> None:
+        run, phase = self._speaker(peer, message.invocation), PHASES.get(message.state)
+        if run is None or phase is None:
+            self.rejected["not its own" if run is None else "unknown state"] += 1
+            return
+        self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
+
+    def _record(self, peer: Peer, message: Any, receive: Callable[[Any], None]) -> None:
+        run = self._speaker(peer, message.invocation)
+        if run is None or run.service != message.service:
+            self.rejected["not its own"] += 1
+            return
+        receive(message)
+
+    def _speaker(self, peer: Peer, invocation: int) -> Run | None:
+        run = self._run_of.get(peer.route)
+        return run if run is not None and run.invocation == invocation else None
+
+    def _forget(self, invocation: int) -> None:
+        self._early.pop(invocation, None)
+        route = self._route_of.pop(invocation, None)
+        if route is not None:
+            self._run_of.pop(route, None)
+
+    # ---- what stubs are told ---------------------------------------------------------------------------------------
+
+    def tell(self, action: TellStub) -> None:
+        self._send(action.invocation, self._message_for(action))
+
+    def _message_for(self, action: TellStub) -> messages.Message:
+        if action.order is StubOrder.LOAD:
+            return self._spec_message(action.service, action.invocation)
+        if action.order is StubOrder.INIT:
+            return messages.Init(action.invocation)
+        if action.order is StubOrder.START:
+            return messages.Start(action.invocation)
+        return messages.Stop(action.invocation, action.reason)
+
+    def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
+        definition = self._definitions[service]
+        run = definition.launch.run
+        if not isinstance(run, PythonCode):
+            raise TypeError(f"{service} is no Python service")
+        return messages.ServiceSpec(
+            service=service,
+            invocation=invocation,
+            entry=run.entry,
+            script=run.script,
+            code=run.code,
+            path=run.path,
+            config=run.config,
+            controller_timeout_s=self._cluster.controller_timeout_s,
+            stop_timeout_s=definition.spec.stop.timeout_s,
+        )
+
+    def _send(self, invocation: int, message: messages.Message) -> None:
+        route = self._route_of.get(invocation)
+        if route is not None:
+            self._control.send(route, b"", message)

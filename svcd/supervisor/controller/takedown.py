@@ -1,0 +1,43 @@
+"""The end without a guardian: every process of every run is killed, the run directory is cleared.
+
+Must not be used while the guardian lives: in order is the core's business.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Final
+
+from svcd.protocol.places import Places
+from svcd.supervisor.controller.containment import Containment
+from svcd.supervisor.controller.runs import Runs
+
+PATIENCE_S: Final = 5.0
+PAUSE_S: Final = 0.01
+
+
+def kill_all(runs: Runs, containment: Containment) -> None:
+    """SIGKILL everything, again and again until nothing is left (a fork may outrun one pass) or patience ends."""
+    deadline = time.monotonic() + PATIENCE_S
+    left = [run for run in runs.all() if run.pid is not None]
+    while left and time.monotonic() < deadline:
+        for run in left:
+            runs.kill(run.invocation)
+        time.sleep(PAUSE_S)  # nobody is served any more: the loop has ended
+        left = [run for run in left if run.pid is not None and containment.members(run.mark, run.pid)]
+    for run in runs.all():
+        containment.release(run.mark)
+
+
+def clear(places: Places) -> None:
+    """Remove what this cluster left in its run directory, and the directory if nothing else is in it."""
+    for path in (places.control, places.events, places.cluster_json, places.lock):
+        try:
+            os.unlink(path)
+        except OSError:
+            pass
+    try:
+        os.rmdir(places.run_dir)
+    except OSError:
+        pass
