@@ -135,7 +135,7 @@ class Daemon:
             wiring.ProcessBorn: self._on_born,
             wiring.ProcessReaped: self._on_reaped,
             wiring.ProgramExecuted: lambda message, fds: self._runs.executed(message.invocation),
-            wiring.SpawnRejected: lambda message, fds: self._runs.rejected(message.invocation, message.reason),
+            wiring.SpawnRejected: self._on_rejected,
             wiring.PartStarted: self._on_part_started,
             wiring.PartEnded: self._on_part_ended,
             wiring.SignalReceived: self._on_signal,
@@ -155,6 +155,9 @@ class Daemon:
             self._runs.orphan_reaped()
         else:
             self._runs.reaped(message.invocation, events.ExitStatus(message.code, message.signal))
+
+    def _on_rejected(self, message: wiring.SpawnRejected, fds: list[int]) -> None:
+        self._runs.rejected(message.invocation, message.reason, message.born)
 
     def _on_part_started(self, message: wiring.PartStarted, fds: list[int]) -> None:
         self._journal.note("part started", part=message.part, pid=message.pid)
@@ -249,7 +252,7 @@ class Daemon:
         try:
             cgroup = self._runs.open(run)
         except OSError as error:
-            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}")
+            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
             return
         environment = {} if probe is None else probe.environment
         order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)

@@ -26,7 +26,10 @@ from svcd.supervisor.core.events import (
 
 @dataclass(slots=True)
 class Run:
-    """One invocation. ``verdict``: whether exec succeeded, None while unknown; ``mark`` is unique on this host."""
+    """One invocation. ``mark`` is unique on this host.
+
+    ``verdict``: whether exec succeeded, None while unknown. ``unborn``: there is no process and there will be none.
+    """
 
     service: str
     invocation: int
@@ -35,16 +38,13 @@ class Run:
     pid: int | None = None
     pidfd: int | None = None
     verdict: bool | None = None
+    unborn: bool = False
     failure: str = ""
     status: ExitStatus | None = None
     told_spawned: bool = False
     told_executed: bool = False
     told_exited: bool = False
     clean_up: list[Callable[[], None]] = field(default_factory=list)
-
-    @property
-    def never_born(self) -> bool:
-        return self.verdict is False and self.pid is None
 
 
 class Runs:
@@ -83,10 +83,11 @@ class Runs:
         self._advance(run)
 
     def executed(self, invocation: int) -> None:
-        self._judge(invocation, True, "")
+        self._judge(invocation, True)
 
-    def rejected(self, invocation: int, reason: str) -> None:
-        self._judge(invocation, False, reason)
+    def rejected(self, invocation: int, reason: str, born: bool) -> None:
+        """No program runs. ``born``: there is or was a process all the same, whose end we are told."""
+        self._judge(invocation, False, reason, unborn=not born)
 
     def reaped(self, invocation: int, status: ExitStatus) -> None:
         run = self._by_invocation.get(invocation)
@@ -107,20 +108,20 @@ class Runs:
         for run in self.all():
             if run.launcher == launcher and run.verdict is None:
                 if run.pid is None:
-                    self._judge(run.invocation, False, f"the {launcher} died")
+                    self._judge(run.invocation, False, f"the {launcher} died", unborn=True)
                 else:
-                    self._judge(run.invocation, True, "")
+                    self._judge(run.invocation, True)
 
-    def _judge(self, invocation: int, verdict: bool, reason: str) -> None:
+    def _judge(self, invocation: int, verdict: bool, reason: str = "", unborn: bool = False) -> None:
         run = self._by_invocation.get(invocation)
         if run is not None and run.verdict is None:
-            run.verdict, run.failure = verdict, reason
+            run.verdict, run.failure, run.unborn = verdict, reason, unborn
             self._advance(run)
 
     def _advance(self, run: Run) -> None:
         """Tell the core all that can be told by now."""
         at = clock.now()
-        if run.never_born:
+        if run.unborn:
             self._close(run)
             self._submit(SpawnFailed(at, run.service, run.invocation, run.failure, clock.jitter()))
             return
