@@ -3,7 +3,8 @@
 Must stay stdlib-only and free of policy: the guardian imports it.
 
 Every link is one end of an ``AF_UNIX SOCK_SEQPACKET`` socketpair. A message is JSON: ``{"type": <class name>, ...fields}``,
-with descriptors as SCM_RIGHTS. A message larger than ``INLINE_LIMIT_BYTES`` travels as a memfd, first of the descriptors.
+with descriptors as SCM_RIGHTS. A message larger than ``INLINE_LIMIT_BYTES`` travels as a memfd, first of the
+descriptors.
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ INLINE_LIMIT_BYTES: Final = 32 * 1024
 class SpawnRequested:
     """Make one process. ``argv`` None: run the remote-service stub in a fork of this very process (fork server).
 
-    ``env`` is the complete environment. ``streams`` has one or two entries {"stream": "stdout"|"stderr", "path": absolute
-    path of the log file, "max_size_bytes", "keep"}; stderr goes where stdout goes if it has no entry of its own; no entry at
-    all: output is discarded (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be born in, or None.
-    ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
+    ``env`` is the complete environment. ``streams`` has one or two entries {"stream": "stdout"|"stderr", "path":
+    absolute path of the log file, "max_size_bytes", "keep"}; stderr goes where stdout goes if it has no entry of its
+    own; no entry at all: output is discarded (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
+    born in, or None. ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
     """
 
     service: str
@@ -161,7 +162,9 @@ class StreamEnded:
 
 @dataclass(frozen=True, slots=True)
 class FlushRequested:
-    """Write out all that this service's pipes hold now, then answer. ``tail_bytes``: how much of the end to send along."""
+    """Write out all that this service's pipes hold now, then answer. ``tail_bytes``: how much of the end
+    to send along.
+    """
 
     token: int
     service: str

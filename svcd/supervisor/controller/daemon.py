@@ -106,18 +106,34 @@ class Daemon:
         self._requests = Requests(self._control, self._machine, self._status, self._engine.submit, self._may_ask)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
-            self._cluster, str(self._places.control), arguments.state_dir, arguments.site
+            self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
         self._engine.connect(self._executors())
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
-        self._control.open(str(self._places.control), str(self._places.events), None)
+        self._open_doors()
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
         await self._ended
         await self._close()
+
+    @property
+    def _side_door(self) -> Path:
+        """Where stubs that run as another user connect; the run directory's own socket is beyond their reach."""
+        return self._places.run_dir / "stubs" / "control"
+
+    def _open_doors(self) -> None:
+        """Bind the sockets. Only if there are such stubs does the run directory let others pass through (0711)."""
+        control, events_socket = str(self._places.control), str(self._places.events)
+        if not any(launching.needs_side_door(each, os.geteuid()) for each in self._cluster.services):
+            self._control.open(control, events_socket, None)
+            return
+        self._side_door.parent.mkdir(mode=0o711, exist_ok=True)
+        for directory in (self._side_door.parent, self._places.run_dir):
+            os.chmod(directory, 0o711)
+        self._control.open(control, events_socket, str(self._side_door))
 
     # ---- what comes in ----------------------------------------------------------------------------------------------
 

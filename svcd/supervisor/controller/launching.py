@@ -6,6 +6,7 @@ Must not do anything: no I/O; what the process finds in its environment and wher
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ class Surroundings:
 
     cluster: ClusterSpec
     control: str
+    side_door: str
     state_dir: str
     site: tuple[str, ...]
 
@@ -36,6 +38,12 @@ def launcher_of(definition: ServiceDefinition) -> str:
     """Which part makes this service's process."""
     run = definition.launch.run
     return FORK_SERVER if isinstance(run, PythonCode) and run.interpreter is None else LAUNCHER
+
+
+def needs_side_door(definition: ServiceDefinition, own_uid: int) -> bool:
+    """Whether this service's stub cannot pass through a run directory that is ours alone."""
+    launch = definition.launch
+    return isinstance(launch.run, PythonCode) and launch.uid is not None and launch.uid != own_uid
 
 
 def spawn_order(
@@ -64,7 +72,7 @@ def spawn_order(
             "service": name,
             "invocation": invocation,
             "instance": 0,
-            "control": around.control,
+            "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
         if launch.run.interpreter is not None:

@@ -32,12 +32,14 @@ def kill_all(runs: Runs, containment: Containment) -> None:
 
 def clear(places: Places) -> None:
     """Remove what this cluster left in its run directory, and the directory if nothing else is in it."""
-    for path in (places.control, places.events, places.cluster_json, places.lock):
+    side_door = places.run_dir / "stubs" / "control"
+    for path in (places.control, places.events, side_door, places.cluster_json, places.lock):
         try:
             os.unlink(path)
         except OSError:
             pass
-    try:
-        os.rmdir(places.run_dir)
-    except OSError:
-        pass
+    for directory in (side_door.parent, places.run_dir):
+        try:
+            os.rmdir(directory)
+        except OSError:
+            pass
