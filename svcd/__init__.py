@@ -1,0 +1,43 @@
+"""svcd's public face: what services and programs import. ``import svcd`` itself loads nothing (PEP 562).
+
+Must not import anything at module level: every process of svcd and every service pays for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from svcd.worker_runtime.sdk import Context, Service, StateError
+
+    __version__: str
+
+__all__ = ["Context", "Service", "StateError", "__version__"]
+
+_HOME = {"Service": "sdk", "Context": "sdk", "StateError": "sdk"}
+
+
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        value: object = _version()
+    elif name in _HOME:
+        from importlib import import_module  # noqa: PLC0415 - nothing at module level, see above
+
+        value = getattr(import_module(f"svcd.worker_runtime.{_HOME[name]}"), name)
+    else:
+        raise AttributeError(f"module 'svcd' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
+
+def _version() -> str:
+    from importlib import metadata  # noqa: PLC0415 - 20 ms that hardly anybody needs
+
+    try:
+        return metadata.version("svcd")
+    except metadata.PackageNotFoundError:  # run from a source tree, or in an interpreter without svcd installed
+        return "0+unknown"
