@@ -18,7 +18,7 @@ from typing import Any, Final
 import zmq
 
 from svcd.protocol import codec
-from svcd.protocol.errors import ErrorCode, ProtocolError
+from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused
 
@@ -58,21 +58,26 @@ class Control:
         self._fd = self._router.getsockopt(zmq.FD)
         self._again = False
         self._closed = False
+        self._paths: list[str] = []
         self.rejected: Counter[str] = Counter()
         """How many messages were turned away, by reason."""
 
     def open(self, control: str, events: str, stub_control: str | None) -> None:
         """Bind; ``stub_control`` is a second door for stubs that run as another user."""
-        for path in filter(None, (control, stub_control)):
-            self._router.bind(f"ipc://{path}")
-            os.chmod(path, 0o600 if path == control else 0o666)
-        self._publisher.bind(f"ipc://{events}")
-        os.chmod(events, 0o600)
+        self._bind(self._router, control, 0o600)
+        self._bind(self._publisher, events, 0o600)
+        if stub_control is not None:
+            self._bind(self._router, stub_control, 0o666)
         self._loop.add_reader(self._fd, self._drain)
         self._drain()
 
+    def _bind(self, own: zmq.Socket[bytes], path: str, mode: int) -> None:
+        own.bind(f"ipc://{path}")
+        os.chmod(path, mode)
+        self._paths.append(path)
+
     def close(self) -> None:
-        """Close after what was sent has gone out, or half a second."""
+        """Close after what was sent has gone out, or half a second; the sockets' files go, too."""
         if self._closed:
             return
         self._closed = True
@@ -80,6 +85,11 @@ class Control:
         self._router.close()
         self._publisher.close()
         self._context.term()
+        for path in self._paths:
+            try:
+                os.unlink(path)
+            except FileNotFoundError:
+                pass
 
     def send(self, route: bytes, correlation: bytes, message: Message) -> bool:
         """Send to one peer; False when it is gone or does not read."""
@@ -135,7 +145,7 @@ class Control:
         except ProtocolError as error:
             self.rejected[type(error).__name__] += 1
             if correlation:  # somebody waits
-                self.send(route, correlation, RequestRefused(ErrorCode.MALFORMED.value, str(error)))
+                self.send(route, correlation, RequestRefused(error.code.value, str(error)))
             return
         self._receive(peer, correlation, message)
 
