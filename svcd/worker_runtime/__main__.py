@@ -1,0 +1,10 @@
+"""``python -m svcd.worker_runtime``: the same as ``bootstrap.py``, for an interpreter that has svcd installed.
+
+Must not do anything of its own.
+"""
+
+from __future__ import annotations
+
+from svcd.worker_runtime.bootstrap import run
+
+run()

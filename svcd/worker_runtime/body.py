@@ -1,0 +1,154 @@
+"""A service's own code behind one face: a ``Service`` object, or a function, sync or async.
+
+Must not report or decide: it calls, and lets come out what comes out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from typing import Any, Final, Protocol
+
+from svcd.worker_runtime.sdk import Context, Service
+
+Caught = BaseException | None
+
+
+class Body(Protocol):
+    """``changed`` of the constructors is called when ``ended`` may have become true."""
+
+    async def init(self, config: dict[str, Any]) -> None: ...
+    async def start(self) -> None: ...
+    async def stop(self, reason: str) -> None: ...
+    def ended(self) -> bool: ...
+    def outcome(self) -> Caught: ...
+
+
+class OwnThread:
+    """One thread for all plain methods of a service, made when first needed: what ``init`` opens in it (a SQLite
+    connection, say), ``stop`` may close in it.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="service")
+
+    async def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """``function(*args)``, and what it returns awaited where it can be."""
+        if is_async(function):
+            return await function(*args)
+        context = copy_context()
+        loop = asyncio.get_running_loop()
+        result, error = await loop.run_in_executor(self._pool, lambda: context.run(_call_caught, function, args))
+        if error is not None:
+            raise error
+        return await result if inspect.isawaitable(result) else result
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    of_object = getattr(type(function), "__call__", None)  # noqa: B004 - for objects with an async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
+
+
+def _call_caught(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Caught]:
+    """Nothing may be left to the pool: a StopIteration or a SystemExit would get lost in it."""
+    try:
+        return function(*args), None
+    except BaseException as error:
+        return None, error
+
+
+class ServiceBody:
+    """A subclass of ``Service``; made at ``init``."""
+
+    def __init__(self, cls: type[Service], ctx: Context) -> None:
+        self._cls = cls
+        self._ctx = ctx
+        self._thread = OwnThread()
+        self._service: Service | None = None
+
+    async def init(self, config: dict[str, Any]) -> None:
+        service = self._cls.__new__(self._cls)
+        service.ctx = self._ctx
+        service.__init__()  # type: ignore[misc]  # on purpose in two steps: self.ctx is there in __init__
+        self._service = service
+        await self._call("init", config)
+
+    async def start(self) -> None:
+        await self._call("start")
+
+    async def stop(self, reason: str) -> None:
+        if self._service is not None:
+            await self._call("stop", reason)
+
+    def ended(self) -> bool:
+        return False
+
+    def outcome(self) -> Caught:
+        return None
+
+    async def _call(self, name: str, *args: Any) -> None:
+        if getattr(self._cls, name) is not getattr(Service, name):  # the base's own do nothing: no thread for them
+            await self._thread.call(getattr(self._service, name), *args)
+
+
+class FunctionBody:
+    """A function of the context. Its return ends the service.
+
+    On stop an async one is cancelled, unless it is waiting in ``ctx.stopping.wait_async()``, which wakes it; a sync
+    one is expected to watch ``ctx.stopping``.
+    """
+
+    def __init__(self, function: Callable[[Any], Any], ctx: Context, changed: Callable[[], None]) -> None:
+        self._function = function
+        self._ctx = ctx
+        self._changed = changed
+        self._thread = OwnThread()
+        self._task: asyncio.Task[Caught] | None = None
+
+    async def init(self, config: dict[str, Any]) -> None:
+        return
+
+    async def start(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._run(), name="service")
+        self._task.add_done_callback(lambda _task: self._changed())
+
+    async def stop(self, reason: str) -> None:
+        if self._task is None or self._task.done():
+            return
+        cancelled = is_async(self._function) and not self._woken
+        if cancelled:
+            self._task.cancel()
+        await asyncio.wait({self._task})
+        error = self.outcome()
+        if error is not None and not (cancelled and isinstance(error, asyncio.CancelledError)):
+            raise error
+
+    def stop_asked(self) -> None:
+        """To be told before ``ctx.stopping`` is set: whether the function is about to be woken by it."""
+        self._woken = self._ctx.stopping.awaited
+
+    _woken = False
+
+    def ended(self) -> bool:
+        return self._task is not None and self._task.done()
+
+    def outcome(self) -> Caught:
+        if self._task is None:
+            return None
+        return asyncio.CancelledError("cancelled by itself") if self._task.cancelled() else self._task.result()
+
+    async def _run(self) -> Caught:
+        try:
+            await self._thread.call(self._function, self._ctx)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # a SystemExit would tear the loop down from here
+            return error
+        return None
+
+
+BLOCKING_THREADS: Final = 8
+"""Threads of ``asyncio.to_thread`` and ``run_in_executor`` in a service."""

@@ -1,0 +1,157 @@
+"""The life of a service inside its stub: init, start, run, stop, each once and in this order (design 4.2).
+
+Must not know sockets or processes: orders come in through ``Orders``, what is reached goes out through ``Reports``.
+
+Rules. A stop waits for the step in progress to end, well or badly. ``stop`` of the user's code is called once ``init``
+has begun, even where ``init`` or ``start`` failed, and never otherwise. ``stopping`` is reported before ``stop`` runs,
+with the error where there is one. Whatever user code raises ends in a record and an exit code, not in the stub.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from svcd.protocol.messages import ServiceSpec
+from svcd.worker_runtime.body import Body
+from svcd.worker_runtime.exceptions import one_line
+from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.reports import Reports, print_text
+
+OK: Final = 0
+USER_FAILURE: Final = 1
+INTERRUPTED: Final = 130
+LEFTOVER_TASKS_S: Final = 1.0
+
+
+class Lifecycle:
+    """``on_running`` is called when the service has come up."""
+
+    def __init__(self, body: Body, spec: ServiceSpec, orders: Orders, reports: Reports) -> None:
+        self._body = body
+        self._spec = spec
+        self._orders = orders
+        self._reports = reports
+        self._begun = False
+        self.exit_code = OK
+        self.on_running: Callable[[], None] = lambda: None
+
+    async def run(self) -> int:
+        """Everything, from ``loaded`` to the end; the exit code."""
+        self._reports.state("loaded")
+        if await self._rise():
+            await self._stay()
+        await self._fall()
+        return self.exit_code
+
+    def quit(self, error: BaseException) -> None:
+        """A SystemExit or KeyboardInterrupt came out of the event loop: end with its code."""
+        self._take(error, self._reports.phase)
+
+    # ---- up ------------------------------------------------------------------------------------------------------
+
+    async def _rise(self) -> bool:
+        """init and start; True when the service runs."""
+        orders, reports = self._orders, self._reports
+        if not await orders.until(lambda: orders.init_asked):
+            return False
+        if not await self._attempt("init", self._body.init(self._spec.config)):
+            return False
+        reports.state("initialized")
+        if not await orders.until(lambda: orders.start_asked):
+            return False
+        reports.state("starting")
+        if not await self._attempt("start", self._body.start()) or orders.stop_asked:
+            return False
+        reports.phase = "run"
+        reports.state("running")
+        self.on_running()
+        return True
+
+    async def _stay(self) -> None:
+        """Until somebody asks for a stop, or the code ends by itself."""
+        await self._orders.until(self._body.ended)
+        if self._body.ended():
+            error = self._body.outcome()
+            if error is not None:
+                self._take(error, "run")
+            self._orders.ask_stop("it ended by itself")
+
+    async def _attempt(self, phase: str, step: Awaitable[None]) -> bool:
+        self._reports.phase = phase
+        self._begun = True
+        try:
+            await step
+        except BaseException as error:  # SystemExit, KeyboardInterrupt and CancelledError of user code among them
+            self._take(error, phase)
+            return False
+        return True
+
+    # ---- down ----------------------------------------------------------------------------------------------------
+
+    async def _fall(self) -> None:
+        """Report the stop, run it, and clear what is left on the loop."""
+        orders, reports = self._orders, self._reports
+        self._take_own_error()
+        reports.state("stopping")
+        orders.ask_stop("it failed")  # only where nobody has asked yet: sets ctx.stopping
+        if self._begun:
+            await self._attempt("stop", self._body.stop(orders.reason))
+        await self._cancel_leftovers()
+
+    def _take_own_error(self) -> None:
+        """``ctx.stop(error)``: a crash that the service declares."""
+        error = self._orders.error
+        if error is None:
+            return
+        if isinstance(error, str):
+            self.exit_code = self.exit_code or USER_FAILURE
+            self._reports.state("stopping", error.partition("\n")[0])
+            print_text(f"{error}\n")
+        else:
+            self._take(error, "run")
+
+    async def _cancel_leftovers(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=LEFTOVER_TASKS_S)
+        for task in tasks:
+            error = task.exception() if task.done() and not task.cancelled() else None
+            if error is not None:
+                self._reports.exception(error, "stop")
+
+    # ---- failures ------------------------------------------------------------------------------------------------
+
+    def _take(self, error: BaseException, phase: str) -> None:
+        """Record what came out of user code, and let the service end. The first failure decides the exit code."""
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            code = exit_code_of(error)
+            if code != OK:
+                self._reports.state("stopping", one_line(error))
+        else:
+            code = USER_FAILURE
+            if phase == "stop":
+                self._reports.exception(error, phase)
+            else:
+                self._reports.failed(phase, error)
+        self.exit_code = self.exit_code or code
+        self._orders.ask_stop(f"{phase} ended with {one_line(error)}")
+
+
+def exit_code_of(error: SystemExit | KeyboardInterrupt) -> int:
+    """What a Python program would exit with; a text is printed as it would be."""
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED
+    code = error.code
+    if code is None:
+        return OK
+    if isinstance(code, int):
+        return code & 0xFF
+    try:
+        print_text(f"{code}\n")
+    except Exception:  # its __str__ is user code
+        pass
+    return USER_FAILURE

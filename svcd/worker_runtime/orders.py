@@ -1,0 +1,73 @@
+"""What has been asked of this process so far: by the controller, by a signal, by the service itself.
+
+Must not act on it: the lifecycle waits here and acts. Everything but ``ask_stop_from_anywhere`` belongs to the loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from svcd.protocol.messages import Init, Message, ServiceSpec, Start, Stop
+
+
+class Orders:
+    """``stop_asked`` ends every wait. Only the first reason and the first error count."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> None:
+        self.loop = loop
+        self.spec: ServiceSpec | None = None
+        self.init_asked = False
+        self.start_asked = False
+        self.stop_asked = False
+        self.reason = ""
+        self.error: str | BaseException | None = None
+        self._on_stop = on_stop
+        self._wake: asyncio.Future[None] | None = None
+
+    def receive(self, message: Message) -> None:
+        """An order of the controller."""
+        if isinstance(message, ServiceSpec):
+            self.spec = self.spec or message
+        elif isinstance(message, Init):
+            self.init_asked = True
+        elif isinstance(message, Start):
+            self.start_asked = True
+        elif isinstance(message, Stop):
+            self.ask_stop(message.reason)
+        self.changed()
+
+    def ask_stop(self, reason: str, error: str | BaseException | None = None) -> None:
+        """Stop, once whatever is in progress has ended; joins a stop that was asked for already."""
+        if self.stop_asked:
+            return
+        self.stop_asked, self.reason, self.error = True, reason, error
+        self._on_stop()
+        self.changed()
+
+    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None) -> None:
+        """``ask_stop`` for other threads and signal handlers."""
+        try:
+            self.loop.call_soon_threadsafe(self.ask_stop, reason, error)
+        except RuntimeError:  # the loop is closed: the end is near anyhow
+            pass
+
+    def changed(self) -> None:
+        """Let the waiting lifecycle look again."""
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def until(self, condition: Callable[[], bool]) -> bool:
+        """Wait for ``condition`` or a stop; True when the condition holds and nobody has asked for a stop."""
+        while not (self.stop_asked or condition()):
+            self._wake = self.loop.create_future()
+            try:
+                await self._wake
+            except asyncio.CancelledError:  # user code that cancels every task there is means its own
+                self._forgive()
+        return not self.stop_asked
+
+    def _forgive(self) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            task.uncancel()

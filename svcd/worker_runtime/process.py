@@ -1,0 +1,263 @@
+"""One Python service's process, composed: settings, signals, connection, code, lifecycle, end.
+
+Must not be run twice in one process, nor beside other threads: signal handlers and ``sys.path`` are process-wide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+import svcd
+from svcd.protocol.messages import Init, Message, Ping, Pong, RemoteReady, ServiceSpec, Start, Stop, Welcome
+from svcd.worker_runtime import interpreter, sampling
+from svcd.worker_runtime.body import BLOCKING_THREADS, Body, FunctionBody, ServiceBody
+from svcd.worker_runtime.connection import Connection
+from svcd.worker_runtime.exceptions import one_line
+from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
+from svcd.worker_runtime.load import load, prepare_path
+from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.reports import Reports, print_text
+from svcd.worker_runtime.script import Script
+from svcd.worker_runtime.sdk import Context, Service, Stopping
+
+STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
+SAMPLE_EVERY_S: Final = 5.0
+
+Value = TypeVar("Value")
+
+
+class BadSettings(Exception):  # noqa: N818 - it says what is
+    """The stub was started with something else than it needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a stub is born with. ``control``: path of the controller's socket."""
+
+    service: str
+    invocation: int
+    control: str
+    cluster: str = ""
+    instance: int = 0
+    controller_timeout_s: float = 30.0
+
+    @classmethod
+    def read(cls, stub: Any) -> Settings:
+        """From the launcher's mapping; unknown keys are ignored. Raises ``BadSettings``."""
+        if not isinstance(stub, dict):
+            raise BadSettings("its settings are no mapping")
+        values: dict[str, Any] = {}
+        for name, types, required in _SETTINGS:
+            value = stub.get(name)
+            if value is None and not required:
+                continue
+            if not isinstance(value, types) or isinstance(value, bool):
+                raise BadSettings(f"{name} cannot be {value!r}" if name in stub else f"{name} is missing")
+            values[name] = value
+        return cls(**values)
+
+
+_SETTINGS: Final[tuple[tuple[str, tuple[type, ...], bool], ...]] = (
+    ("service", (str,), True),
+    ("invocation", (int,), True),
+    ("control", (str,), True),
+    ("cluster", (str,), False),
+    ("instance", (int,), False),
+    ("controller_timeout_s", (int, float), False),
+)
+
+
+def main(stub: Any) -> int:
+    """Run the service that ``stub`` names until it ends; the exit code. The caller ends the process with it at once.
+
+    Exit handlers have been called and the standard streams flushed when this returns.
+    """
+    try:
+        return Process(Settings.read(stub)).run()
+    except BadSettings as error:
+        print_text(f"svcd: cannot start a stub: {error}\n")
+        return STUB_FAILURE
+    except Exception as error:
+        if os.environ.get("SVCD_DEBUG"):
+            raise
+        print_text(f"svcd: the stub failed: {one_line(error)}\n")
+        return STUB_FAILURE
+    finally:
+        interpreter.finish(print_text)
+
+
+class Process:
+    """Everything that one stub owns."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._loop = asyncio.new_event_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="blocking"))
+        self._loop.set_exception_handler(self._on_loop_exception)
+        self._stopping = Stopping()
+        self._orders = Orders(self._loop, self._on_stop_asked)
+        self._reports = Reports(settings.service, settings.invocation, self._send)
+        self._function: FunctionBody | None = None
+        self._lifecycle: Lifecycle | None = None
+        self._connection: Connection | None = None
+        self._patience: asyncio.TimerHandle | None = None
+        self._controller_timeout_s = settings.controller_timeout_s
+        self._stop_timeout_s = 10.0
+
+    def run(self) -> int:
+        """The whole life; the exit code."""
+        interpreter.settle()
+        interpreter.catch_signals(lambda: self._orders.ask_stop_from_anywhere("SIGTERM"))
+        threading.excepthook = self._on_thread_exception
+        self._on_lost()  # not there yet, which may not last for ever either
+        self._connection = Connection(
+            self._settings.control, self._loop, self._greeting, self._receive, self._on_lost, self._on_back
+        )
+        try:
+            return self._live()
+        finally:
+            self._connection.close()
+
+    # ---- the service ---------------------------------------------------------------------------------------------
+
+    def _live(self) -> int:
+        self._complete(self._orders.until(lambda: self._orders.spec is not None))
+        spec = self._orders.spec
+        if spec is None:  # stopped before there was anything to run
+            self._reports.state("stopping")
+            return 0
+        self._controller_timeout_s, self._stop_timeout_s = spec.controller_timeout_s, spec.stop_timeout_s
+        prepare_path(spec)
+        if spec.script is not None:
+            return Script(spec, self._orders, self._reports).run()
+        try:
+            found = load(spec)
+        except (SystemExit, KeyboardInterrupt) as error:
+            code = exit_code_of(error)
+            self._reports.state("stopping", one_line(error) if code else None)
+            return code
+        except BaseException as error:
+            self._reports.failed("load", error)
+            return USER_FAILURE
+        lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
+        lifecycle.on_running = self._sample_later
+        return self._complete(lifecycle.run())
+
+    def _body(self, found: Any, spec: ServiceSpec) -> Body:
+        settings = self._settings
+        ctx = Context(
+            settings.service,
+            settings.cluster,
+            settings.instance,
+            settings.invocation,
+            spec.config,
+            self._stopping,
+            lambda error: self._orders.ask_stop_from_anywhere("it asked for it", error),
+        )
+        if isinstance(found, type) and issubclass(found, Service):
+            return ServiceBody(found, ctx)
+        self._function = FunctionBody(found, ctx, self._orders.changed)
+        return self._function
+
+    def _complete(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
+        """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:
+        it is taken as the service's wish to end, and the loop goes on for an orderly end.
+        """
+        task = self._loop.create_task(coroutine, name="svcd")
+        while True:
+            try:
+                return self._loop.run_until_complete(task)
+            except (SystemExit, KeyboardInterrupt) as error:
+                if self._lifecycle is None or task.done():
+                    raise
+                self._lifecycle.quit(error)
+
+    def _on_stop_asked(self) -> None:
+        if self._function is not None:
+            self._function.stop_asked()
+        self._stopping.set()
+
+    # ---- what goes wrong beside the lifecycle ------------------------------------------------------------------------
+
+    def _on_loop_exception(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A task or callback that nobody looks after has failed: recorded; the service goes on, as in any program."""
+        error = context.get("exception")
+        if isinstance(error, BaseException):
+            self._reports.exception(error)
+        else:
+            print_text(f"asyncio: {context.get('message')}\n")
+
+    def _on_thread_exception(self, args: threading.ExceptHookArgs) -> None:
+        if issubclass(args.exc_type, SystemExit):
+            return
+        error = args.exc_value if args.exc_value is not None else args.exc_type()
+        try:
+            self._loop.call_soon_threadsafe(self._reports.exception, error)
+        except RuntimeError:  # the loop is closed
+            threading.__excepthook__(args)
+
+    # ---- the controller --------------------------------------------------------------------------------------------
+
+    def _greeting(self) -> list[Message]:
+        settings, last = self._settings, self._reports.last_state
+        ready = RemoteReady(settings.service, settings.invocation, os.getpid(), svcd.__version__)
+        return [ready] if last is None else [ready, last]
+
+    def _send(self, message: Message) -> None:
+        if self._connection is not None:
+            self._connection.send(message)
+
+    def _receive(self, message: Message) -> None:
+        """Obey; what is not for this invocation, or not for a stub, is ignored."""
+        if getattr(message, "invocation", None) != self._settings.invocation:
+            return
+        if isinstance(message, Ping):
+            self._send(Pong(self._settings.service, self._settings.invocation))
+        elif isinstance(message, ServiceSpec | Init | Start | Stop):
+            self._orders.receive(message)
+        elif not isinstance(message, Welcome):
+            print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
+
+    def _on_back(self) -> None:
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _on_lost(self) -> None:
+        if self._patience is None:
+            self._patience = self._loop.call_later(self._controller_timeout_s, self._give_up)
+
+    def _give_up(self) -> None:
+        """The controller stayed away: stop as if told to, with our own bound on it."""
+        print_text(f"svcd: no controller for {self._controller_timeout_s:g} s: stopping\n")
+        self._orders.ask_stop("the controller is gone")
+        self._loop.call_later(self._stop_timeout_s, _end_everything)
+
+    # ---- samples -----------------------------------------------------------------------------------------------------
+
+    def _sample_later(self) -> None:
+        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+
+    def _sample(self) -> None:
+        if self._orders.stop_asked:
+            return
+        try:
+            self._send(sampling.sample(self._settings.service, self._settings.invocation))
+        except (OSError, ValueError):  # out of descriptors, no /proc: a gap in a curve
+            pass
+        self._sample_later()
+
+
+def _end_everything() -> None:
+    """The stop timeout of a service without a controller: its whole process group, where it has one of its own."""
+    print_text("svcd: not stopped in time: killed\n")
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os._exit(STUB_FAILURE)

@@ -1,0 +1,144 @@
+"""What a service's author uses: ``Service``, ``Context``, ``Stopping``, ``StateError``.
+
+Must not know the controller, the wire or the order of a service's life; the runtime hands in what it needs of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+StopRequest = Callable[["str | BaseException | None"], None]
+
+
+class StateError(RuntimeError):
+    """Something was called in a state in which it makes no sense."""
+
+
+class Stopping:
+    """Set once the service is to stop. For threads ``wait``, for coroutines ``wait_async``, for both ``is_set``."""
+
+    __slots__ = ("_event", "_lock", "_waiters")
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._lock = threading.Lock()
+        self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
+
+    def is_set(self) -> bool:
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Block this thread until the service is to stop, or for ``timeout`` seconds; True when it is to stop.
+
+        Raises ``StateError`` on a thread that runs an event loop: everything on the loop would stand still.
+        """
+        if asyncio._get_running_loop() is not None:
+            raise StateError("ctx.stopping.wait() would block the event loop: use 'await ctx.stopping.wait_async()'")
+        return self._event.wait(timeout)
+
+    async def wait_async(self) -> None:
+        """Return once the service is to stop."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if self._event.is_set():
+                return
+            waiter = loop, loop.create_future()
+            self._waiters.append(waiter)
+        try:
+            await waiter[1]
+        finally:
+            with self._lock:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a coroutine is in ``wait_async`` right now."""
+        return bool(self._waiters)
+
+    def set(self) -> None:
+        """For the runtime: wake everybody."""
+        with self._lock:
+            self._event.set()
+            waiters, self._waiters = self._waiters, []
+        for loop, future in waiters:
+            try:
+                loop.call_soon_threadsafe(_wake, future)
+            except RuntimeError:  # a loop of the service's own, closed by now
+                pass
+
+
+def _wake(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+class Context:
+    """What a service knows of itself: ``self.ctx`` of a ``Service``, the argument of a function.
+
+    ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
+    run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop.
+    """
+
+    __slots__ = ("_logger", "_request_stop", "cluster", "config", "instance", "invocation", "name", "stopping")
+
+    def __init__(
+        self,
+        name: str,
+        cluster: str,
+        instance: int,
+        invocation: int,
+        config: dict[str, Any],
+        stopping: Stopping,
+        request_stop: StopRequest,
+    ) -> None:
+        self.name = name
+        self.cluster = cluster
+        self.instance = instance
+        self.invocation = invocation
+        self.config = config
+        self.stopping = stopping
+        self._request_stop = request_stop
+        self._logger: Any = None
+
+    @property
+    def logger(self) -> Any:
+        """A structlog logger, bound with service and invocation; it writes lines to stderr."""
+        if self._logger is None:
+            from svcd.worker_runtime.logger import make_logger  # noqa: PLC0415 - structlog takes 100 ms to import
+
+            self._logger = make_logger(self.name, self.invocation)
+        return self._logger
+
+    def stop(self, error: str | BaseException | None = None) -> None:
+        """Let this service stop by itself: well, or with ``error`` as a crash. Returns at once; from any thread."""
+        self._request_stop(error)
+
+
+class Service:
+    """Base of a service's class. Each method may be ``async def`` or plain; plain ones run in one thread of their own.
+
+    ``start`` returns once others may use the service; it then runs until it is told to stop. ``stop`` is called
+    once ``init`` was, even where ``init`` or ``start`` failed. ``self.ctx`` is there before ``__init__`` is called.
+    """
+
+    ctx: Context
+
+    def init(self, config: dict[str, Any]) -> Awaitable[None] | None:
+        """Prepare: ``config`` is the mapping from the cluster file."""
+        return None
+
+    def start(self) -> Awaitable[None] | None:
+        """Begin to serve."""
+        return None
+
+    def stop(self, reason: str) -> Awaitable[None] | None:
+        """Put everything away; ``reason`` says why, in words for a log."""
+        return None
+
+    def fail(self, error: str | BaseException) -> None:
+        """End badly: the same as ``self.ctx.stop(error)``."""
+        self.ctx.stop(error)

@@ -1,0 +1,164 @@
+"""A controller of the tests' own: a ROUTER that talks to real stubs in real processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import zmq
+
+from svcd.protocol import codec
+from svcd.protocol.messages import (
+    ExceptionRaised,
+    Init,
+    Message,
+    RemoteReady,
+    ServiceSpec,
+    Start,
+    StateChanged,
+    Stop,
+)
+
+DEADLINE_S = 30.0
+M = TypeVar("M", bound=Message)
+
+
+class Stub:
+    """One stub process and its connection, as the controller sees them."""
+
+    def __init__(self, controller: Controller, process: subprocess.Popen[bytes], invocation: int) -> None:
+        self.controller = controller
+        self.process = process
+        self.invocation = invocation
+        self.route = b""
+        self.said: list[Message] = []
+
+    def ready(self) -> RemoteReady:
+        message = self.expect(RemoteReady)
+        assert message.pid == self.process.pid
+        return message
+
+    def run(self, init: bool = True, start: bool = True, **fields: Any) -> None:
+        """RemoteReady, then the code and its orders in one go, as the controller does it."""
+        self.ready()
+        spec = ServiceSpec("web", self.invocation, **fields)
+        self.tell(spec, *([Init(self.invocation)] if init else []), *([Start(self.invocation)] if start else []))
+
+    def tell(self, *messages: Message) -> None:
+        for message in messages:
+            self.controller.router.send_multipart((self.route, b"", codec.encode(message)))
+
+    def stop(self, reason: str = "asked") -> None:
+        self.tell(Stop(self.invocation, reason))
+
+    def expect(self, kind: type[M]) -> M:
+        """The next message, which must be of this type."""
+        message = self.next()
+        assert isinstance(message, kind), f"{kind.__name__} expected, got {message}\n{self.output_so_far()}"
+        return message
+
+    def expect_states(self, *states: str) -> StateChanged:
+        """The next messages are these states; the last one."""
+        for state in states:
+            changed = self.expect(StateChanged)
+            assert changed.state == state, f"{state} expected, got {changed}\n{self.output_so_far()}"
+        return changed
+
+    def expect_failure(self, phase: str) -> tuple[ExceptionRaised, StateChanged]:
+        raised = self.expect(ExceptionRaised)
+        assert raised.phase == phase
+        return raised, self.expect_states("stopping")
+
+    def next(self) -> Message:
+        while not self.said:
+            self.controller.receive(self)
+        return self.said.pop(0)
+
+    def end(self) -> tuple[int, str, str]:
+        """Wait for the end: exit code (negative: signal), stdout, stderr."""
+        out, err = self.process.communicate(timeout=DEADLINE_S)
+        return self.process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+
+    def output_so_far(self) -> str:
+        if self.process.poll() is None:
+            return "(it still runs)"
+        return f"exit {self.end()}"
+
+
+class Controller:
+    """The ROUTER; ``spawn`` makes stubs that connect to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.path = str(directory / "control")
+        self.context = zmq.Context()
+        self.stubs: list[Stub] = []
+        self.open()
+
+    def open(self) -> None:
+        self.router = self.context.socket(zmq.ROUTER)
+        self.router.setsockopt(zmq.LINGER, 0)
+        self.router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        self.router.bind(f"ipc://{self.path}")
+
+    def vanish(self) -> None:
+        self.router.close()
+
+    def spawn(self, argv: list[str] | None = None, env: dict[str, str] | None = None, **stub: Any) -> Stub:
+        settings = {"service": "web", "invocation": 7, "cluster": "shop", "control": self.path, **stub}
+        process = subprocess.Popen(
+            argv or [sys.executable, "-m", "svcd.worker_runtime"],
+            env={**os.environ, "SVCD_STUB": json.dumps(settings), "PYTHONPATH": "", **(env or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        made = Stub(self, process, settings["invocation"])
+        self.stubs.append(made)
+        return made
+
+    def receive(self, stub: Stub) -> None:
+        """Take one message from the socket; to whom it belongs is decided by who said RemoteReady there."""
+        deadline = time.monotonic() + DEADLINE_S
+        while not self.router.poll(100):
+            if stub.process.poll() is not None and not self.router.poll(100):
+                pytest.fail(f"the stub has ended and said nothing more: {stub.end()}")
+            if time.monotonic() > deadline:
+                os.kill(stub.process.pid, signal.SIGABRT)  # faulthandler shows where it hangs
+                pytest.fail(f"the stub said nothing: {stub.end()}")
+        route, correlation, body = self.router.recv_multipart()
+        assert correlation == b""
+        message = codec.decode(body)
+        if isinstance(message, RemoteReady):
+            next(each for each in self.stubs if each.process.pid == message.pid).route = route
+        speaker = next(each for each in self.stubs if each.route == route)
+        speaker.said.append(replace(message))
+
+    def close(self) -> None:
+        for stub in self.stubs:
+            if stub.process.poll() is None:
+                os.killpg(stub.process.pid, signal.SIGKILL)
+            stub.process.communicate(timeout=DEADLINE_S)
+        self.router.close()
+        self.context.term()
+
+
+@pytest.fixture
+def controller() -> Iterator[Controller]:
+    with tempfile.TemporaryDirectory(prefix="svcd-") as directory:  # tmp_path may be too long for a socket
+        made = Controller(Path(directory))
+        try:
+            yield made
+        finally:
+            made.close()
