@@ -22,6 +22,11 @@ from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused
 
+# pyzmq's enumerations cost more than the calls they are passed to
+POLLIN: Final = int(zmq.POLLIN)
+NOBLOCK: Final = int(zmq.NOBLOCK)
+EVENTS: Final = int(zmq.EVENTS)
+
 TURN: Final = 64  # messages handled before the loop gets to do something else
 MAX_CORRELATION_BYTES: Final = 16
 END_LINGER_MS: Final = 500
@@ -99,7 +104,7 @@ class Control:
         if self._closed:
             return False
         try:
-            self._router.send_multipart((route, correlation, body), zmq.NOBLOCK)
+            self._router.send_multipart((route, correlation, body), NOBLOCK)
         except zmq.ZMQError:
             self.rejected["unreachable"] += 1
             return False
@@ -109,12 +114,12 @@ class Control:
 
     def publish(self, message: Message) -> None:
         if not self._closed:
-            self._publisher.send_multipart((type(message).__name__.encode(), codec.encode(message)), zmq.NOBLOCK)
+            self._publisher.send_multipart((type(message).__name__.encode(), codec.encode(message)), NOBLOCK)
 
     # ---- receiving ----------------------------------------------------------------------------------------------
 
     def _look_again(self) -> None:
-        if not self._again and self._router.getsockopt(zmq.EVENTS) & zmq.POLLIN:
+        if not self._again and self._router.getsockopt(EVENTS) & POLLIN:
             self._again = True
             self._loop.call_soon(self._drain)
 
@@ -127,7 +132,7 @@ class Control:
             if self._closed:
                 return
             try:
-                frames = self._router.recv_multipart(zmq.NOBLOCK, copy=False)
+                frames = self._router.recv_multipart(NOBLOCK, copy=False)
             except zmq.Again:
                 return
             self._take(frames)

@@ -17,8 +17,8 @@ from typing import Any, Final
 from svcd.supervisor.controller import clock
 
 LIMIT_BYTES: Final = 10 * 1024 * 1024
-EARLY_LINES: Final = 5_000
-IMPORT_AFTER_S: Final = 1.0
+KEPT_LINES: Final = 20_000
+WRITE_AFTER_S: Final = 1.0
 
 
 class _BoundedFile:
@@ -51,37 +51,42 @@ class _BoundedFile:
 
 
 class Journal:
-    """``note(event, service=…, invocation=…, …)`` writes one line."""
+    """``note(event, service=…, invocation=…, …)`` writes one line, a moment later, with the time of the call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: Path) -> None:
+        self._loop = loop
         self._file = _BoundedFile(path)
-        self._early: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=EARLY_LINES)
+        self._lines: deque[tuple[float, str, dict[str, Any]]] = deque(maxlen=KEPT_LINES)
         self._logger: Any = None
-        self._timer = loop.call_later(IMPORT_AFTER_S, self._begin)
+        self._timer: asyncio.TimerHandle | None = None
 
     def note(self, event: str, **bound: Any) -> None:
-        if self._logger is None:
-            self._early.append((clock.wall(), event, bound))
-        else:
-            self._logger.info(event, at=clock.wall(), **bound)
+        self._lines.append((clock.wall(), event, bound))
+        if self._timer is None:
+            self._timer = self._loop.call_later(WRITE_AFTER_S, self._write)
 
     def close(self) -> None:
-        self._timer.cancel()
-        if self._logger is None and self._early:
-            self._begin()
+        self._write()
         self._file.close()
 
-    def _begin(self) -> None:
-        import structlog  # noqa: PLC0415 - see above
-
-        def stamp(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
-            return {"at": round(line.pop("at"), 6), **line}
-
-        renderer = structlog.processors.JSONRenderer(default=repr)
-        self._logger = structlog.wrap_logger(
-            structlog.WriteLogger(self._file),  # type: ignore[arg-type]  # it needs write and flush alone
-            processors=[stamp, renderer],
-        )
-        for at, event, bound in self._early:
+    def _write(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._lines and self._logger is None:
+            self._logger = _make_logger(self._file)
+        while self._lines:
+            at, event, bound = self._lines.popleft()
             self._logger.info(event, at=at, **bound)
-        self._early.clear()
+
+
+def _make_logger(file: _BoundedFile) -> Any:
+    import structlog  # noqa: PLC0415 - see above
+
+    def stamp(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
+        return {"at": round(line.pop("at"), 6), "event": line.pop("event"), **line}
+
+    return structlog.wrap_logger(
+        structlog.WriteLogger(file),  # type: ignore[arg-type]  # it needs write and flush alone
+        processors=[stamp, structlog.processors.JSONRenderer(default=repr)],
+    )
