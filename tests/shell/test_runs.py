@@ -141,6 +141,8 @@ def test_kill_reaches_all_that_is_left(scene: Scene) -> None:
     scene.reaped()
     scene.runs.kill(7)
     assert scene.contained.killed == ["mark-7"]
+    scene.contained.full.clear()
+    scene.runs.orphan_reaped()
 
 
 def test_spawned_is_told_once(scene: Scene) -> None:
@@ -148,3 +150,4 @@ def test_spawned_is_told_once(scene: Scene) -> None:
     scene.executed()
     scene.executed()
     assert [type(event) for event in scene.events] == [ProcessSpawned, ProgramExecuted]
+    scene.reaped()
