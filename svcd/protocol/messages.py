@@ -27,7 +27,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class RemoteReady(Message):
-    """The stub's first words; only then does it get code to run."""
+    """The stub's first words; only then does it get code to run. ``version``: of the Python that runs it."""
 
     direction: ClassVar[str] = "stub to controller"
     service: str

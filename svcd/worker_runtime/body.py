@@ -10,7 +10,7 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from svcd.worker_runtime.sdk import Context, Service
 
@@ -33,12 +33,14 @@ class OwnThread:
     """
 
     def __init__(self) -> None:
-        self._pool = ThreadPoolExecutor(1, thread_name_prefix="service")
+        self._pool: ThreadPoolExecutor | None = None
 
     async def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """``function(*args)``, and what it returns awaited where it can be."""
         if is_async(function):
             return await function(*args)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="service")
         context = copy_context()
         loop = asyncio.get_running_loop()
         result, error = await loop.run_in_executor(self._pool, lambda: context.run(_call_caught, function, args))
@@ -148,7 +150,3 @@ class FunctionBody:
         except BaseException as error:  # a SystemExit would tear the loop down from here
             return error
         return None
-
-
-BLOCKING_THREADS: Final = 8
-"""Threads of ``asyncio.to_thread`` and ``run_in_executor`` in a service."""

@@ -8,16 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-import svcd
 from svcd.protocol.messages import Init, Message, Ping, Pong, RemoteReady, ServiceSpec, Start, Stop, Welcome
 from svcd.worker_runtime import interpreter, sampling
-from svcd.worker_runtime.body import BLOCKING_THREADS, Body, FunctionBody, ServiceBody
+from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
@@ -29,6 +28,7 @@ from svcd.worker_runtime.sdk import Context, Service, Stopping
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
+PYTHON_VERSION: Final = ".".join(map(str, sys.version_info[:3]))
 
 Value = TypeVar("Value")
 
@@ -99,7 +99,6 @@ class Process:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loop = asyncio.new_event_loop()
-        self._loop.set_default_executor(ThreadPoolExecutor(BLOCKING_THREADS, thread_name_prefix="blocking"))
         self._loop.set_exception_handler(self._on_loop_exception)
         self._stopping = Stopping()
         self._orders = Orders(self._loop, self._on_stop_asked)
@@ -207,7 +206,7 @@ class Process:
 
     def _greeting(self) -> list[Message]:
         settings, last = self._settings, self._reports.last_state
-        ready = RemoteReady(settings.service, settings.invocation, os.getpid(), svcd.__version__)
+        ready = RemoteReady(settings.service, settings.invocation, os.getpid(), PYTHON_VERSION)
         return [ready] if last is None else [ready, last]
 
     def _send(self, message: Message) -> None:

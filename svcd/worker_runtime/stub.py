@@ -1,6 +1,6 @@
-"""The remote-service stub as the fork server uses it: ``import`` this once, fork, call ``main`` in the child.
+"""The remote-service stub as the fork server uses it: import this once, fork, call ``main`` in the child.
 
-Must not start a thread, make a ZeroMQ context or an event loop, or open a descriptor when imported.
+Must not leave a thread, a ZeroMQ context, an event loop or a descriptor behind when imported.
 
 Besides the runtime it imports what services usually need and would otherwise import in each child.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import structlog
 
-import svcd
 from svcd.worker_runtime import logger
 from svcd.worker_runtime.process import main
+from svcd.worker_runtime.warm import warm_up
 
 __all__ = ["main"]
 
-_WARM = (structlog, logger, svcd.__version__)
+_PRELOADED = (structlog, logger)
+
+warm_up()
