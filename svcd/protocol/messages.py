@@ -89,6 +89,8 @@ class ResourceSampled(Message):
 
 @dataclass(frozen=True, slots=True)
 class Pong(Message):
+    """The answer to a ``Ping``, from the stub's event loop: it still turns."""
+
     direction: ClassVar[str] = "stub to controller"
     service: str
     invocation: int
@@ -125,6 +127,8 @@ class Init(Message):
 
 @dataclass(frozen=True, slots=True)
 class Start(Message):
+    """Call ``start()``; a function is called now, a script begins."""
+
     direction: ClassVar[str] = "controller to stub"
     invocation: int
 
@@ -140,6 +144,8 @@ class Stop(Message):
 
 @dataclass(frozen=True, slots=True)
 class Ping(Message):
+    """Answered by ``Pong``."""
+
     direction: ClassVar[str] = "controller to stub"
     invocation: int
 
@@ -175,12 +181,16 @@ class StartServices(Message):
 
 @dataclass(frozen=True, slots=True)
 class StopServices(Message):
+    """Stops what requires them first. Answered as ``StartServices``."""
+
     direction: ClassVar[str] = "client to controller"
     services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RestartServices(Message):
+    """Answered as ``StartServices``."""
+
     direction: ClassVar[str] = "client to controller"
     services: tuple[str, ...] = ()
 
@@ -267,6 +277,8 @@ class StatusReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class Edge(Message):
+    """One dependency."""
+
     direction: ClassVar[str] = "part of GraphReported"
     dependent: str
     dependency: str
@@ -293,6 +305,8 @@ class RequestAccepted(Message):
 
 @dataclass(frozen=True, slots=True)
 class Result(Message):
+    """What became of one service. ``text`` says why when it is not done."""
+
     direction: ClassVar[str] = "part of RequestEnded"
     service: str
     outcome: str
@@ -350,6 +364,8 @@ class NoticeGiven(Message):
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRecorded(Message):
+    """A stub reported an exception that user code did not handle."""
+
     direction: ClassVar[str] = "published"
     sequence: int
     at: float
