@@ -53,7 +53,13 @@ class Findings:
 
     def add(self, mark: Mark, key: str, text: str, suggestion: str) -> None:
         text, suggestion = _one_line(text), _one_line(suggestion)
-        self._found.setdefault((mark, text), Problem(*mark, _one_line(key), text, suggestion))
+        self._found.setdefault(
+            (mark, text), Problem(_one_line(mark.file), mark.line, mark.column, _one_line(key), text, suggestion)
+        )
+
+    def extend(self, others: Findings) -> None:
+        """Take over what was recorded elsewhere."""
+        self._found = {**others._found, **self._found}
 
     def __bool__(self) -> bool:
         return bool(self._found)

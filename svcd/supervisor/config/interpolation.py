@@ -25,7 +25,8 @@ def interpolate(root: Node, environ: Environment[str, str], findings: Findings) 
     """Replace in place, once per scalar however many aliases lead to it.
 
     ``${VAR}``, ``${VAR:-default}`` (unset or empty), ``${VAR-default}`` (unset), ``${VAR:?message}``,
-    ``${VAR:+other}``; ``$$`` is a literal ``$``; any other ``$`` stays. An unquoted scalar gets its type after the replacement.
+    ``${VAR:+other}``; ``$$`` is a literal ``$``; any other ``$`` stays. An unquoted scalar gets
+    its type after the replacement.
     """
     seen: set[int] = set()
 

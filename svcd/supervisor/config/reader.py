@@ -142,6 +142,7 @@ class _Composer:
         self._name = name
         self._text = text
         self._findings = findings
+        self._lines: list[str] = []
         self._stack: list[_Frame] = []
         self._anchors: dict[str, tuple[Node, int, int] | None] = {}  # None: still open
         self._root: Node | None = None
@@ -183,7 +184,7 @@ class _Composer:
         value: Plain = text if quoted else resolve(text)
         if quoted and not quoted_implicit:
             value, quoted = self._tagged(event.tag, text, mark)
-        node = Scalar(mark, value, text, quoted, event.style == "|")
+        node = Scalar(mark, value, text, quoted, self._indent(text, mark) if event.style == "|" else None)
         if event.anchor is not None:
             self._anchors[event.anchor] = (node, 1, 0)
         self._place(node, 1, 0)
@@ -264,6 +265,17 @@ class _Composer:
         for frame in self._stack[:-1]:
             steps.append(frame.key[0] if frame.key else str(len(getattr(frame.node, "items", ()))))
         return ".".join([*steps, last])
+
+    def _indent(self, text: str, mark: Mark) -> int | None:
+        """How far the lines of a block are indented in the file, beyond what belongs to the text."""
+        content = text.lstrip("\n")
+        if not self._lines:
+            self._lines = self._text.split("\n")
+        line = mark.line + len(text) - len(content)  # lines count from 1, and the text begins on the next
+        if not content or line >= len(self._lines):
+            return None
+        written = self._lines[line]
+        return len(written) - len(written.lstrip(" ")) - (len(content) - len(content.lstrip(" ")))
 
     def _mark(self, event: Any) -> Mark:
         start = event.start_mark

@@ -18,14 +18,14 @@ Loc: TypeAlias = tuple[int | str, ...]
 class Scalar:
     """``text`` is what was written (after interpolation), ``value`` what it means; ``quoted``: it is text for sure.
 
-    ``block``: written as ``|``, so that its n-th line is the n-th line below ``mark``.
+    ``block_indent``: of text written as ``|``, whose n-th line is the n-th line below ``mark``, so far to the right.
     """
 
     mark: Mark
     value: Plain
     text: str
     quoted: bool
-    block: bool = False
+    block_indent: int | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -1,0 +1,464 @@
+"""The types of single values: each knows how to read a value, how to refuse one, and its JSON Schema.
+
+Must not look anything up (files, users, other services): a value is judged by itself.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+from typing import Annotated, Any, Final
+
+from pydantic_core import core_schema
+
+from svcd.supervisor.config.tree import kind_of
+from svcd.supervisor.config.units import (
+    DURATION_PATTERN,
+    SIGNAL_NAMES,
+    SIGNAL_PATTERN,
+    SIZE_PATTERN,
+    RefusedError,
+    near_miss,
+    parse_duration,
+    parse_signal,
+    parse_size,
+)
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
+
+SEMANTICS: Final = "supervision-semantics"
+PYTHON: Final = "Python-services"
+SEEING: Final = "observability"
+
+_MIN_INT: Final = -(2**63)
+_MAX_INT: Final = 2**64 - 1
+_SCALAR: Final = {"type": ["string", "number", "boolean"]}
+
+
+@dataclass(slots=True, eq=False)
+class Parsed:
+    """Annotation: the value is read by ``parse``, which raises ``RefusedError``; ``schema`` is for editors."""
+
+    parse: Callable[[Any], Any]
+    schema: dict[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+@dataclass(slots=True, eq=False)
+class Shorthand:
+    """Annotation of a mapping: ``expand`` turns its short form into the long one; ``schema`` describes the short."""
+
+    expand: Callable[[Any], Any]
+    schema: dict[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(self.expand, handler(source))
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [dict(self.schema), handler(core["schema"])]}
+
+
+class Later:
+    """Annotation of a key that a later release delivers: only what means "not used" is accepted."""
+
+    def __init__(self, release: str, *accepted: Any) -> None:
+        self.release = release
+        self.accepted = (None, *accepted)
+
+    def parse(self, value: Any) -> None:
+        if not any(_same(value, each) for each in self.accepted):
+            raise RefusedError(f"not available yet; it comes with the {self.release} release", "remove it")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self.parse)
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"enum": list(self.accepted), "description": f"Comes with the {self.release} release."}
+
+
+def _same(value: Any, other: Any) -> bool:
+    return value == other and isinstance(value, bool) == isinstance(other, bool)
+
+
+# ---- text ----------------------------------------------------------------------------------------------------------
+
+
+def parse_text(value: Any) -> str:
+    """Text that a file name, an argument or a variable can hold."""
+    if not isinstance(value, str):
+        quoted = f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+        raise RefusedError(
+            f"must be text, not {kind_of(value)}", quoted if isinstance(value, int | float) else "write text"
+        )
+    if "\0" in value:
+        raise RefusedError("holds a NUL character", "remove it: arguments, paths and variables cannot hold one")
+    return value
+
+
+def parse_path(value: Any) -> str:
+    text = parse_text(value)
+    if not text:
+        raise RefusedError("is empty", "write a path, or remove the key")
+    return text
+
+
+def parse_name(value: Any) -> str:
+    """The name of a cluster or service."""
+    text = value if isinstance(value, str) else parse_text(value)
+    if not NAME.fullmatch(text):
+        raise RefusedError(f'"{text[:80]}" cannot be a name', f"use {NAME_RULE}")
+    return text
+
+
+def _each(value: list[Any], parse: Callable[[Any], Any]) -> tuple[Any, ...]:
+    """Every item, or one refusal that holds the refusals of all bad ones."""
+    good, bad = [], []
+    for index, item in enumerate(value):
+        try:
+            good.append(parse(item))
+        except RefusedError as refused:
+            bad.append(RefusedError(refused.text, refused.suggestion, (index, *refused.at)))
+    _raise(bad)
+    return tuple(good)
+
+
+def _raise(bad: list[RefusedError]) -> None:
+    if bad:
+        first, *others = bad
+        raise RefusedError(first.text, first.suggestion, first.at, tuple(others))
+
+
+def _list_of(parse: Callable[[Any], Any], example: str, single: bool = False) -> Callable[[Any], tuple[Any, ...]]:
+    def parse_list(value: Any) -> tuple[Any, ...]:
+        if single and isinstance(value, str):
+            return (parse(value),)
+        if not isinstance(value, list):
+            raise RefusedError(f"must be a list, not {kind_of(value)}", f"write one such as {example}")
+        return _each(value, parse)
+
+    return parse_list
+
+
+def parse_command(value: Any) -> tuple[str, ...]:
+    """The arguments. A string is a shell's business."""
+    if isinstance(value, str):
+        if not parse_text(value).strip():
+            raise RefusedError("is empty", "write the command to run")
+        return ("/bin/sh", "-c", value)
+    if not isinstance(value, list):
+        raise RefusedError(
+            f"must be a list or a string, not {kind_of(value)}", "write one such as [python3, server.py]"
+        )
+    if not value or value[0] == "":
+        raise RefusedError("names no program", "write one such as [python3, server.py]")
+    return _each(value, _parse_argument)
+
+
+def _parse_argument(value: Any) -> str:
+    if value is None:
+        raise RefusedError("an argument is missing", 'write it, or "" for an empty one')
+    if isinstance(value, list | dict):
+        raise RefusedError(f"an argument cannot be {kind_of(value)}", "put it in quotes")
+    return parse_text(value)
+
+
+def parse_environment(value: Any) -> dict[str, str | None]:
+    """Variables; None removes one."""
+    if not isinstance(value, dict):
+        example = "{LOG_LEVEL: info}"
+        if isinstance(value, list):
+            raise RefusedError("must be a mapping, not a list", f"write NAME: value, such as {example}")
+        raise RefusedError(f"must be a mapping, not {kind_of(value)}", f"write one such as {example}")
+    bad = []
+    for name, item in value.items():
+        if not name or "=" in name or "\0" in name:
+            bad.append(RefusedError(f'"{name}" cannot be a variable', "use a name without = in it", (name,)))
+        elif item is not None:
+            try:
+                parse_text(item)
+            except RefusedError as refused:
+                suggestion = "write text" if isinstance(item, list | dict) else refused.suggestion
+                bad.append(RefusedError(refused.text, suggestion, (name,)))
+    _raise(bad)
+    return value
+
+
+def parse_account(value: Any) -> str | int:
+    """A user or group: name or number."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        if not 0 <= value < 2**32 - 1:
+            raise RefusedError(f"{value} is no user or group number", "use 0 to 4294967294, or a name")
+        return value
+    text = parse_text(value)
+    if text.isascii() and text.isdigit():
+        return parse_account(int(text[:20]))
+    if not text:
+        raise RefusedError("is empty", "write a name or a number, or remove the key")
+    return text
+
+
+def parse_umask(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        raise RefusedError(f"must be text, not the number {value}", f'write octal digits in quotes: "{value:03d}"')
+    if not isinstance(value, str) or not re.fullmatch(r"[0-7]{1,4}", value) or int(value, 8) > 0o777:
+        shown = kind_of(value)
+        raise RefusedError(f"{shown} is no umask", 'write octal digits in quotes, "000" to "777", such as "022"')
+    return int(value, 8)
+
+
+def parse_entry(value: Any) -> str:
+    """``module:Class`` or ``module:function``."""
+    text = parse_text(value)
+    module, colon, name = text.partition(":")
+    words = [*module.split("."), *name.split(".")]
+    if colon and all(word.isidentifier() for word in words):
+        return text
+    if module.endswith(".py") and not colon:
+        suggestion = f"for a file write script: {text}"
+    elif "/" in module or module.endswith(".py"):
+        suggestion = f"write {module.removesuffix('.py').strip('./').replace('/', '.')}:{name or 'Class'}"
+    elif not colon and all(word.isidentifier() for word in module.split(".")):
+        suggestion = f"write {module}:Class or {module}:function"
+    else:
+        suggestion = "write one such as shop.store:Store"
+    raise RefusedError(f'"{text[:80]}" is not module:name', suggestion)
+
+
+def parse_code(value: Any) -> str:
+    text = parse_text(value)
+    if not text.strip():
+        raise RefusedError("is empty", "define one Service subclass, or a function main(ctx)")
+    return text
+
+
+def parse_address(value: Any) -> tuple[str, int]:
+    """``host:port``; an IPv6 address stands in brackets."""
+    example = "write host:port, such as 127.0.0.1:6379"
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536:
+        raise RefusedError(f"{value} has no host", f"write 127.0.0.1:{value}")
+    if not isinstance(value, str):
+        raise RefusedError(f"must be host:port, not {kind_of(value)}", example)
+    host, _, port = value.rpartition(":")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise RefusedError(f'"{value[:80]}" is not host:port', "put an IPv6 address in brackets, such as [::1]:6379")
+    if not host or not re.fullmatch(r"[^\s/\[\]\0]{1,255}", host):
+        raise RefusedError(f'"{value[:80]}" is not host:port', example)
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
+        raise RefusedError(f'"{port[:20]}" is no port', "ports are 1 to 65535")
+    return host, int(port)
+
+
+# ---- numbers and words ---------------------------------------------------------------------------------------------
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        suggestion = "write true or false"
+        if isinstance(value, str) and value.lower() in ("yes", "on", "y", "no", "off", "n"):
+            suggestion = f"write {'true' if value.lower() in ('yes', 'on', 'y') else 'false'}"
+        raise RefusedError(f"must be true or false, not {kind_of(value)}", suggestion)
+    return value
+
+
+def _whole(low: int, high: int) -> Parsed:
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise RefusedError(f"must be a whole number, not {kind_of(value)}", f"use {low} to {high}")
+        if not low <= value <= high:
+            raise RefusedError(f"{value} is out of range", f"use {low} to {high}")
+        return value
+
+    return Parsed(parse, {"type": "integer", "minimum": low, "maximum": high})
+
+
+def _real(low: float, high: float) -> Parsed:
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise RefusedError(f"must be a number, not {kind_of(value)}", f"use {low:g} to {high:g}")
+        if not low <= value <= high:
+            raise RefusedError(f"{value} is out of range", f"use {low:g} to {high:g}")
+        return float(value)
+
+    return Parsed(parse, {"type": "number", "minimum": low, "maximum": high})
+
+
+def choice(enum: type[Enum], later: dict[str, str] | None = None, leave_out: frozenset[str] = frozenset()) -> Parsed:
+    """One word of ``enum``; ``later``: words that a later release delivers; ``leave_out``: those not for users."""
+    coming = later or {}
+    words = {each.value: each for each in enum if each.value not in leave_out and each.value not in coming}
+    *others, last = words
+    allowed = f"{', '.join(others)} or {last}" if others else last
+
+    def parse(value: Any) -> Enum:
+        if isinstance(value, str):
+            if value in words:
+                return words[value]
+            if value in coming:
+                text = f"{value} is not available yet; it comes with the {coming[value]} release"
+                raise RefusedError(text, f"use {allowed}")
+        near = near_miss(value, words) if isinstance(value, str) else ""
+        shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
+        raise RefusedError(f"{shown} is not one of {', '.join(words)}", near or f"use {allowed}")
+
+    return Parsed(parse, {"enum": list(words)})
+
+
+def _positive_duration(value: Any) -> float:
+    seconds = parse_duration(value)
+    if seconds <= 0:
+        raise RefusedError("must be more than zero", "write a duration such as 500ms or 10s")
+    return seconds
+
+
+def _positive_size(value: Any) -> int:
+    size = parse_size(value)
+    if size <= 0:
+        raise RefusedError("must be more than zero", "write a size such as 512KiB or 10MiB")
+    return size
+
+
+def parse_restarts(value: Any) -> int | None:
+    """How many, or None for unlimited."""
+    if value == "unlimited":
+        return None
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RefusedError(f"must be a whole number, not {kind_of(value)}", "use 0 or more, or unlimited")
+    if not 0 <= value <= 1_000_000:
+        raise RefusedError(f"{value} is out of range", "use 0 to 1000000, or unlimited")
+    return value
+
+
+def _parse_success_code(value: Any) -> int:
+    if isinstance(value, str) and f"SIG{value.upper().removeprefix('SIG')}" in SIGNAL_NAMES:
+        raise RefusedError(
+            f"{value} is a signal: a death by signal is never a success", "list exit codes only; see prevent_codes"
+        )
+    return _parse_exit_code(value)
+
+
+def _parse_exit_code(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise RefusedError(f"must be an exit code, not {kind_of(value)}", "use 0 to 255")
+    if not 0 <= value <= 255:
+        raise RefusedError(f"{value} is no exit code", "use 0 to 255")
+    return value
+
+
+def _parse_prevent_code(value: Any) -> int | str:
+    """An exit code, or the canonical name of a signal."""
+    if isinstance(value, str):
+        return f"SIG{parse_signal(value)}"
+    return _parse_exit_code(value)
+
+
+# ---- JSON values ---------------------------------------------------------------------------------------------------
+
+
+def parse_config(value: Any) -> dict[str, Any]:
+    """What init(config) gets: JSON values, integers within 64 bits (they travel as MessagePack)."""
+    if not isinstance(value, dict):
+        raise RefusedError(
+            f"must be a mapping, not {kind_of(value)}", "write keys and values, such as {path: store.db}"
+        )
+    bad: list[RefusedError] = []
+    _check_json(value, (), bad)
+    _raise(bad)
+    return value
+
+
+def _check_json(value: Any, at: tuple[int | str, ...], bad: list[RefusedError]) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _check_json(item, (*at, key), bad)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            _check_json(item, (*at, index), bad)
+    elif isinstance(value, float) and not math.isfinite(value):
+        bad.append(RefusedError(f"{value} cannot be handed on: JSON has no such number", "put it in quotes", at))
+    elif isinstance(value, int) and not _MIN_INT <= value <= _MAX_INT:
+        bad.append(RefusedError("the number needs more than 64 bits", "put it in quotes", at))
+
+
+# ---- the types -----------------------------------------------------------------------------------------------------
+
+_NAME_SCHEMA: Final = {"type": "string", "pattern": f"^{NAME.pattern}$"}
+_TEXT_SCHEMA: Final = {"type": "string"}
+_PATH_SCHEMA: Final = {"type": "string", "minLength": 1}
+_PATHS_SCHEMA: Final = {"type": "array", "items": _PATH_SCHEMA}
+_COMMAND_SCHEMA: Final = {
+    "anyOf": [{"type": "string", "pattern": r"\S"}, {"type": "array", "items": _SCALAR, "minItems": 1}]
+}
+_ENV_SCHEMA: Final = {
+    "type": "object",
+    "propertyNames": {"pattern": "^[^=]+$"},
+    "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+}
+_ACCOUNT_SCHEMA: Final = {
+    "anyOf": [{"type": "string", "minLength": 1}, {"type": "integer", "minimum": 0, "maximum": 4294967294}]
+}
+_DURATION_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": f"^(?:{DURATION_PATTERN})$"}, {"const": 0}]}
+_POSITIVE_DURATION_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{DURATION_PATTERN})$"}
+_SIZE_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{SIZE_PATTERN})$"}
+_SIGNAL_SCHEMA: Final = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^(?:{SIGNAL_PATTERN.replace('(?i:SIG)', '(?:[Ss][Ii][Gg])')})$"},
+        {"type": "integer", "minimum": 1, "maximum": 64},
+    ]
+}
+_EXIT_CODE_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": 255}
+
+Name = Annotated[str, Parsed(parse_name, _NAME_SCHEMA)]
+Path = Annotated[str, Parsed(parse_path, _PATH_SCHEMA)]
+Command = Annotated[tuple[str, ...], Parsed(parse_command, _COMMAND_SCHEMA)]
+Entry = Annotated[str, Parsed(parse_entry, {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
+Code = Annotated[str, Parsed(parse_code, {"type": "string", "pattern": r"\S"})]
+PathList = Annotated[tuple[str, ...], Parsed(_list_of(parse_path, "[lib]"), _PATHS_SCHEMA)]
+FileList = Annotated[
+    tuple[str, ...],
+    Parsed(_list_of(parse_path, "[.env]", single=True), {"anyOf": [_PATH_SCHEMA, _PATHS_SCHEMA]}),
+]
+Tags = Annotated[
+    tuple[str, ...], Parsed(_list_of(parse_path, "[storage]"), {"type": "array", "items": {**_SCALAR, "minLength": 1}})
+]
+Environment = Annotated[dict[str, str | None], Parsed(parse_environment, _ENV_SCHEMA)]
+Account = Annotated[str | int, Parsed(parse_account, _ACCOUNT_SCHEMA)]
+Umask = Annotated[int, Parsed(parse_umask, {"type": "string", "pattern": "^(?:0?[0-7]{1,3})$"})]
+Config = Annotated[dict[str, Any], Parsed(parse_config, {"type": "object"})]
+Address = Annotated[tuple[str, int], Parsed(parse_address, {"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})]
+Flag = Annotated[bool, Parsed(_flag, {"type": "boolean"})]
+Duration = Annotated[float, Parsed(parse_duration, _DURATION_SCHEMA)]
+PositiveDuration = Annotated[float, Parsed(_positive_duration, _POSITIVE_DURATION_SCHEMA)]
+PositiveSize = Annotated[int, Parsed(_positive_size, _SIZE_SCHEMA)]
+Signal = Annotated[int, Parsed(parse_signal, _SIGNAL_SCHEMA)]
+Parallel = Annotated[int, _whole(0, 100_000)]
+Kept = Annotated[int, _whole(0, 1000)]
+Factor = Annotated[float, _real(1, 1000)]
+Jitter = Annotated[float, _real(0, 1)]
+Restarts = Annotated[
+    int | None,
+    Parsed(
+        parse_restarts, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 1_000_000}, {"const": "unlimited"}]}
+    ),
+]
+SuccessCodes = Annotated[
+    tuple[int, ...],
+    Parsed(_list_of(_parse_success_code, "[0, 3]"), {"type": "array", "items": _EXIT_CODE_SCHEMA}),
+]
+PreventCodes = Annotated[
+    tuple[int | str, ...],
+    Parsed(
+        _list_of(_parse_prevent_code, "[78, SIGKILL]"),
+        {"type": "array", "items": {"anyOf": [_EXIT_CODE_SCHEMA, _SIGNAL_SCHEMA["anyOf"][0]]}},
+    ),
+]

@@ -1,0 +1,124 @@
+"""From the validator's errors to findings in a user's words, at the place in the file.
+
+Must not decide what is allowed: that is ``shape``'s.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from svcd.supervisor.config.errors import Findings
+from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Service, key_names
+from svcd.supervisor.config.tree import Loc, Node, kind_of, locate
+from svcd.supervisor.config.units import RefusedError, near_miss
+
+HABITS: Final = {
+    "autorestart": "write restart: {policy: always}",
+    "autostart": "write start: eager or start: manual",
+    "after": "write depends_on: {NAME: {kind: after}}",
+    "args": "put the arguments into command: [program, argument]",
+    "build": "svcd runs programs, not images; name the program with command:",
+    "cmd": "write command",
+    "cwd": "write workdir",
+    "directory": "write workdir",
+    "entrypoint": "write command",
+    "environment": "write env",
+    "exec": "write command",
+    "healthcheck": "write ready: for readiness; health: comes with a later release",
+    "image": "svcd runs programs, not images; name the program with command:",
+    "log": "write logs",
+    "module": "write python: module:Class",
+    "numprocs": "write instances; it comes with a later release",
+    "priority": "the order of start and stop follows from depends_on",
+    "program": "write command",
+    "replicas": "write instances; it comes with a later release",
+    "requires": "write depends_on: [NAME]",
+    "run": "write command",
+    "stopsignal": "write stop: {signal: SIGTERM}",
+    "uid": "write user",
+    "gid": "write group",
+    "wants": "write depends_on: {NAME: {kind: wants}}",
+    "working_dir": "write workdir",
+    "working_directory": "write workdir",
+}
+"""Keys of a service that other supervisors have, and what they are called here."""
+
+
+def dotted(loc: Loc) -> str:
+    """``services.web.command[1]``."""
+    words = ""
+    for step in loc:
+        words += f"[{step}]" if isinstance(step, int) else (f".{step}" if words else step)
+    return words
+
+
+def add_findings(error: ValidationError, root: Node, block: type[Block], prefix: Loc, findings: Findings) -> set[str]:
+    """Record every error of validating ``root`` as ``block``; ``prefix``: where root stands. Returns the bad keys."""
+    bad = set()
+    for each in error.errors(include_url=False, include_input=True):
+        loc: Loc = each["loc"]
+        if loc:
+            bad.add(str(loc[0]))
+        if each["type"] == "value_error":
+            refused = each["ctx"]["error"]
+            for one in (refused, *refused.others):
+                add_refusal(one, root, loc, prefix, findings)
+        elif each["type"] == "extra_forbidden":
+            text, suggestion = _unknown(block, loc)
+            findings.add(locate(root, loc, prefer_key=True), dotted((*prefix, *loc)), text, suggestion)
+        elif each["type"] == "missing":
+            key = loc[-1]
+            findings.add(locate(root, loc[:-1]), dotted(prefix), f"{key}: is missing", f"add {key}:")
+        else:
+            text, suggestion = _wrong_kind(block, loc, each["input"])
+            findings.add(locate(root, loc), dotted((*prefix, *loc)), text, suggestion)
+    return bad
+
+
+def add_refusal(refused: RefusedError, root: Node, loc: Loc, prefix: Loc, findings: Findings) -> None:
+    """Record one refusal of the value at ``loc`` below ``root``."""
+    whole: Loc = (*loc, *refused.at)
+    findings.add(locate(root, whole), dotted((*prefix, *whole)), refused.text, refused.suggestion)
+
+
+def block_at(block: type[Block], loc: Loc) -> type[Block]:
+    """The block that stands at ``loc`` below ``block``."""
+    if not loc:
+        return block
+    if block is Cluster and loc[0] in ("services", "defaults"):
+        return block_at(Service, loc[2:] if loc[0] == "services" else loc[1:])
+    if block is Service and loc[0] == "depends_on":
+        return Edge
+    found = BLOCKS.get(dotted(("services", "NAME", *loc)))
+    return found or block
+
+
+def _unknown(block: type[Block], loc: Loc) -> tuple[str, str]:
+    key = str(loc[-1])
+    here = block_at(block, loc[:-1])
+    known = key_names(here)
+    if here is Service and key in HABITS:
+        return "unknown key", HABITS[key]
+    near = near_miss(key, known)
+    if near:
+        return "unknown key", near
+    elsewhere = [place for place, other in BLOCKS.items() if key in key_names(other) and other is not here]
+    if elsewhere:
+        place = elsewhere[0].replace("services.NAME", "a service").replace(".", ": ") or "the top of the file"
+        return "unknown key here", f"{key} is a key of {place}" if elsewhere[
+            0
+        ] else f"{key} stands at the top of the file"
+    return "unknown key", f"the keys here are {', '.join(_present(here))}"
+
+
+def _present(block: type[Block]) -> list[str]:
+    """The keys that can be used now, in order."""
+    names = {name: key for key, name in key_names(block).items()}
+    return [names[name] for name, field in block.model_fields.items() if field.description]
+
+
+def _wrong_kind(block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
+    example = block_at(block, loc).example
+    return f"must be a mapping, not {kind_of(value)}", f"write one such as {example}"
