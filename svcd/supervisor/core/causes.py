@@ -1,0 +1,144 @@
+"""The words: why a service stands where it stands, why a request failed.
+
+Must not decide anything, nor walk further than a few steps: a cause is read at a glance.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcd.supervisor.core.events import ExitStatus
+from svcd.supervisor.core.spec import Intensity
+from svcd.supervisor.core.states import State
+from svcd.supervisor.core.unit import Edge, Run, Unit
+
+CHAIN_LIMIT: Final = 4  # links of a chain of causes that are spelled out
+
+# POSIX and Linux numbers; the real-time ones have no names of their own
+SIGNAL_NAMES: Final = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    3: "SIGQUIT",
+    4: "SIGILL",
+    5: "SIGTRAP",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    8: "SIGFPE",
+    9: "SIGKILL",
+    10: "SIGUSR1",
+    11: "SIGSEGV",
+    12: "SIGUSR2",
+    13: "SIGPIPE",
+    14: "SIGALRM",
+    15: "SIGTERM",
+    16: "SIGSTKFLT",
+    18: "SIGCONT",
+    24: "SIGXCPU",
+    25: "SIGXFSZ",
+    29: "SIGIO",
+    30: "SIGPWR",
+    31: "SIGSYS",
+}
+
+
+def seconds(value: float) -> str:
+    if 0 < value < 0.1:
+        return f"{value * 1000:.3g} ms"
+    return f"{value:.1f}".removesuffix(".0") + " s"
+
+
+def exit_words(status: ExitStatus | None) -> str:
+    if status is None:
+        return "no exit status"
+    if status.signal is not None:
+        name = SIGNAL_NAMES.get(status.signal)
+        return f"signal {status.signal}" + (f" ({name})" if name else "")
+    return f"exit code {status.code}"
+
+
+def end_words(unit: Unit, run: Run) -> str:
+    """Why a run that nobody asked to end has ended, or ends."""
+    if run.error is not None:
+        return run.error
+    if run.mark_text and not run.from_outside:
+        return run.mark_text
+    if run.killed:
+        return killed_words(unit.spec.stop.timeout_s)
+    return exit_words(run.status)
+
+
+def killed_words(timeout_s: float) -> str:
+    return f"did not stop within {seconds(timeout_s)}: killed"
+
+
+def intensity_words(intensity: Intensity, last: str) -> str:
+    count = intensity.restarts
+    return f"{count} restart{'' if count == 1 else 's'} within {seconds(intensity.within_s)}; last: {last}"
+
+
+def backoff_words(unit: Unit, ended: str) -> str:
+    return f"{ended}; next try in {seconds(unit.delay_s)}"
+
+
+# ---- waiting ----
+
+
+def standing(unit: Unit) -> str:
+    """How a dependency stands, for the one that waits for it."""
+    if unit.state is State.BACKOFF:
+        return f"backoff, next try in {seconds(unit.delay_s)}"
+    if unit.state in (State.FAILED, State.UNAVAILABLE):
+        return f"{unit.state.value}: {unit.cause}"
+    if unit.run is None and not unit.up and unit.state is not State.COMPLETED:
+        return unit.down_text
+    if unit.stuck:
+        return f"waiting; {_needs(unit, 1)}"
+    if unit.doomed and unit.state is not State.STOPPING:
+        return f"{unit.state.value}, about to stop"
+    return str(unit.state.value)
+
+
+def waiting_words(unit: Unit) -> str:
+    """What a unit with blockers waits for. What is lost is named before what only takes its time."""
+    edge = next(iter(unit.dead or unit.blockers))
+    return f"for {edge.target.name} ({standing(edge.target)})"
+
+
+def turn_words(max_parallel: int) -> str:
+    return f"for its turn (max_parallel {max_parallel})"
+
+
+def _fate(unit: Unit) -> str:
+    if unit.state is State.FAILED:
+        return f"which failed ({unit.cause})"
+    if unit.state is State.UNAVAILABLE:
+        return f"which is unavailable ({unit.cause})"
+    if unit.state is State.COMPLETED:
+        return "which has completed"
+    if not unit.up:
+        return f"which is down ({unit.down_text})"
+    return f"which is {unit.state.value}"
+
+
+def _needs(unit: Unit, depth: int) -> str:
+    """ "requires b, which requires c, which failed (...)" """
+    edge: Edge = next(iter(unit.dead))
+    target = edge.target
+    if not target.stuck:
+        return f"requires {target.name}, {_fate(target)}"
+    if depth >= CHAIN_LIMIT:
+        return f"requires {target.name}, which cannot start"
+    return f"requires {target.name}, which {_needs(target, depth + 1)}"
+
+
+def stuck_words(unit: Unit) -> str:
+    """Why a start of this unit failed though it did not fail itself."""
+    return f"cannot start {unit.name}: {_needs(unit, 1)}"
+
+
+def failed_words(unit: Unit) -> str:
+    """Why a start of this unit failed that ended ``failed`` or ``unavailable``."""
+    if unit.cause.startswith("cannot start"):
+        return unit.cause
+    verb = "is unavailable" if unit.state is State.UNAVAILABLE else "failed"
+    return f"{unit.name} {verb}: {unit.cause}"

@@ -1,0 +1,189 @@
+"""The machine: one event in, a list of actions out. The entry to the core.
+
+Must not read a clock, draw a number or do any I/O: all that it knows came with events, and all that it wants is said
+in actions. It changes one thing, then evaluates whoever is concerned, one transition at a time, until all is steady.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+from svcd.supervisor.core import causes, events, graph
+from svcd.supervisor.core.actions import Action, EndCluster, PublishTransition
+from svcd.supervisor.core.cluster import Cluster
+from svcd.supervisor.core.runs import Runs
+from svcd.supervisor.core.states import State
+from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
+from svcd.supervisor.core.unit import Run, Unit, View
+from svcd.supervisor.core.wishes import Wishes
+
+_UP: Final = frozenset({State.RUNNING, State.COMPLETED})
+_ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
+
+
+class Machine:
+    """All supervision decisions of one cluster.
+
+    Args:
+        max_parallel: how many services may be on their way from spawn to running at the same time; 0: any number.
+    """
+
+    def __init__(self, max_parallel: int = 0) -> None:
+        self._cluster = Cluster(max_parallel)
+        self._runs = Runs(self._cluster)
+        self._wishes = Wishes(self._cluster, self._runs)
+        self.ignored = 0  # events that came too late, or were about nobody
+        self._wish_handlers: Mapping[type, Callable[[Any], None]] = {
+            events.ServicesRegistered: self._register,
+            events.ServiceUnregistered: self._wishes.unregister,
+            events.StartRequested: self._wishes.start,
+            events.StopRequested: self._wishes.stop,
+            events.RestartRequested: self._wishes.restart,
+            events.SignalRequested: self._wishes.signal,
+            events.ShutdownRequested: self._wishes.shut_down,
+            events.RequestAbandoned: lambda event: self._cluster.requests.abandon(event.request),
+        }
+        runs = self._runs
+        self._run_handlers: Mapping[type, Callable[[Unit, Run, Any], bool]] = {
+            events.ProcessSpawned: lambda unit, run, event: runs.on_spawned(unit, run, event.pid),
+            events.SpawnFailed: lambda unit, run, event: runs.on_spawn_failed(unit, run, event.reason),
+            events.ProgramExecuted: lambda unit, run, event: runs.on_executed(unit, run),
+            events.ReadinessReached: lambda unit, run, event: runs.on_ready(unit, run),
+            events.ReadinessFailed: lambda unit, run, event: runs.on_unready(unit, run, event.reason),
+            events.ProcessExited: lambda unit, run, event: runs.on_exited(unit, run, event.status, event.leftovers),
+            events.LeftoversGone: lambda unit, run, event: runs.on_leftovers_gone(unit, run),
+            events.StubConnected: lambda unit, run, event: runs.on_connected(unit, run),
+            events.StubReported: lambda unit, run, event: runs.on_phase(unit, run, event.phase, event.error),
+            events.ConnectionLost: lambda unit, run, event: runs.on_connection_lost(unit, run),
+        }
+        known = {*self._wish_handlers, *self._run_handlers, events.TimerFired}
+        if known != set(events.Event.__args__) or {*self._run_handlers, events.TimerFired} != set(ACCEPTED):
+            raise AssertionError("an event has no handler")
+
+    # ---- the one entry ----
+
+    def handle(self, event: events.Event) -> list[Action]:
+        """Take note of one fact; returns the orders that follow from it, to be carried out in this order.
+
+        Raises:
+            CoreError: the caller asked for something that cannot be (a registration with a cycle, a request id twice);
+                nothing has changed then.
+        """
+        cluster = self._cluster
+        cluster.at, cluster.jitter = event.at, getattr(event, "jitter", 0.0)
+        cluster.out, cluster.changed = [], {}
+        wish = self._wish_handlers.get(type(event))
+        if wish is not None:
+            wish(event)
+        elif not self._hear(event):
+            self.ignored += 1
+            return cluster.out
+        cluster.settle(self._evaluate)
+        if self._wishes.end_if_down():
+            cluster.out.append(EndCluster(0))
+        return cluster.out
+
+    def _hear(self, event: Any) -> bool:
+        """News of one invocation; returns whether it meant anything."""
+        unit = self._cluster.units.get(event.service)
+        if unit is None or unit.last_invocation != event.invocation or unit.state not in ACCEPTED[type(event)]:
+            return False
+        if isinstance(event, events.TimerFired):
+            return self._on_timer(unit, event.kind)
+        return unit.run is not None and self._run_handlers[type(event)](unit, unit.run, event)
+
+    def _on_timer(self, unit: Unit, kind: events.TimerKind) -> bool:
+        if kind not in unit.timers or unit.state not in ACCEPTED_TIMER[kind]:
+            return False
+        unit.timers.remove(kind)
+        if kind is events.TimerKind.RESTART:
+            self._runs.restart_now(unit)
+        elif unit.run is not None:
+            self._runs.on_timer(unit, unit.run, kind)
+        return True
+
+    def _register(self, event: events.ServicesRegistered) -> None:
+        cluster = self._cluster
+        graph.check(cluster.units, event.specs)
+        new = [Unit(spec, event.at) for spec in event.specs]
+        cluster.units.update((unit.name, unit) for unit in new)
+        for unit in new:
+            graph.connect(cluster.units, unit)
+            cluster.changed[unit.name] = None
+
+    # ---- one step ----
+
+    def _evaluate(self, unit: Unit) -> None:
+        """Bring one unit one step nearer to what is desired of it, if it may take that step."""
+        run = unit.run
+        if run is not None:
+            self._evaluate_run(unit, run)
+        elif not unit.up:
+            if unit.state in (State.WAITING, State.BACKOFF):
+                self._cluster.leave_queue(unit)
+                self._cluster.cancel(unit, events.TimerKind.RESTART)
+                self._cluster.go(unit, State.STOPPED, unit.down_text)
+        elif unit.state in _ASLEEP or unit.again:
+            self._runs.wait(unit)
+        elif unit.state is State.WAITING:
+            self._evaluate_waiting(unit)
+
+    def _evaluate_run(self, unit: Unit, run: Run) -> None:
+        if not run.from_outside or run.told or run.exited:
+            return
+        if unit.holders:
+            self._cluster.say(unit, f"{run.mark_text}; what depends on it ends first")
+        else:
+            self._runs.tell(unit, run)
+
+    def _evaluate_waiting(self, unit: Unit) -> None:
+        if unit.blockers:
+            self._cluster.leave_queue(unit)
+            self._cluster.say(unit, causes.waiting_words(unit))
+        elif self._cluster.take_turn(unit):
+            self._runs.spawn(unit)
+        else:
+            self._cluster.say(unit, causes.turn_words(self._cluster.max_parallel))
+
+    # ---- views ----
+
+    @property
+    def services(self) -> Mapping[str, View]:
+        """Every registered service, in the order of registration. Live: it changes with the machine."""
+        return self._cluster.units
+
+    @property
+    def changed(self) -> tuple[str, ...]:
+        """Whose view may read differently since the last event: with those of transitions, new causes and pids."""
+        return tuple(self._cluster.changed)
+
+    @property
+    def steps(self) -> int:
+        """How many evaluations of a unit there have been: the measure of what events cost."""
+        return self._cluster.steps
+
+    @property
+    def open_requests(self) -> int:
+        return len(self._cluster.requests)
+
+    def as_desired(self, name: str) -> bool:
+        """Whether the service is what is wanted of it. A task that runs is."""
+        unit = self._cluster.units[name]
+        if not unit.up:
+            return unit.run is None
+        return unit.state in _UP and not unit.doomed
+
+    def settled(self) -> bool:
+        """Whether nothing is on its way: no start, stop, backoff or running task."""
+        return not self._cluster.moving
+
+    def story(self, name: str) -> tuple[PublishTransition, ...]:
+        """The last transitions of a service, oldest first."""
+        return tuple(self._cluster.units[name].story)
+
+    def stopped_along(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What a stop or restart of these services stops first because it requires them, in the order of stopping."""
+        named = [self._cluster.units[name] for name in names]
+        skip = {unit.name for unit in named}
+        return tuple(unit.name for unit in graph.stop_order(named) if unit.name not in skip)
