@@ -25,6 +25,9 @@ from svcd.supervisor.config.units import (
     parse_duration,
     parse_signal,
     parse_size,
+    show_duration,
+    show_signal,
+    show_size,
 )
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
@@ -41,30 +44,32 @@ _SCALAR: Final = {"type": ["string", "number", "boolean"]}
 
 @dataclass(slots=True, eq=False)
 class Parsed:
-    """Annotation: the value is read by ``parse``, which raises ``RefusedError``; ``schema`` is for editors."""
+    """Annotation: the value is read by ``parse``, which raises ``RefusedError``; ``schema`` is for editors.
+
+    ``words``: what it is, for the reference; ``show``: a value as it would be written.
+    """
 
     parse: Callable[[Any], Any]
+    words: str
     schema: dict[str, Any]
+    show: Callable[[Any], Any] = lambda value: value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)
 
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return dict(self.schema)
-
 
 @dataclass(slots=True, eq=False)
 class Shorthand:
-    """Annotation of a mapping: ``expand`` turns its short form into the long one; ``schema`` describes the short."""
+    """Annotation of a mapping: ``expand`` turns its short form into the long one; ``schema`` describes the short,
+    ``words`` both.
+    """
 
     expand: Callable[[Any], Any]
+    words: str
     schema: dict[str, Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_before_validator_function(self.expand, handler(source))
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {"anyOf": [dict(self.schema), handler(core["schema"])]}
 
 
 class Later:
@@ -80,9 +85,6 @@ class Later:
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self.parse)
-
-    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
-        return {"enum": list(self.accepted), "description": f"Comes with the {self.release} release."}
 
 
 def _same(value: Any, other: Any) -> bool:
@@ -279,7 +281,7 @@ def _whole(low: int, high: int) -> Parsed:
             raise RefusedError(f"{value} is out of range", f"use {low} to {high}")
         return value
 
-    return Parsed(parse, {"type": "integer", "minimum": low, "maximum": high})
+    return Parsed(parse, f"whole number, {low} to {high}", {"type": "integer", "minimum": low, "maximum": high})
 
 
 def _real(low: float, high: float) -> Parsed:
@@ -290,7 +292,7 @@ def _real(low: float, high: float) -> Parsed:
             raise RefusedError(f"{value} is out of range", f"use {low:g} to {high:g}")
         return float(value)
 
-    return Parsed(parse, {"type": "number", "minimum": low, "maximum": high})
+    return Parsed(parse, f"number, {low:g} to {high:g}", {"type": "number", "minimum": low, "maximum": high})
 
 
 def choice(enum: type[Enum], later: dict[str, str] | None = None, leave_out: frozenset[str] = frozenset()) -> Parsed:
@@ -311,7 +313,8 @@ def choice(enum: type[Enum], later: dict[str, str] | None = None, leave_out: fro
         shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
         raise RefusedError(f"{shown} is not one of {', '.join(words)}", near or f"use {allowed}")
 
-    return Parsed(parse, {"enum": list(words)})
+    shown = ", ".join(f"`{each}`" for each in words)
+    return Parsed(parse, shown, {"enum": list(words)}, lambda value: value.value)
 
 
 def _positive_duration(value: Any) -> float:
@@ -412,35 +415,52 @@ _POSITIVE_DURATION_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{DURATION
 _SIZE_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{SIZE_PATTERN})$"}
 _SIGNAL_SCHEMA: Final = {
     "anyOf": [
-        {"type": "string", "pattern": f"^(?:{SIGNAL_PATTERN.replace('(?i:SIG)', '(?:[Ss][Ii][Gg])')})$"},
+        {"type": "string", "pattern": f"^(?:{SIGNAL_PATTERN})$"},
         {"type": "integer", "minimum": 1, "maximum": 64},
     ]
 }
 _EXIT_CODE_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": 255}
 
-Name = Annotated[str, Parsed(parse_name, _NAME_SCHEMA)]
-Path = Annotated[str, Parsed(parse_path, _PATH_SCHEMA)]
-Command = Annotated[tuple[str, ...], Parsed(parse_command, _COMMAND_SCHEMA)]
-Entry = Annotated[str, Parsed(parse_entry, {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
-Code = Annotated[str, Parsed(parse_code, {"type": "string", "pattern": r"\S"})]
-PathList = Annotated[tuple[str, ...], Parsed(_list_of(parse_path, "[lib]"), _PATHS_SCHEMA)]
+Name = Annotated[str, Parsed(parse_name, "name", _NAME_SCHEMA)]
+Path = Annotated[str, Parsed(parse_path, "path", _PATH_SCHEMA)]
+Command = Annotated[tuple[str, ...], Parsed(parse_command, "list of arguments, or string", _COMMAND_SCHEMA, list)]
+Entry = Annotated[str, Parsed(parse_entry, "`module:name`", {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
+Code = Annotated[str, Parsed(parse_code, "text", {"type": "string", "pattern": r"\S"})]
+PathList = Annotated[tuple[str, ...], Parsed(_list_of(parse_path, "[lib]"), "list of paths", _PATHS_SCHEMA, list)]
 FileList = Annotated[
     tuple[str, ...],
-    Parsed(_list_of(parse_path, "[.env]", single=True), {"anyOf": [_PATH_SCHEMA, _PATHS_SCHEMA]}),
+    Parsed(
+        _list_of(parse_path, "[.env]", single=True),
+        "path, or list of paths",
+        {"anyOf": [_PATH_SCHEMA, _PATHS_SCHEMA]},
+        list,
+    ),
 ]
 Tags = Annotated[
-    tuple[str, ...], Parsed(_list_of(parse_path, "[storage]"), {"type": "array", "items": {**_SCALAR, "minLength": 1}})
+    tuple[str, ...],
+    Parsed(
+        _list_of(parse_path, "[storage]"),
+        "list of words",
+        {"type": "array", "items": {**_SCALAR, "minLength": 1}},
+        list,
+    ),
 ]
-Environment = Annotated[dict[str, str | None], Parsed(parse_environment, _ENV_SCHEMA)]
-Account = Annotated[str | int, Parsed(parse_account, _ACCOUNT_SCHEMA)]
-Umask = Annotated[int, Parsed(parse_umask, {"type": "string", "pattern": "^(?:0?[0-7]{1,3})$"})]
-Config = Annotated[dict[str, Any], Parsed(parse_config, {"type": "object"})]
-Address = Annotated[tuple[str, int], Parsed(parse_address, {"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})]
-Flag = Annotated[bool, Parsed(_flag, {"type": "boolean"})]
-Duration = Annotated[float, Parsed(parse_duration, _DURATION_SCHEMA)]
-PositiveDuration = Annotated[float, Parsed(_positive_duration, _POSITIVE_DURATION_SCHEMA)]
-PositiveSize = Annotated[int, Parsed(_positive_size, _SIZE_SCHEMA)]
-Signal = Annotated[int, Parsed(parse_signal, _SIGNAL_SCHEMA)]
+Environment = Annotated[dict[str, str | None], Parsed(parse_environment, "mapping of variables", _ENV_SCHEMA)]
+Account = Annotated[str | int, Parsed(parse_account, "name or number", _ACCOUNT_SCHEMA)]
+Umask = Annotated[
+    int, Parsed(parse_umask, "octal digits in quotes", {"type": "string", "pattern": "^(?:0?[0-7]{1,3})$"})
+]
+Config = Annotated[dict[str, Any], Parsed(parse_config, "mapping", {"type": "object"})]
+Address = Annotated[
+    tuple[str, int], Parsed(parse_address, "`host:port`", {"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})
+]
+Flag = Annotated[bool, Parsed(_flag, "`true` or `false`", {"type": "boolean"})]
+Duration = Annotated[float, Parsed(parse_duration, "duration", _DURATION_SCHEMA, show_duration)]
+PositiveDuration = Annotated[
+    float, Parsed(_positive_duration, "duration above zero", _POSITIVE_DURATION_SCHEMA, show_duration)
+]
+PositiveSize = Annotated[int, Parsed(_positive_size, "size", _SIZE_SCHEMA, show_size)]
+Signal = Annotated[int, Parsed(parse_signal, "signal", _SIGNAL_SCHEMA, show_signal)]
 Parallel = Annotated[int, _whole(0, 100_000)]
 Kept = Annotated[int, _whole(0, 1000)]
 Factor = Annotated[float, _real(1, 1000)]
@@ -448,17 +468,26 @@ Jitter = Annotated[float, _real(0, 1)]
 Restarts = Annotated[
     int | None,
     Parsed(
-        parse_restarts, {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 1_000_000}, {"const": "unlimited"}]}
+        parse_restarts,
+        "whole number, or `unlimited`",
+        {"anyOf": [{"type": "integer", "minimum": 0, "maximum": 1_000_000}, {"const": "unlimited"}]},
     ),
 ]
 SuccessCodes = Annotated[
     tuple[int, ...],
-    Parsed(_list_of(_parse_success_code, "[0, 3]"), {"type": "array", "items": _EXIT_CODE_SCHEMA}),
+    Parsed(
+        _list_of(_parse_success_code, "[0, 3]"),
+        "list of exit codes",
+        {"type": "array", "items": _EXIT_CODE_SCHEMA},
+        list,
+    ),
 ]
 PreventCodes = Annotated[
     tuple[int | str, ...],
     Parsed(
         _list_of(_parse_prevent_code, "[78, SIGKILL]"),
+        "list of exit codes and signals",
         {"type": "array", "items": {"anyOf": [_EXIT_CODE_SCHEMA, _SIGNAL_SCHEMA["anyOf"][0]]}},
+        list,
     ),
 ]

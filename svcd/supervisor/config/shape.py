@@ -228,8 +228,8 @@ def _expand_dependencies(value: Any) -> Any:
 
 _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 
-ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, {"enum": list(READY_WORDS)})]
-Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, _NAMES_SCHEMA)]
+ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
+Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 

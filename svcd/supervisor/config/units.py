@@ -30,7 +30,7 @@ MAX_SIGNAL: Final = int(signal.SIGRTMAX)
 
 DURATION_PATTERN: Final = r"(?:[0-9]+(?:\.[0-9]+)?(?:ms|s|m|h|d))+|0"
 SIZE_PATTERN: Final = r"[0-9]+(?:\.[0-9]+)?(?:B|KB|MB|GB|TB|KiB|MiB|GiB|TiB)|0"
-SIGNAL_PATTERN: Final = r"(?i:SIG)?[A-Za-z]+[0-9]?|(?i:SIG)?RT(?i:MIN\+|MAX-)[0-9]+|[0-9]+"
+SIGNAL_PATTERN: Final = r"[A-Za-z]+[0-9]?|[A-Za-z]+[+-][0-9]{1,2}|[0-9]{1,2}"
 
 _NUMBER_AND_UNIT: Final = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)([A-Za-z]+)")
 _QUANTITY: Final = re.compile(r"([-+]?[0-9]{0,20}\.?[0-9]{0,20})\s*([A-Za-zµ]*)")
@@ -117,6 +117,25 @@ def parse_signal(value: object) -> int:
 SIGNAL_NAMES: Final[dict[str, int]] = {
     name: int(number) for name, number in signal.Signals.__members__.items() if name.startswith("SIG")
 }
+
+
+def show_duration(seconds: float) -> str:
+    """The shortest spelling with one unit: 90.0 is ``90s``, 0.1 is ``100ms``."""
+    if seconds < 1:
+        return f"{seconds * 1000:g}ms" if seconds else "0s"
+    return f"{seconds:g}s"
+
+
+def show_size(size: int) -> str:
+    """In the largest binary unit that divides it."""
+    unit = max(
+        (each for each in ("B", "KiB", "MiB", "GiB") if size % SIZE_UNITS[each] == 0), key=SIZE_UNITS.__getitem__
+    )
+    return f"{size // SIZE_UNITS[unit]}{unit}"
+
+
+def show_signal(number: int) -> str:
+    return next((name for name, each in SIGNAL_NAMES.items() if each == number), str(number))
 
 
 def near_miss(word: str, known: Iterable[str]) -> str:
