@@ -2,13 +2,18 @@
 
 Must stay stdlib-only and free of policy: the guardian imports it.
 
-Every link is one end of an ``AF_UNIX SOCK_SEQPACKET`` socketpair. A message is JSON: ``{"type": <class name>, ...fields}``,
-with descriptors as SCM_RIGHTS. A message larger than ``INLINE_LIMIT_BYTES`` travels as a memfd, first of the
-descriptors.
+Every link is one end of an ``AF_UNIX SOCK_SEQPACKET`` socketpair. A message is JSON: ``{"type": <class name>,
+...fields}``, with descriptors as SCM_RIGHTS. A message larger than ``INLINE_LIMIT_BYTES`` travels as a memfd, first of
+the descriptors.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import socket
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -188,3 +193,154 @@ class OutputLost:
     stream: str
     lost_bytes: int
     reason: str
+
+
+# ---- encoding -------------------------------------------------------------------------------------------------------
+
+
+class WiringError(Exception):
+    """Not a message between parts: a bug, or a part of another version."""
+
+
+MESSAGE_TYPES: Final[dict[str, type]] = {
+    each.__name__: each
+    for each in (
+        SpawnRequested,
+        ProgramExecuted,
+        SpawnRejected,
+        ProcessBorn,
+        ProcessReaped,
+        PartStarted,
+        PartEnded,
+        SignalReceived,
+        ClusterEnded,
+        StreamOpened,
+        StreamEnded,
+        FlushRequested,
+        Flushed,
+        OutputLost,
+    )
+}
+_FIELDS: Final = {kind: tuple(each.name for each in dataclasses.fields(kind)) for kind in MESSAGE_TYPES.values()}
+
+
+def encode(message: Any) -> bytes:
+    """The bytes of a message. Raises ``WiringError`` for anything else."""
+    kind = type(message)
+    if kind not in _FIELDS:
+        raise WiringError(f"{kind.__name__} is no message between parts")
+    fields = {name: getattr(message, name) for name in _FIELDS[kind]}
+    return json.dumps({"type": kind.__name__, **fields}, separators=(",", ":")).encode("utf-8", "surrogateescape")
+
+
+def decode(data: bytes) -> Any:
+    """The message in ``data``. Raises ``WiringError`` when there is none."""
+    try:
+        fields = json.loads(data)
+        kind = MESSAGE_TYPES[fields.pop("type")]
+        return kind(**{name: tuple(value) if type(value) is list else value for name, value in fields.items()})
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WiringError(f"no message between parts: {error!r}") from None
+
+
+# ---- links ----------------------------------------------------------------------------------------------------------
+
+MAX_DESCRIPTORS: Final = 16
+MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+MEMFD: Final = b"memfd"
+
+
+class Link:
+    """One end of a socketpair between two parts; never blocks.
+
+    A SEQPACKET socket takes few unread messages (net.unix.max_dgram_qlen, often 10), so what it does not take now
+    waits here: while ``wants_write``, call ``flush`` when the socket is writable. ``closed`` is set when the other
+    end is gone.
+    """
+
+    def __init__(self, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        self._socket = sock
+        self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self.closed = False
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    @property
+    def wants_write(self) -> bool:
+        return bool(self._queue) and not self.closed
+
+    def send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
+        """Send now or later. ``fds`` stay the caller's, who may close them at once."""
+        if self.closed:
+            return
+        data = encode(message)
+        if len(data) > INLINE_LIMIT_BYTES:
+            memfd = os.memfd_create("svcd-message", os.MFD_CLOEXEC)
+            with os.fdopen(os.dup(memfd), "wb") as file:
+                file.write(data)
+            self._put(MEMFD, (memfd, *fds))
+            os.close(memfd)
+        else:
+            self._put(data, fds)
+
+    def _put(self, data: bytes, fds: tuple[int, ...]) -> None:
+        if self._queue or not self._try_send(data, fds):
+            self._queue.append((data, tuple(os.dup(fd) for fd in fds)))
+
+    def _try_send(self, data: bytes, fds: tuple[int, ...]) -> bool:
+        """False when there is no room now."""
+        try:
+            if fds:
+                socket.send_fds(self._socket, (data,), fds)
+            else:
+                self._socket.send(data)
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.closed = True
+        return True
+
+    def flush(self) -> bool:
+        """Send what waits; True when nothing does any more."""
+        while self._queue and not self.closed and self._try_send(*self._queue[0]):
+            for fd in self._queue.popleft()[1]:
+                os.close(fd)
+        return not self._queue
+
+    def receive(self) -> list[tuple[Any, list[int]]]:
+        """Everything that has arrived, with the descriptors sent along; they are the caller's now."""
+        found: list[tuple[Any, list[int]]] = []
+        while not self.closed:
+            try:
+                data, fds, _, _ = socket.recv_fds(
+                    self._socket, INLINE_LIMIT_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
+                )
+            except BlockingIOError:
+                break
+            except OSError:
+                data, fds = b"", []
+            if not data:
+                self.closed = True
+                break
+            found.append((decode(_whole(data, fds)), fds))
+        return found
+
+    def close(self) -> None:
+        """Close the socket; what still waits is dropped."""
+        self.closed = True
+        for _, fds in self._queue:
+            for fd in fds:
+                os.close(fd)
+        self._queue.clear()
+        self._socket.close()
+
+
+def _whole(data: bytes, fds: list[int]) -> bytes:
+    """The message itself: what was received, or what is in the memfd that came first."""
+    if data != MEMFD:
+        return data
+    with os.fdopen(fds.pop(0), "rb") as file:
+        file.seek(0)
+        return file.read(MAX_MESSAGE_BYTES)

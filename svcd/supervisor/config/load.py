@@ -37,6 +37,7 @@ def load(files: Listing[Path | str], environ: Environment[str, str]) -> ClusterS
     if not files:
         raise ValueError("load() needs at least one file")
     names = [os.fspath(each) for each in files]
+    environ = dict(environ)  # os.environ decodes each time that it is read
     findings = Findings()
     directories = _directories(names, findings)
     findings.raise_if_any(names)

@@ -226,7 +226,8 @@ class _Composer:
             return
         frame = self._stack[-1]
         frame.weight += weight
-        frame.height = max(frame.height, height + 1)
+        if height >= frame.height:
+            frame.height = height + 1
         if frame.weight > MAX_VALUES:
             self._stop(node.mark, f"more than {MAX_VALUES} values", "use fewer aliases, or split the file")
         if len(self._stack) + height > MAX_DEPTH:

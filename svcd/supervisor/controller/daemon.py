@@ -54,13 +54,13 @@ class Arguments:
     cluster: str
     run_dir: str
     state_dir: str
-    link_fd: int
+    guardian_fd: int
     site: tuple[str, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Arguments:
         given: dict[str, Any] = json.loads(text)
-        return cls(given["cluster"], given["run_dir"], given["state_dir"], given["link_fd"], tuple(given["site"]))
+        return cls(given["cluster"], given["run_dir"], given["state_dir"], given["guardian_fd"], tuple(given["site"]))
 
 
 class Daemon:
@@ -98,7 +98,7 @@ class Daemon:
             self._take_exception,
             self._take_sample,
         )
-        link = wiring.Link(socket.socket(fileno=arguments.link_fd))
+        link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
         self._status = Status(
             self._cluster, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids

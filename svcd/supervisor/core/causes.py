@@ -51,8 +51,7 @@ def exit_words(status: ExitStatus | None) -> str:
     if status is None:
         return "no exit status"
     if status.signal is not None:
-        name = SIGNAL_NAMES.get(status.signal)
-        return f"signal {status.signal}" + (f" ({name})" if name else "")
+        return f"signal {SIGNAL_NAMES.get(status.signal, status.signal)}"
     return f"exit code {status.code}"
 
 
@@ -62,9 +61,11 @@ def end_words(unit: Unit, run: Run) -> str:
         return run.error
     if run.mark_text and not run.from_outside:
         return run.mark_text
-    if run.killed:
-        return killed_words(unit.spec.stop.timeout_s)
-    return exit_words(run.status)
+    return run.kill_text or exit_words(run.status)
+
+
+def stopped_words(unit: Unit, run: Run) -> str:
+    return f"{unit.down_text}; {run.kill_text}" if run.kill_text else unit.down_text
 
 
 def killed_words(timeout_s: float) -> str:

@@ -226,7 +226,7 @@ class Runs:
 
     def kill(self, unit: Unit, run: Run, cause: str) -> None:
         """Everything of it dies now, whatever the order."""
-        run.told = True
+        run.told, run.kill_text = True, "killed"
         self._cluster.cancel(unit, TimerKind.READY, TimerKind.STOP, TimerKind.LEFTOVERS)
         if unit.state is State.STOPPING:
             self._cluster.say(unit, cause)
@@ -238,7 +238,8 @@ class Runs:
         if kind is TimerKind.READY:
             self._on_overdue(unit, run)
         elif kind is TimerKind.STOP:
-            self._cluster.say(unit, causes.killed_words(self._stop_timeout_s(unit)))
+            run.kill_text = causes.killed_words(self._stop_timeout_s(unit))
+            self._cluster.say(unit, run.kill_text)
             self._kill(unit, run)
         else:
             self._kill(unit, run)
@@ -342,7 +343,7 @@ class Runs:
 
     def _spread_crash(self, unit: Unit, run: Run, words: str, completes: bool) -> None:
         """Tell whoever requires this run, once for each, that it ends by itself."""
-        text = f"{unit.name} {'ended' if completes else 'crashed'} ({words})"
+        text = f"{unit.name} {'ended' if completes else 'crashed'}: {words}"
         for edge in unit.incoming:
             dependent = edge.dependent
             if not edge.hard or dependent.run is None or edge.lost_invocation == run.invocation:
@@ -374,7 +375,7 @@ class Runs:
         cluster.live -= 1
         cluster.release_turn(unit)
         if not unit.up:
-            cluster.go(unit, State.STOPPED, unit.down_text)
+            cluster.go(unit, State.STOPPED, causes.stopped_words(unit, run))
         elif run.from_outside:
             if run.mark is Mark.DEPENDENCY:
                 unit.reason = f"back after {run.mark_text}"

@@ -70,6 +70,7 @@ class Run:
     mark_text: str = ""
     told: bool = False  # it knows that it is to end
     killed: bool = False
+    kill_text: str = ""  # why it had to be
     error: str | None = None  # what the stub said when it ended by itself
     exited: bool = False  # the main process is gone; leftovers may live
     status: ExitStatus | None = None

@@ -1,0 +1,140 @@
+"""What a newborn service process does before it becomes its program: session, signals, streams, limits, user,
+directory.
+
+Must not return to the loop that forked it: everything here ends in exec, in the stub, or in ``os._exit``. Standard
+library only; nothing is imported here after the fork, for every page that is touched is copied.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import resource
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn
+
+from svcd.supervisor import clone
+from svcd.supervisor.wiring import SpawnRequested
+
+NOT_STARTED: Final = 127
+DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+CATCHABLE: Final = tuple(sorted(set(map(int, signal.valid_signals())) - {signal.SIGKILL, signal.SIGSTOP}))
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What is the same for every child. ``parent``: the guardian's pid. ``run_stub`` is None in a launcher
+    of programs.
+    """
+
+    parent: int
+    null_fd: int
+    soft_limit: int
+    hard_limit: int
+    run_stub: Callable[[dict[str, Any]], int] | None
+    set_title: Callable[[str], None]
+
+
+class Refused(Exception):  # noqa: N818 - it says what happened
+    """A step failed: ``stage`` names it, ``text`` says it to a person."""
+
+    def __init__(self, stage: str, number: int, text: str) -> None:
+        super().__init__(text)
+        self.stage, self.number, self.text = stage, number, text
+
+
+def become(order: SpawnRequested, gate: socket.socket, writes: list[int], ground: Ground) -> NoReturn:
+    """Be the process that ``order`` asks for. ``gate``: one byte lets us go; our error, or end of file, is
+    the answer.
+    """
+    code = NOT_STARTED
+    try:
+        if gate.recv(1) != b"g":
+            os._exit(NOT_STARTED)
+        try:
+            _set_up(order, gate.fileno(), writes, ground)
+            if order.argv is not None:
+                _execute(order.argv, order.env)
+            code = _be_stub(order, gate, ground)
+        except Refused as refusal:
+            _report(gate, refusal)
+        except OSError as error:
+            _report(gate, Refused("start", error.errno or 0, f"cannot set it up: {error.strerror}"))
+    except BaseException as error:  # nothing may get back into the launcher's loop
+        os.write(2, f"svcd: cannot start {order.service}: {type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def _report(gate: socket.socket, refusal: Refused) -> None:
+    gate.send(json.dumps([refusal.stage, refusal.number, refusal.text]).encode())
+
+
+def _set_up(order: SpawnRequested, gate_fd: int, writes: list[int], ground: Ground) -> None:
+    os.setsid()
+    signal.set_wakeup_fd(-1)
+    for number in CATCHABLE:
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    stdout = writes[0] if writes else ground.null_fd
+    os.dup2(ground.null_fd, 0)
+    os.dup2(stdout, 1)
+    os.dup2(writes[1] if len(writes) > 1 else stdout, 2)
+    os.closerange(3, gate_fd)
+    os.closerange(gate_fd + 1, ground.hard_limit)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
+    if order.umask is not None:
+        os.umask(order.umask)
+    _change_user(order)
+    clone.set_parent_death_signal(signal.SIGKILL)
+    if os.getppid() != ground.parent:
+        os._exit(NOT_STARTED)  # it died before we could ask to be told
+    try:
+        os.chdir(order.workdir)
+    except OSError as error:
+        text = f"cannot enter its working directory {order.workdir}: {error.strerror}"
+        raise Refused("workdir", error.errno or 0, text) from None
+
+
+def _change_user(order: SpawnRequested) -> None:
+    try:
+        if order.gid is not None:
+            os.setgroups(order.groups)
+            os.setresgid(order.gid, order.gid, order.gid)
+        if order.uid is not None:
+            os.setresuid(order.uid, order.uid, order.uid)
+    except OSError as error:
+        text = f"cannot run it as uid {order.uid}, gid {order.gid}: {error.strerror}"
+        raise Refused("user", error.errno or 0, text) from None
+
+
+def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
+    """exec, looking ``argv[0]`` up on the service's own PATH as execvp(3) does."""
+    name = argv[0]
+    if "/" in name:
+        candidates = [name]
+    else:
+        candidates = [f"{each or '.'}/{name}" for each in env.get("PATH", DEFAULT_PATH).split(":")]
+    worst: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    for path in candidates:
+        try:
+            os.execve(path, argv, env)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                worst = error
+    raise Refused("exec", worst.errno or 0, f"cannot execute {name}: {worst.strerror}")
+
+
+def _be_stub(order: SpawnRequested, gate: socket.socket, ground: Ground) -> int:
+    """Python code, in this very process."""
+    if ground.run_stub is None:
+        raise Refused("exec", 0, "a launcher of programs cannot run Python code")
+    ground.set_title(order.title)
+    os.environ.clear()
+    os.environ.update(order.env)
+    gate.close()
+    return ground.run_stub(order.stub or {})

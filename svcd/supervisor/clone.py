@@ -1,0 +1,113 @@
+"""One fork whose child is a child of the caller's parent, with its pidfd and, if asked for, in a cgroup from birth.
+
+Must not set anything up in the child: ``child_setup`` does. Standard library only.
+
+clone(2) with CLONE_PARENT instead of a double fork: one fork, no moment in which the process is somebody else's
+child, and no race for its pidfd. os.fork cannot pass flags, so the system call is made here, between the calls that
+CPython documents for a process that forks by itself (PyOS_BeforeFork and its two partners), with what glibc's fork
+does for the child beside: its thread id is stored anew (CLONE_CHILD_SETTID at the address that set_tid_address was
+given) and its robust futex list registered again. The caller must be single-threaded.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import platform
+import signal
+from typing import Final
+
+CLONE_PIDFD: Final = 0x00001000
+CLONE_PARENT: Final = 0x00008000
+CLONE_CHILD_CLEARTID: Final = 0x00200000
+CLONE_CHILD_SETTID: Final = 0x01000000
+CLONE_INTO_CGROUP: Final = 0x200000000
+FLAGS: Final = CLONE_PIDFD | CLONE_PARENT | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID
+PR_GET_TID_ADDRESS: Final = 40
+SYS_CLONE3: Final = 435
+NUMBERS: Final = {"x86_64": (56, 274, 273), "aarch64": (220, 100, 99), "riscv64": (220, 100, 99)}
+"""By machine: clone, get_robust_list, set_robust_list."""
+
+_libc: Final = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL is kept, as a fork needs it
+_libc.syscall.restype = ctypes.c_long
+_python: Final = ctypes.pythonapi
+
+
+class _CloneArgs(ctypes.Structure):
+    """struct clone_args of clone3(2), first version that knows cgroups."""
+
+    _fields_ = [
+        (name, ctypes.c_uint64)
+        for name in (
+            "flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack",
+            "stack_size", "tls", "set_tid", "set_tid_size", "cgroup",
+        )
+    ]  # fmt: skip
+
+
+class Forker:
+    """Makes siblings. Raises ``OSError`` when it is made on a machine or kernel that cannot."""
+
+    def __init__(self) -> None:
+        machine = platform.machine()
+        if machine not in NUMBERS:
+            raise OSError(errno.ENOSYS, f"svcd cannot fork on {machine}: it knows {', '.join(NUMBERS)}")
+        self._clone, get_robust_list, self._set_robust_list = NUMBERS[machine]
+        self._tid = ctypes.c_void_p()
+        self._check(_libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(self._tid), 0, 0, 0), "PR_GET_TID_ADDRESS")
+        self._head, self._head_size = ctypes.c_void_p(), ctypes.c_size_t()
+        found = _libc.syscall(get_robust_list, 0, ctypes.byref(self._head), ctypes.byref(self._head_size))
+        self._check(found, "get_robust_list")
+        self._pidfd = ctypes.c_int(-1)
+        self._pidfd_at = ctypes.byref(self._pidfd)
+        self._number = ctypes.c_long(self._clone)
+        self._flags = ctypes.c_ulong(FLAGS | signal.SIGCHLD)
+        self._null = ctypes.c_void_p(0)
+        self._args = _CloneArgs(
+            flags=FLAGS | CLONE_INTO_CGROUP, pidfd=ctypes.addressof(self._pidfd), child_tid=self._tid.value or 0
+        )
+        self._args_at = ctypes.byref(self._args)
+        self._everything = frozenset(signal.valid_signals())
+
+    @staticmethod
+    def _check(result: int, what: str) -> None:
+        if result != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, f"svcd cannot fork here: {what}: {os.strerror(code)}")
+
+    def fork_sibling(self, cgroup_fd: int | None = None) -> tuple[int, int]:
+        """``(pid, pidfd)`` in the caller; ``(0, -1)`` in the child, with every signal blocked.
+
+        ``cgroup_fd``: descriptor of the cgroup v2 directory to be born in. Raises ``OSError`` when there is no child.
+        """
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._everything)
+        if cgroup_fd is not None:
+            self._args.cgroup = cgroup_fd
+        _python.PyOS_BeforeFork()  # nothing that may raise until its partner has been called
+        if cgroup_fd is None:
+            # the order of the last two arguments differs between machines; without CLONE_SETTLS one of them is ignored
+            pid = _libc.syscall(self._number, self._flags, self._null, self._pidfd_at, self._tid, self._tid)
+        else:
+            pid = _libc.syscall(SYS_CLONE3, self._args_at, ctypes.sizeof(_CloneArgs))
+        if pid == 0:
+            _python.PyOS_AfterFork_Child()
+            _libc.syscall(self._set_robust_list, self._head, self._head_size)
+            return 0, -1
+        code = ctypes.get_errno()
+        _python.PyOS_AfterFork_Parent()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        if pid < 0:
+            raise OSError(code, os.strerror(code))
+        return pid, self._pidfd.value
+
+
+def set_parent_death_signal(number: int) -> None:
+    """PR_SET_PDEATHSIG of prctl(2): what we get when our parent dies. A change of user clears it."""
+    if _libc.prctl(1, number, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "PR_SET_PDEATHSIG")
+
+
+def set_name(name: str) -> None:
+    """PR_SET_NAME of prctl(2): what ``ps -o comm`` and ``top`` show, 15 bytes."""
+    _libc.prctl(15, ctypes.c_char_p(name.encode()), 0, 0, 0)
