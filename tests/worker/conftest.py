@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar
 
 import pytest
 import zmq
@@ -36,10 +37,13 @@ M = TypeVar("M", bound=Message)
 class Stub:
     """One stub process and its connection, as the controller sees them."""
 
-    def __init__(self, controller: Controller, process: subprocess.Popen[bytes], invocation: int) -> None:
+    def __init__(
+        self, controller: Controller, process: subprocess.Popen[bytes], invocation: int, errors: IO[bytes]
+    ) -> None:
         self.controller = controller
         self.process = process
         self.invocation = invocation
+        self.errors = errors
         self.route = b""
         self.said: list[Message] = []
 
@@ -86,8 +90,19 @@ class Stub:
 
     def end(self) -> tuple[int, str, str]:
         """Wait for the end: exit code (negative: signal), stdout, stderr."""
-        out, err = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, out.decode(errors="replace"), err.decode(errors="replace")
+        out, _ = self.process.communicate(timeout=DEADLINE_S)
+        self.errors.seek(0)
+        return self.process.returncode, out.decode(errors="replace"), self.errors.read().decode(errors="replace")
+
+    def line(self) -> str:
+        """The next line of its stdout."""
+        line, fd, deadline = b"", self.process.stdout.fileno(), time.monotonic() + DEADLINE_S  # type: ignore[union-attr]
+        while not line.endswith(b"\n"):
+            if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                os.kill(self.process.pid, signal.SIGABRT)
+                pytest.fail(f"no line: {line!r} {self.end()}")
+            line += os.read(fd, 1) or pytest.fail(f"no line: {self.end()}")
+        return line.decode()
 
     def output_so_far(self) -> str:
         if self.process.poll() is None:
@@ -116,15 +131,16 @@ class Controller:
 
     def spawn(self, argv: list[str] | None = None, env: dict[str, str] | None = None, **stub: Any) -> Stub:
         settings = {"service": "web", "invocation": 7, "cluster": "shop", "control": self.path, **stub}
+        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the stub
         process = subprocess.Popen(
             argv or [sys.executable, "-m", "svcd.worker_runtime"],
             env={**os.environ, "SVCD_STUB": json.dumps(settings), "PYTHONPATH": "", **(env or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,  # a file: nobody reads along
             start_new_session=True,
         )
-        made = Stub(self, process, settings["invocation"])
+        made = Stub(self, process, settings["invocation"], errors)
         self.stubs.append(made)
         return made
 
@@ -150,6 +166,7 @@ class Controller:
             if stub.process.poll() is None:
                 os.killpg(stub.process.pid, signal.SIGKILL)
             stub.process.communicate(timeout=DEADLINE_S)
+            stub.errors.close()
         self.router.close()
         self.context.term()
 
