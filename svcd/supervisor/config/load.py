@@ -79,9 +79,9 @@ def _directories(names: list[str], findings: Findings) -> dict[str, str]:
 
 def _build(root: Mapping, around: Surroundings, first: str) -> tuple[Cluster | None, list[ServiceDefinition]]:
     services = root.entries.get("services")
-    top = {key: _plain_top(key, node) for key, node in root.entries.items()}
-    if isinstance(services, Mapping):
-        top["services"] = {}
+    top = {key: _plain_top(key, node) for key, node in root.entries.items() if node is not services}
+    if services is not None:
+        top["services"] = {} if isinstance(services, Mapping) else plain(services)
     cluster, _ = _shape(Cluster, top, root, (), around.findings)
     if cluster is not None and cluster.cluster is None and "cluster" not in root.entries:
         _check_directory_name(around.directories[first], first, around.findings)
@@ -147,7 +147,7 @@ def _plain_top(key: str, node: Node) -> Any:
         return as_texts(node)
     if key == "defaults" and isinstance(node, Mapping):
         return _plain_service(node)
-    return None if key == "services" else plain(node)
+    return plain(node)
 
 
 def _plain_service(node: Mapping) -> dict[str, Any]:

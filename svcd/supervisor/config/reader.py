@@ -48,7 +48,7 @@ _MAX_DIGITS: Final = 300  # beyond this a number is taken for text: int() of a l
 def read(path: str, findings: Findings, *, name: str = "") -> Mapping | None:
     """The top-level mapping of the file, or None with findings. ``name``: how messages call the file."""
     name = name or path
-    data = read_bytes(path, MAX_FILE_BYTES, Mark(name), "", findings)
+    data = read_bytes(path, name, MAX_FILE_BYTES, Mark(name), "", findings)
     if data is None:
         return None
     text = decode(data, name, findings)
@@ -64,7 +64,7 @@ def read(path: str, findings: Findings, *, name: str = "") -> Mapping | None:
     return None
 
 
-def read_bytes(path: str, limit: int, mark: Mark, key: str, findings: Findings) -> bytes | None:
+def read_bytes(path: str, shown: str, limit: int, mark: Mark, key: str, findings: Findings) -> bytes | None:
     """The content of a regular file (or a pipe) of at most ``limit`` bytes; None with a finding at ``mark``."""
     try:
         with open(path, "rb") as file:
@@ -79,10 +79,10 @@ def read_bytes(path: str, limit: int, mark: Mark, key: str, findings: Findings) 
             PermissionError: "allow its reading",
         }
         mend = mends.get(type(error), "name a readable file")
-        findings.add(mark, key, f"cannot read {path}: {reason[:1].lower()}{reason[1:]}", mend)
+        findings.add(mark, key, f"cannot read {shown}: {reason[:1].lower()}{reason[1:]}", mend)
         return None
     if len(data) > limit:
-        findings.add(mark, key, f"cannot read {path}: larger than {limit // 1024} KiB", "split or shorten it")
+        findings.add(mark, key, f"cannot read {shown}: larger than {limit // 1024} KiB", "split or shorten it")
         return None
     return data
 

@@ -232,7 +232,7 @@ class _Resolution:
 
     def _read_env_file(self, path: str, written: str, mark: Mark, key: str) -> dict[str, str] | None:
         findings = Findings()
-        data = read_bytes(path, envfile.MAX_FILE_BYTES, mark, key, findings)
+        data = read_bytes(path, written, envfile.MAX_FILE_BYTES, mark, key, findings)
         text = decode(data, written, findings) if data is not None else None
         found = envfile.parse(text, written, findings) if text is not None else None
         self._around.findings.extend(findings)

@@ -120,5 +120,5 @@ def _present(block: type[Block]) -> list[str]:
 
 
 def _wrong_kind(block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
-    example = block_at(block, loc).example
+    example = "{web: {command: [python3, server.py]}}" if loc == ("services",) else block_at(block, loc).example
     return f"must be a mapping, not {kind_of(value)}", f"write one such as {example}"
