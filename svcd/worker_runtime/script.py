@@ -2,8 +2,8 @@
 
 Must not change what the script finds: signals, ``sys.argv`` and ``__main__`` are those of ``python script.py``.
 
-On a stop the process sends itself SIGTERM, which a script that does not handle it dies of, like any program; whether ``stopping`` is
-still heard of it then is a matter of luck, and whoever asked for the stop does not need it.
+On a stop the process sends itself SIGTERM, which a script that does not handle it dies of, like any program. Whether
+the controller still hears ``stopping`` then is a matter of luck; it is the one that asked.
 """
 
 from __future__ import annotations

@@ -12,10 +12,22 @@ from typing import Any
 import pytest
 
 from svcd.protocol import codec
-from svcd.protocol.messages import ExceptionRaised, Ping, Pong, RemoteReady, ResourceSampled, StateChanged, Welcome
+from svcd.protocol.messages import (
+    ExceptionRaised,
+    Init,
+    Ping,
+    Pong,
+    RemoteReady,
+    ResourceSampled,
+    ServiceSpec,
+    Start,
+    StateChanged,
+    Welcome,
+)
 from svcd.worker_runtime import sampling
 from svcd.worker_runtime.connection import HELD_LIMIT
 
+DEADLINE_MS = 30_000
 UP = ("loaded", "initialized", "starting", "running")
 BOOTSTRAP = str(Path(sampling.__file__).with_name("bootstrap.py"))
 
@@ -197,6 +209,9 @@ from svcd.worker_runtime import stub
 assert len(os.listdir("/proc/self/task")) == 1, "a thread was left"
 assert os.listdir("/proc/self/fd") == fds, "a descriptor was left"
 assert sys.path == path and "svcd_service_code" not in sys.modules
+sys.path.insert(0, os.environ["THEIRS"])
+import both.part
+del sys.path[0]
 gc.collect(); gc.freeze()
 pid = os.fork()
 if pid == 0:
@@ -208,19 +223,23 @@ print("exit", os.waitstatus_to_exitcode(status))
 
 
 def test_a_fork_of_the_warm_server(controller: Any, tmp_path: Path) -> None:
-    """PYTHONPATH counts though the interpreter is older; the user's modules win over warm ones of the same name."""
-    (tmp_path / "structlog.py").write_text("def hello(): return 'mine'")
-    (tmp_path / "code.py").write_text(
-        "import structlog, sys\ndef main(ctx): print(structlog.hello(), sys.argv[0][-4:])"
+    """PYTHONPATH counts though the interpreter is older; the user's modules win over warm ones of the same name, but
+    not over those that the runtime itself uses.
+    """
+    for place in ("theirs", "mine"):
+        (tmp_path / place / "both").mkdir(parents=True)
+        (tmp_path / place / "both" / "__init__.py").write_text("")
+        (tmp_path / place / "both" / "part.py").write_text(f"place = {place!r}")
+    (tmp_path / "mine" / "code.py").write_text("from both import part\ndef main(ctx): print(part.place)")
+    (tmp_path / "mine" / "structlog.py").write_text("not even Python")
+    stub = controller.spawn(
+        [sys.executable, "-c", FORK_SERVER, str(tmp_path / "mine")], {"THEIRS": str(tmp_path / "theirs")}
     )
-    stub = controller.spawn([sys.executable, "-c", FORK_SERVER, str(tmp_path)])
-    stub.ready_of_fork = controller.router.recv_multipart()
-    stub.route, _, body = stub.ready_of_fork
+    assert controller.router.poll(DEADLINE_MS)
+    stub.route, _, body = controller.router.recv_multipart()
     ready = codec.decode(body)
     assert isinstance(ready, RemoteReady)
     assert ready.pid != stub.process.pid
-    from svcd.protocol.messages import Init, ServiceSpec, Start  # noqa: PLC0415
-
     stub.tell(ServiceSpec("web", 7, entry="code:main"), Init(7), Start(7))
     stub.expect_states(*UP, "stopping")
-    assert stub.end()[:2] == (0, "mine -c\nexit 0\n")
+    assert stub.end()[:2] == (0, "mine\nexit 0\n")

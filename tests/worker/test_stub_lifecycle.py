@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from svcd.protocol.messages import Init, Ping, Pong, ServiceSpec, Start, StatusReported, Stop
+from svcd.protocol.messages import ExceptionRaised, Init, Ping, Pong, ServiceSpec, Start, StatusReported, Stop
 
 UP = ("loaded", "initialized", "starting", "running")
 
@@ -182,8 +182,6 @@ async def main(ctx):
     stub.expect_states(*UP)
     stub.stop()
     assert stub.expect_states("stopping").error is None
-    from svcd.protocol.messages import ExceptionRaised  # noqa: PLC0415
-
     assert stub.expect(ExceptionRaised).phase == "stop"
     assert stub.end()[0] == 1
 
@@ -294,8 +292,6 @@ def test_a_constructor_that_fails_leaves_nothing_to_stop(controller: Any) -> Non
 
 
 def test_a_stop_that_fails(controller: Any) -> None:
-    from svcd.protocol.messages import ExceptionRaised  # noqa: PLC0415
-
     stub = controller.spawn()
     stub.run(code="import svcd\nclass W(svcd.Service):\n  async def stop(self, reason): 1 / 0")
     stub.expect_states(*UP)
