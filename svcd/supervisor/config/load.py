@@ -135,7 +135,7 @@ def _shape(
         try:
             return block.model_validate(values), frozenset(bad)
         except ValidationError as error:
-            found = add_findings(error, node, block, prefix, findings)
+            found = add_findings(error, node, block, prefix, bad, findings)
             if not found & values.keys():
                 return None, frozenset(bad | found)
             bad |= found

@@ -54,11 +54,17 @@ def dotted(loc: Loc) -> str:
     return words
 
 
-def add_findings(error: ValidationError, root: Node, block: type[Block], prefix: Loc, findings: Findings) -> set[str]:
-    """Record every error of validating ``root`` as ``block``; ``prefix``: where root stands. Returns the bad keys."""
-    bad = set()
+def add_findings(
+    error: ValidationError, root: Node, block: type[Block], prefix: Loc, told: set[str], findings: Findings
+) -> set[str]:
+    """Record every error of validating ``root`` as ``block``; ``prefix``: where root stands; ``told``: keys of which
+    enough was said. Returns the bad keys.
+    """
+    bad = set[str]()
     for each in error.errors(include_url=False, include_input=True):
         loc: Loc = each["loc"]
+        if loc and loc[0] in told:
+            continue
         if loc:
             bad.add(str(loc[0]))
         if each["type"] == "value_error":
