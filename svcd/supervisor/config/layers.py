@@ -24,10 +24,9 @@ def overlay(lower: Mapping, upper: Mapping, loc: Loc = ()) -> Mapping:
     for key, node in upper.entries.items():
         below = entries.get(key)
         if isinstance(below, Mapping) and isinstance(node, Mapping):
-            entries[key] = overlay(below, node, (*loc, key))
+            entries[key] = overlay(below, node, (*loc, key))  # it stands where it was begun
         else:
-            entries[key] = node
-        marks[key] = upper.key_marks[key]
+            entries[key], marks[key] = node, upper.key_marks[key]
     return Mapping(lower.mark, entries, marks)
 
 

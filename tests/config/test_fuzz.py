@@ -1,0 +1,126 @@
+"""Whatever a file holds: a cluster, or a ConfigurationError whose problems can be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from svcd.supervisor.config import plan
+from svcd.supervisor.config.errors import ConfigurationError
+from svcd.supervisor.config.load import load
+
+TEXT = """\
+cluster: shop
+defaults: &d
+  env: {LOG_LEVEL: "${LEVEL:-info}", N: 022}
+  restart: {policy: on-failure, backoff: {initial: 100ms, factor: 2}}
+services:
+  db:
+    command: [sleep, "${SECONDS:-5}", ~]
+    ready: {tcp: "127.0.0.1:6379", timeout: 10s}
+    stop: {signal: SIGTERM, timeout: 1.5s}
+    logs: {max_size: 10MiB, keep: 5}
+    umask: "022"
+  setup: {<<: *d, type: task, command: "true $$x"}
+  web:
+    code: |
+      async def main(ctx):
+          pass
+    config: {a: [1, 2.5, null, {b: true}]}
+    depends_on:
+      db: {kind: requires, on_crash: notify}
+      setup: {condition: completed}
+"""
+PIECES = sorted(
+    {*re.findall(r"[A-Za-z_]+|[^A-Za-z_]", TEXT), "\t", "\0", "${", "}", "!!int", "*d", "&d", "<<", "---\n"}
+)
+PLACE = re.compile(r"[^\n]+?(:[1-9][0-9]*:[1-9][0-9]*)?: .+", re.DOTALL)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.sampled_from(PIECES),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(PIECES) | st.text(), inner, max_size=4),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    "command python script code path interpreter config workdir env env_file user group umask tags depends_on ready "
+    "restart stop logs type start health instances backoff intensity signal timeout policy tcp delay".split()
+)
+
+
+@pytest.fixture(scope="module")
+def directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as name:
+        yield Path(name)
+
+
+def check(data: bytes, directory: Path) -> None:
+    file = directory / "cluster.yaml"
+    file.write_bytes(data)
+    try:
+        cluster = load([file], {"PATH": os.defpath})
+    except ConfigurationError as error:
+        assert error.problems
+        for each in error.problems:
+            assert each.file
+            assert each.text
+            assert each.suggestion
+            assert str(each).isprintable()
+            assert PLACE.fullmatch(str(each))
+    else:
+        assert plan.from_json(plan.to_json(cluster)) == cluster
+
+
+@given(st.binary(max_size=300))
+def test_arbitrary_bytes(directory: Path, data: bytes) -> None:
+    check(data, directory)
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
+def test_arbitrary_yaml_like_text(directory: Path, text: str) -> None:
+    check(text.encode(), directory)
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), st.sampled_from(PIECES) | st.text(max_size=3)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_a_good_file_with_changes(directory: Path, changes: list[tuple[int, int, str]]) -> None:
+    text = TEXT
+    for position, length, piece in changes:
+        text = text[:position] + piece + text[position + length :]
+    check(text.encode("utf-8", "surrogatepass"), directory)
+
+
+def flow(value: object) -> str:
+    """As YAML in one line; text half the time without quotes, as people write it."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{flow(str(key))}: {flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(flow, value)) + "]"
+    if isinstance(value, str) and not value.isalnum():
+        return '"' + "".join(f"\\U{ord(c):08x}" if not c.isprintable() or c in '"\\' else c for c in value) + '"'
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@settings(max_examples=300)
+@given(st.dictionaries(KEYS | st.sampled_from(PIECES), VALUES, max_size=5))
+@example({"command": ["\ud800"]})
+@example({"user": "\udcff", "group": "a\0b"})
+@example({"code": "(" * 500, "user": 2**70})
+@example({"ready": {"tcp": "a:" + "9" * 5000}, "stop": {"signal": "9" * 5000}})
+@example({"env_file": ["/dev/zero", "\0", ".", "cluster.yaml"], "script": "\0", "workdir": "\0"})
+@example({"depends_on": {"": {}, "web": None, "\0": []}})
+def test_arbitrary_values_for_the_keys(directory: Path, service: dict[str, object]) -> None:
+    text = f"services: {{web: {flow(service)}, task: {{command: [sleep]}}}}\ndefaults: {flow(service)}\n"
+    check(text.encode("utf-8", "surrogatepass"), directory)
+    check(f"max_parallel: {flow(list(service.values())[:1])}\n{text}".encode("utf-8", "surrogatepass"), directory)
