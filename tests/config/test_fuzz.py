@@ -13,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from svcd.supervisor.config import plan
-from svcd.supervisor.config.errors import ConfigurationError
+from svcd.supervisor.config.errors import ConfigurationError, Problem
 from svcd.supervisor.config.load import load
+from svcd.supervisor.config.shape import Service
 
 TEXT = """\
 cluster: shop
@@ -47,10 +48,7 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(PIECES) | st.text(), inner, max_size=4),
     max_leaves=8,
 )
-KEYS = st.sampled_from(
-    "command python script code path interpreter config workdir env env_file user group umask tags depends_on ready "
-    "restart stop logs type start health instances backoff intensity signal timeout policy tcp delay".split()
-)
+KEYS = st.sampled_from([*Service.model_fields, "backoff", "intensity", "signal", "timeout", "policy", "tcp", "delay"])
 
 
 @pytest.fixture(scope="module")
@@ -62,18 +60,19 @@ def directory() -> Iterator[Path]:
 def check(data: bytes, directory: Path) -> None:
     file = directory / "cluster.yaml"
     file.write_bytes(data)
+    problems: tuple[Problem, ...] | None = None
     try:
         cluster = load([file], {"PATH": os.defpath})
-    except ConfigurationError as error:
-        assert error.problems
-        for each in error.problems:
-            assert each.file
-            assert each.text
-            assert each.suggestion
-            assert str(each).isprintable()
-            assert PLACE.fullmatch(str(each))
-    else:
         assert plan.from_json(plan.to_json(cluster)) == cluster
+    except ConfigurationError as error:
+        problems = error.problems
+    assert problems is None or problems
+    for each in problems or ():
+        assert each.file
+        assert each.text
+        assert each.suggestion
+        assert str(each).isprintable()
+        assert PLACE.fullmatch(str(each))
 
 
 @given(st.binary(max_size=300))

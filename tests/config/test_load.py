@@ -213,7 +213,9 @@ def test_dependencies_short_and_long(cluster: Load) -> None:
         """\
 services:
   web: {command: [sleep], depends_on: [db]}
-  db: {command: [sleep], depends_on: {cache: {kind: wants}, setup: {condition: completed}, 7: , log: {on_crash: notify}}}
+  db:
+    command: [sleep]
+    depends_on: {cache: {kind: wants}, setup: {condition: completed}, 7: , log: {on_crash: notify}}
   cache: {command: [sleep]}
   setup: {command: [sleep], type: task}
   7: {command: [sleep]}
@@ -300,7 +302,8 @@ def test_text_stays_as_it_was_written(cluster: Load) -> None:
     _, launch = only(
         cluster(
             service(
-                "command: [echo, 022, 1.10, ~, null, yes, TRUE, '', 1e3]\nenv: {A: 022, B: 1.10, C: True, D: yes, E: ''}"
+                "command: [echo, 022, 1.10, ~, null, yes, TRUE, '', 1e3]\n"
+                "env: {A: 022, B: 1.10, C: True, D: yes, E: ''}"
             )
         )
     )
