@@ -60,7 +60,7 @@ class Control:
         self._publisher = self._context.socket(zmq.PUB)
         self._publisher.setsockopt(zmq.LINGER, END_LINGER_MS)
         self._publisher.setsockopt(zmq.SNDHWM, 100_000)
-        self._fd = self._router.getsockopt(zmq.FD)
+        self._fd = _number(self._router.getsockopt(zmq.FD))
         self._again = False
         self._closed = False
         self._paths: list[str] = []
@@ -119,7 +119,7 @@ class Control:
     # ---- receiving ----------------------------------------------------------------------------------------------
 
     def _look_again(self) -> None:
-        if not self._again and self._router.getsockopt(EVENTS) & POLLIN:
+        if not self._again and _number(self._router.getsockopt(EVENTS)) & POLLIN:
             self._again = True
             self._loop.call_soon(self._drain)
 
@@ -161,3 +161,9 @@ def _peer_of(route: bytes, frame: Any) -> Peer | None:
         return Peer(route, int(uid), int(pid))
     except (zmq.ZMQError, ValueError, AttributeError):
         return None
+
+
+def _number(option: int | bytes) -> int:
+    """The value of a socket option that is a number."""
+    assert isinstance(option, int)
+    return option

@@ -108,7 +108,7 @@ class Daemon:
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
-        self._engine.connect(self._executors())
+        self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""

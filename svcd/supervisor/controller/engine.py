@@ -14,6 +14,10 @@ from svcd.supervisor.core.events import Event
 from svcd.supervisor.core.machine import Machine
 
 
+def _nobody_hears(changed: tuple[str, ...]) -> None:
+    """Until the engine is connected."""
+
+
 class Engine:
     """Feeds ``machine`` and carries out what it orders.
 
@@ -24,11 +28,14 @@ class Engine:
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self._executors: Mapping[type, Callable[[Any], None]] = {}
+        self._changed: Callable[[tuple[str, ...]], None] = _nobody_hears
         self._waiting: deque[Event] = deque()
         self._busy = False
 
-    def connect(self, executors: Mapping[type, Callable[[Any], None]]) -> None:
-        """Say who carries out which type of action; every type must have one.
+    def connect(
+        self, executors: Mapping[type, Callable[[Any], None]], changed: Callable[[tuple[str, ...]], None]
+    ) -> None:
+        """Say who carries out which type of action, every type having one, and who hears whose view has changed.
 
         Raises:
             ValueError: when an action type has no executor.
@@ -37,6 +44,7 @@ class Engine:
         if missing:
             raise ValueError(f"no executor for {', '.join(missing)}")
         self._executors = executors
+        self._changed = changed
 
     def submit(self, event: Event) -> None:
         """Tell the core what happened and carry out its orders, now or, inside of another event, right after it."""
@@ -46,7 +54,9 @@ class Engine:
         self._busy = True
         try:
             while self._waiting:
-                for action in self.machine.handle(self._waiting.popleft()):
+                orders = self.machine.handle(self._waiting.popleft())
+                self._changed(self.machine.changed)
+                for action in orders:
                     self._executors[type(action)](action)
         finally:
             self._busy = False

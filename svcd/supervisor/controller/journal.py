@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
+from collections.abc import MutableMapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -83,7 +84,7 @@ class Journal:
 def _make_logger(file: _BoundedFile) -> Any:
     import structlog  # noqa: PLC0415 - see above
 
-    def stamp(_: Any, __: str, line: dict[str, Any]) -> dict[str, Any]:
+    def stamp(_: Any, __: str, line: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {"at": round(line.pop("at"), 6), "event": line.pop("event"), **line}
 
     return structlog.wrap_logger(

@@ -55,10 +55,16 @@ class Status:
         if service is not None:
             self._rows.pop(service, None)
 
+    def views_changed(self, services: tuple[str, ...]) -> None:
+        """What the machine says of these services reads differently now."""
+        if services:
+            self._encoded = None
+            for service in services:
+                self._rows.pop(service, None)
+
     def transitioned(self, service: str, at: float) -> None:
         """``service`` entered its present state at monotonic ``at``."""
         self._since[service] = clock.wall(at)
-        self.changed(service)
 
     def encoded(self) -> bytes:
         """The whole status, as a message body."""
