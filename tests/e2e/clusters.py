@@ -120,6 +120,7 @@ class Cluster:
         self._control = self._socket(zmq.DEALER, "control")
         self._events = self._socket(zmq.SUB, "events")
         self._events.subscribe(b"")
+        self._subscribed = self._events.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 
     def _socket(self, kind: int, name: str) -> Any:
         made = self._context.socket(kind)
@@ -165,12 +166,21 @@ class Cluster:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
+        self.wait_subscribed()
         if wait is not None:
             self.wait_cluster(wait)
         return self.process.pid
 
     def start_detached(self, *files: Path, code: int = 0) -> Outcome:
         return self.svcd("start", "-d", *map(str, files or [self.file]), code=code)
+
+    def wait_subscribed(self) -> None:
+        """From here on no event is missed (and if one were, ``since`` would find the gap)."""
+        wait_until(
+            lambda: self._subscribed.poll(100) or self.process is None or self.process.poll() is not None, "events"
+        )
+        while self._subscribed.poll(0):
+            self._subscribed.recv_multipart()
 
     def wait_end(self) -> int:
         """The exit code of the foreground ``svcd start``, once it has ended."""
@@ -251,8 +261,35 @@ class Cluster:
 
     # ---- the record ------------------------------------------------------------------------------------------------
 
+    def mark(self) -> int:
+        """Now, as the number of the last event."""
+        return self.status().sequence
+
+    def since(self, mark: int) -> list[Transition]:
+        """Every transition after ``mark`` until now, or until the end if svcd has ended."""
+        ended = self.process is not None and self.process.poll() is not None
+        last = 0 if ended else self.mark()
+        deadline = time.monotonic() + PATIENCE_S
+        while not self._has_heard(last, ended):
+            assert time.monotonic() < deadline, f"events are missing after {len(self.trace)}\n{self.story()}"
+            self.read_events(0.5)
+        events: list[Any] = [event for event in self.trace if event.sequence > mark]  # type: ignore[attr-defined]
+        numbers = [event.sequence for event in events]
+        assert numbers == list(range(mark + 1, mark + 1 + len(numbers))), f"a gap in the events: {numbers}"
+        return [
+            Transition(event.service, event.old, event.new, event.cause, event.invocation)
+            for event in events
+            if isinstance(event, messages.ServiceTransitioned)
+        ]
+
+    def _has_heard(self, last: int, ended: bool) -> bool:
+        newest: Any = self.trace[-1] if self.trace else None
+        if ended:
+            return isinstance(newest, messages.ClusterStateChanged) and newest.state == "ended"
+        return last == 0 or (newest is not None and newest.sequence >= last)
+
     def journal(self) -> list[dict[str, Any]]:
-        """svcd's own log, complete once it has ended."""
+        """svcd's own log: complete once it has ended, a moment late before."""
         try:
             lines = (self.state_dir / "svcd.log").read_text().splitlines()
         except OSError:
@@ -260,16 +297,12 @@ class Cluster:
         return [json.loads(line) for line in lines if line.startswith("{")]
 
     def transitions(self) -> list[Transition]:
-        """Every transition so far, from the log; complete once svcd has ended."""
+        """Every transition of the whole life, from the log, once svcd has ended."""
         return [
             Transition(line["service"], line["old"], line["new"], line["cause"], line["invocation"])
             for line in self.journal()
             if line["event"] == "transition"
         ]
-
-    def order(self, *states: str, since: int = 0) -> list[str]:
-        """The services in the order in which they entered one of ``states``."""
-        return [each.service for each in self.transitions()[since:] if each.new in states]
 
     def output(self, service: str, stream: str = "stdout") -> bytes:
         """Everything that the service wrote, over all rotated files."""
@@ -291,6 +324,8 @@ class Cluster:
     def close(self) -> None:
         """End what still runs and remove the directories. What had to be killed is an error of the test or of svcd."""
         self._control.close()
+        self._events.disable_monitor()
+        self._subscribed.close()
         self._events.close()
         self._context.term()
         killed = self._end_all()

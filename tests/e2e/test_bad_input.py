@@ -16,7 +16,7 @@ GOOD = "services: {a: {command: exec sleep 1000}}\n"
 
 # name: (text of the file, what the message must say)
 BAD_FILES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "broken YAML": ("services: [", ("cluster.yaml:1:",)),
+    "broken YAML": ("services: [", ("cluster.yaml:2:1:",)),
     "empty": ("", ("cluster.yaml",)),
     "not a mapping": ("- a\n- b\n", ("cluster.yaml:1:1",)),
     "unknown key": (

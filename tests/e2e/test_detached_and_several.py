@@ -66,7 +66,7 @@ def test_processes_are_the_guardians_children_with_names(cluster: Cluster) -> No
         "cluster: shop\nservices: {a: {command: exec sleep 1000}, web: {code: 'def main(ctx): ctx.stopping.wait()'}}\n"
     )
     pid = cluster.start()
-    children = {child.pid: " ".join(child.cmdline()) for child in psutil.Process(pid).children()}
+    children = {child.pid: " ".join(child.cmdline()).strip() for child in psutil.Process(pid).children()}
     for row in cluster.status().services:
         assert row.pid in children
         assert os.getsid(row.pid or 0) == row.pid

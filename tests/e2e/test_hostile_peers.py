@@ -23,8 +23,10 @@ CLUSTER = """
 
 
 def _facts(cluster: Cluster) -> Any:
+    """What must not change. The console comes and goes by itself."""
     status = cluster.status()
-    return [(row.name, row.state, row.pid, row.invocation, row.restarts) for row in status.services], status.parts
+    parts = [part for part in status.parts if part.name != "console"]
+    return [(row.name, row.state, row.pid, row.invocation, row.restarts) for row in status.services], parts
 
 
 def _send(cluster: Cluster, *frames: bytes) -> None:

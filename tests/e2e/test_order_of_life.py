@@ -35,35 +35,41 @@ def first(trace: Sequence[Transition], service: str, *states: str) -> int:
     raise AssertionError(f"{service} never was {states}: {trace}")
 
 
+def entered(trace: Sequence[Transition], *states: str) -> list[str]:
+    """The services in the order in which they entered one of ``states``."""
+    return [each.service for each in trace if each.new in states]
+
+
 def test_starts_in_dependency_order_and_drains_in_reverse(cluster: Cluster) -> None:
     cluster.write(GRAPH)
     pid = cluster.start()
     assert set(cluster.states().values()) == {"running"}
     parts = {part.name: part.pid for part in cluster.status().parts}
     assert parts["guardian"] == pid
-    started = len(cluster.transitions())
+    mark = cluster.mark()
 
     assert cluster.drain() == 0
 
-    trace = cluster.transitions()
+    whole, drained = cluster.transitions(), cluster.since(mark)
+    assert whole[-len(drained) :] == drained, "the log and the events must tell the same story"
     for dependent, dependency in EDGES:
-        assert first(trace, dependency, "running") < first(trace, dependent, *ON_ITS_WAY)
-        assert first(trace[started:], dependent, "stopped") < first(trace[started:], dependency, "stopping")
-    assert sorted(cluster.order("stopped", since=started)) == ["apart", "base", "left", "right", "tip", "top"]
+        assert first(whole, dependency, "running") < first(whole, dependent, *ON_ITS_WAY)
+        assert first(drained, dependent, "stopped") < first(drained, dependency, "stopping")
+    assert sorted(entered(drained, "stopped")) == ["apart", "base", "left", "right", "tip", "top"]
     assert not cluster.run_dir.exists()
     assert descendants() == []
 
 
-def test_events_are_the_log_without_a_gap(cluster: Cluster) -> None:
+def test_a_restart_takes_the_dependents_down_and_up_in_order(cluster: Cluster) -> None:
     cluster.write(GRAPH)
     cluster.start()
-    sequence = cluster.status().sequence
-    cluster.svcd("restart", "base")
-    while cluster.read_events(0.2):
-        pass
-    numbers = [event.sequence for event in cluster.trace if event.sequence > sequence]  # type: ignore[attr-defined]
-    assert numbers == list(range(sequence + 1, sequence + 1 + len(numbers)))
-    assert numbers[-1] == cluster.status().sequence
+    before, mark = cluster.row("tip"), cluster.mark()
+    cluster.svcd("restart", "left")
+    cluster.wait_state("tip", "running", after=before.invocation)
+    trace = cluster.since(mark)
+    assert entered(trace, "stopping") == ["tip", "top", "left"]
+    assert entered(trace, "running") == ["left", "top", "tip"]
+    assert cluster.row("left").restarts == 0, "a restart that was asked for is not counted"
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSEGV])
@@ -71,12 +77,12 @@ def test_a_crash_stops_the_dependents_in_reverse_and_brings_them_back(cluster: C
     cluster.write(GRAPH)
     cluster.start()
     before = {row.service: row for row in cluster.status().services}
-    began = len(cluster.transitions())
+    mark = cluster.mark()
 
     os.kill(before["base"].pid or 0, how)
     cluster.wait_state("tip", "running", after=before["tip"].invocation)
 
-    trace = cluster.transitions()[began:]
+    trace = cluster.since(mark)
     for dependent, dependency in EDGES:
         if dependency != "base":
             assert first(trace, dependent, *DOWN) < first(trace, dependency, "stopping")
@@ -180,4 +186,4 @@ def test_one_interrupt_drains_and_a_second_one_hurries(cluster: Cluster) -> None
     cluster.wait_state("deaf", "stopping")
     cluster.process.send_signal(signal.SIGINT)
     assert cluster.wait_end() == 0
-    assert [each.service for each in cluster.transitions() if each.new == "stopped"] == ["polite", "deaf"]
+    assert entered(cluster.transitions(), "stopped") == ["polite", "deaf"]

@@ -91,17 +91,17 @@ def test_quickstart(cluster: Cluster) -> None:
     assert get(f"{url}/nowhere")[0] == 404
     wait_until(lambda: b"2 notes, the last one: water the plants" in cluster.output("ticker"), "ticker to have seen it")
 
-    before, began = cluster.row("ticker"), len(cluster.transitions())
+    before, mark = cluster.row("ticker"), cluster.mark()
     os.kill(cluster.pid_of("store"), signal.SIGKILL)
     cluster.wait_state("ticker", "running", after=before.invocation)
-    trace = cluster.transitions()[began:]
+    trace = cluster.since(mark)
     assert [each.service for each in trace if each.new == "stopping"] == ["ticker", "api"]
     assert [each.service for each in trace if each.new == "running"] == ["store", "api", "ticker"]
     assert get(f"{url}/notes") == (200, "try svcd\nwater the plants\n"), "what was acknowledged must be kept"
 
-    began = len(cluster.transitions())
+    mark = cluster.mark()
     assert cluster.drain() == 0
-    assert cluster.order("stopped", since=began) == ["ticker", "api", "store"]
+    assert [each.service for each in cluster.since(mark) if each.new == "stopped"] == ["ticker", "api", "store"]
 
 
 def test_stack(cluster: Cluster) -> None:
@@ -115,10 +115,10 @@ def test_stack(cluster: Cluster) -> None:
     wait_until(lambda: get(f"{url}/jobs")[1] == "waiting 0, done 1\n", "the worker to have done it")
     wait_until(lambda: b"did 'shout'" in cluster.output("worker"), "the worker's word")
 
-    before, front, began = cluster.row("worker"), cluster.row("front"), len(cluster.transitions())
+    before, front, mark = cluster.row("worker"), cluster.row("front"), cluster.mark()
     os.kill(cluster.pid_of("redis"), signal.SIGKILL)
     cluster.wait_state("worker", "running", after=before.invocation)
-    trace = cluster.transitions()[began:]
+    trace = cluster.since(mark)
     assert [each.service for each in trace if each.new == "stopping"] == ["worker", "web"]
     assert [each.service for each in trace if each.new == "running"] == ["redis", "web", "worker"]
     assert cluster.row("front").pid == front.pid, "front only wants web: it stays"
@@ -129,9 +129,9 @@ def test_stack(cluster: Cluster) -> None:
     cluster.svcd("start", "web", "worker")
     assert get(f"{url}/") == (200, "visit number 3\n")
 
-    began = len(cluster.transitions())
+    mark = cluster.mark()
     assert cluster.drain() == 0
-    stopped = cluster.order("stopped", since=began)
+    stopped = [each.service for each in cluster.since(mark) if each.new == "stopped"]
     assert sorted(stopped) == ["front", "redis", "web", "worker"]
     assert stopped.index("worker") < stopped.index("web") < stopped.index("redis")
     assert stopped.index("front") < stopped.index("web")
