@@ -36,13 +36,16 @@ SETTLED: Final = frozenset({"running", "completed", "stopped", "unloaded", "fail
 QUIET: Final = frozenset({"loading", "loaded", "initialized"})
 SHOWN_ROWS: Final = 12
 OWN: Final = "svcd"
+SIZES: Final = "console.json"
 
 
 class Console:
-    """Follows one cluster until it has ended."""
+    """Follows one cluster until it has ended. ``sizes``: of the log files, before this run began to write to them."""
 
-    def __init__(self, client: Client, state_dir: Path) -> None:
+    def __init__(self, client: Client, state_dir: Path, sizes: dict[str, int]) -> None:
         self._client = client
+        self._sizes = sizes
+        self._sequence = 0
         self._state_dir = state_dir
         self._rows: dict[str, ServiceStatus] = {}
         self._followers: list[tuple[str, Follower]] = []
@@ -84,11 +87,13 @@ class Console:
     def _meet(self, report: StatusReported) -> None:
         self._rows = {row.name: row for row in report.services}
         self._state = report.state
+        self._sequence = report.sequence
         self._width = max([len(OWN), *map(len, self._rows)])
         for at, name in enumerate(self._rows):
             self._colours[name] = text.STREAM_COLOURS[at % len(text.STREAM_COLOURS)]
             for stream in ("stdout", "stderr"):
-                self._followers.append((name, Follower(self._state_dir / "logs" / name / f"{stream}.log")))
+                path = self._state_dir / "logs" / name / f"{stream}.log"
+                self._followers.append((name, Follower(path, self._sizes.get(str(path), 0))))
         self._say(f"cluster {report.cluster}: {len(self._rows)} services, svcd is pid {report.pid}; Ctrl-C drains")
         for row in report.services:
             if row.state not in ("unloaded", "waiting"):
@@ -97,6 +102,9 @@ class Console:
     # ---- events ----------------------------------------------------------------------------------------------------
 
     def _take(self, event: Message) -> None:
+        """Show what is newer than the snapshot that we began with."""
+        if getattr(event, "sequence", 0) <= self._sequence:
+            return
         if isinstance(event, ServiceTransitioned):
             self._transition(event)
         elif isinstance(event, NoticeGiven):
@@ -182,13 +190,22 @@ class Live:
             self._shown = 0
 
 
+def _sizes_before(run_dir: Path) -> dict[str, int]:
+    """What ``svcd start`` has written down of the log files that were there already."""
+    try:
+        sizes = json.loads((run_dir / SIZES).read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return sizes if isinstance(sizes, dict) else {}
+
+
 def main() -> None:
     given = json.loads(sys.argv[1])
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
         with Client(Path(given["run_dir"])) as client:
-            Console(client, Path(given["state_dir"])).run()
+            Console(client, Path(given["state_dir"]), _sizes_before(Path(given["run_dir"]))).run()
         sys.stdout.flush()
     except (OSError, ValueError, Failure):  # the terminal is gone, or the daemon: nobody is left to tell
         os._exit(0)

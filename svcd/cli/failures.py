@@ -26,7 +26,7 @@ class Failure(click.ClickException):
 
     def __init__(self, text: str, code: Exit = Exit.OTHER) -> None:
         super().__init__(text)
-        self.exit_code = int(code)
+        self.code = code
 
     def show(self, file: object = None) -> None:
         click.echo(f"svcd: {self.message}", err=True)

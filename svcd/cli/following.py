@@ -64,16 +64,16 @@ def _end_of(path: Path, lines: int, continued: bool) -> bytes:
 
 @dataclass(slots=True)
 class Follower:
-    """What is appended to the stream whose current file is ``path``, from its present end (or start) on."""
+    """What is appended to the stream whose current file is ``path``, from its end (or from byte ``begin``) on."""
 
     path: Path
-    from_start: bool = False
+    begin: int | None = None
     _fd: int = field(default=-1, init=False)
 
     def __post_init__(self) -> None:
-        self._open()
-        if self._fd >= 0 and not self.from_start:
-            os.lseek(self._fd, 0, os.SEEK_END)
+        if self._open():
+            size = os.fstat(self._fd).st_size
+            os.lseek(self._fd, size if self.begin is None else min(self.begin, size), os.SEEK_SET)
 
     def read(self) -> Iterator[bytes]:
         """Everything that has come since, in pieces; follows the file into its rotations."""

@@ -24,7 +24,7 @@ STREAMS: Final = ("stdout", "stderr")
 FOLLOW_MS: Final = 200
 
 
-class Lines(click.ParamType):
+class Lines(click.ParamType[int]):
     name = "lines"
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:

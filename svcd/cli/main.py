@@ -13,6 +13,8 @@ from typing import Final
 
 import click
 
+from svcd.cli.failures import Failure
+
 COMMANDS: Final = {
     "start": "start",
     "stop": "orders",
@@ -84,9 +86,9 @@ def main() -> None:
     except click.UsageError as error:
         error.show()
         sys.exit(2)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+    except Failure as failure:
+        failure.show()
+        sys.exit(failure.code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)

@@ -129,6 +129,8 @@ def _become_guardian(spot: Places, cluster: Any, lock: int, console: bool) -> No
     guardian = find_spec("svcd.supervisor.guardian")
     if guardian is None or guardian.origin is None:
         raise Failure("the installation of svcd is incomplete: svcd/supervisor/guardian.py is missing")
+    if console:
+        _note_sizes(spot)
     runs = [each.launch.run for each in cluster.services]
     argument = {
         "cluster": cluster.name,
@@ -144,6 +146,12 @@ def _become_guardian(spot: Places, cluster: Any, lock: int, console: bool) -> No
     places.record_pid(lock, os.getpid())
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, "-I", "-S", guardian.origin, json.dumps(argument)])
+
+
+def _note_sizes(spot: Places) -> None:
+    """How large the log files are before this run: the console shows what comes after that."""
+    sizes = {str(path): path.stat().st_size for path in spot.state_dir.glob("logs/*/*.log")}
+    (spot.run_dir / "console.json").write_text(json.dumps(sizes))
 
 
 def _detach(spot: Places, cluster: Any, lock: int, wait: bool, timeout_s: float | None, as_json: bool) -> None:

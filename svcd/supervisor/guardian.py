@@ -55,7 +55,7 @@ RESTARTS: Final = 5
 RESTARTS_WITHIN_S: Final = 10.0
 END_PATIENCE_S: Final = 5.0
 UNCLAIMED_LIMIT: Final = 1024
-RUN_FILES: Final = ("cluster.json", "control", "events", "stubs/control", "lock")
+RUN_FILES: Final = ("cluster.json", "console.json", "control", "events", "stubs/control", "lock")
 
 
 @dataclass(slots=True)

@@ -192,8 +192,7 @@ class Daemon:
             return
         self._signals += 1
         level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
-        self._engine.submit(events.ShutdownRequested(clock.now(), None, level))
-        self._enter("stopping", f"signal {message.signal}, {level.name.lower()}")
+        self._shut_down(None, level, signal.Signals(message.signal).name)
 
     def _on_flushed(self, message: wiring.Flushed, fds: list[int]) -> None:
         if message.service == EVERYTHING:

@@ -33,7 +33,14 @@ def kill_all(runs: Runs, containment: Containment) -> None:
 def clear(places: Places) -> None:
     """Remove what this cluster left in its run directory, and the directory if nothing else is in it."""
     side_door = places.run_dir / "stubs" / "control"
-    for path in (places.control, places.events, side_door, places.cluster_json, places.lock):
+    for path in (
+        places.control,
+        places.events,
+        side_door,
+        places.cluster_json,
+        places.run_dir / "console.json",
+        places.lock,
+    ):
         try:
             os.unlink(path)
         except OSError:
