@@ -103,7 +103,9 @@ class Daemon:
         self._status = Status(
             self._cluster, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
-        self._requests = Requests(self._control, self._machine, self._status, self._engine.submit, self._may_ask)
+        self._requests = Requests(
+            self._control, self._machine, self._status, self._engine.submit, self._shut_down, self._may_ask
+        )
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
@@ -339,6 +341,11 @@ class Daemon:
 
     # ---- the end
     # --------------------------------------------------------------------------------------------------------
+
+    def _shut_down(self, request: str | None, level: events.ShutdownLevel, by: str) -> None:
+        """``request`` None: nobody waits for the end."""
+        self._enter("stopping", f"asked by {by}")
+        self._engine.submit(events.ShutdownRequested(clock.now(), request, level))
 
     def _end_cluster(self, action: actions.EndCluster) -> None:
         """Nothing runs any more: let the collector write out what the pipes still hold, then say so and go."""

@@ -33,12 +33,14 @@ class Requests:
         machine: Machine,
         status: Status,
         submit: Callable[[events.Event], None],
+        shut_down: Callable[[str, events.ShutdownLevel, str], None],
         may_ask: Callable[[Peer], bool],
     ) -> None:
         self._control = control
         self._machine = machine
         self._status = status
         self._submit = submit
+        self._shut_down_cluster = shut_down
         self._may_ask = may_ask
         self._asked: dict[Key, tuple[bytes, bytes]] = {}
         self._count = 0
@@ -108,16 +110,21 @@ class Requests:
 
     def _shut_down(self, peer: Peer, correlation: bytes, message: messages.ShutDown) -> None:
         level = events.ShutdownLevel.NOW if message.now else events.ShutdownLevel.DRAIN
-        self._accept(peer, correlation, lambda key: events.ShutdownRequested(clock.now(), key, level))
+        key = self._note(peer, correlation, ())
+        self._shut_down_cluster(key, level, f"pid {peer.pid}")
 
     def _accept(
         self, peer: Peer, correlation: bytes, make: Callable[[Key], events.Event], also: tuple[str, ...] = ()
     ) -> None:
+        self._submit(make(self._note(peer, correlation, also)))
+
+    def _note(self, peer: Peer, correlation: bytes, also: tuple[str, ...]) -> Key:
+        """Remember whom to answer, and tell them that their request is in force."""
         self._count += 1
         key = f"request-{self._count}"
         self._asked[key] = (peer.route, correlation)
         self._control.send(peer.route, correlation, messages.RequestAccepted(also))
-        self._submit(make(key))
+        return key
 
     def _refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
         self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
