@@ -1,1 +1,1 @@
-"""The command line: a client like any other, and the one who validates and launches."""
+"""The command line: asks a running daemon over its socket, and is the one who validates and launches."""

@@ -1,7 +1,7 @@
 """What a person sees while ``svcd start`` runs in the foreground: progress, then output, then the drain.
 
-Must not matter: it may be slow, closed or killed, and nobody else notices. Run by the guardian as
-``python -m svcd.cli.console JSON``; SIGINT is the guardian's, so Ctrl-C is shown here and acted on there.
+Must not matter to anybody: it may be slow, closed or killed. Started by the guardian as
+``python -m svcd.cli.console JSON``; signals are the guardian's, so Ctrl-C is shown here and acted on there.
 """
 
 from __future__ import annotations
@@ -11,17 +11,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
-from svcd.cli import text
+from svcd.cli import columns
 from svcd.cli.client import Client
-from svcd.cli.failures import Failure
-from svcd.cli.following import Follower
+from svcd.cli.exits import CommandFailed
+from svcd.cli.following import STREAMS, Follower, Watcher, follow_from, read_marks
+from svcd.cli.logs import pour
+from svcd.cli.output import Form, Output, json_line, write_all
+from svcd.cli.status import is_as_desired
 from svcd.protocol.messages import (
     ClusterStateChanged,
-    ExceptionRecorded,
     GetStatus,
     Message,
     NoticeGiven,
@@ -30,184 +32,242 @@ from svcd.protocol.messages import (
     StatusReported,
 )
 
-TICK_S: Final = 0.1
-PATIENCE_S: Final = 15.0
-SETTLED: Final = frozenset({"running", "completed", "stopped", "unloaded", "failed", "unavailable"})
-QUIET: Final = frozenset({"loading", "loaded", "initialized"})
-SHOWN_ROWS: Final = 12
+if TYPE_CHECKING:
+    from svcd.cli.live import LiveView
+
 OWN: Final = "svcd"
-SIZES: Final = "console.json"
+FORMAT_VARIABLE: Final = "SVCD_CONSOLE_FORMAT"
+FIRST_PATIENCE_S: Final = 60.0
+PATIENCE_S: Final = 5.0
+FIRST_LOOK_S: Final = 0.3  # what was published before our subscription arrived is found by looking again
+LOOK_EVERY_S: Final = 1.0  # while the live view is up: causes change without a transition
+REDRAW_EVERY_S: Final = 0.125
+
+UNSAID: Final = frozenset({"loading", "loaded", "initialized", "starting"})
+SETTLED: Final = frozenset({"unloaded", "running", "paused", "stopped", "completed", "failed", "unavailable"})
+IGNORED_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU)
 
 
 class Console:
-    """Follows one cluster until it has ended. ``sizes``: of the log files, before this run began to write to them."""
+    """Follows one cluster until it has ended, or its guardian is gone."""
 
-    def __init__(self, client: Client, state_dir: Path, sizes: dict[str, int]) -> None:
+    def __init__(self, client: Client, state_dir: Path, as_json: bool) -> None:
         self._client = client
-        self._sizes = sizes
-        self._sequence = 0
         self._state_dir = state_dir
+        self._as_json = as_json
         self._rows: dict[str, ServiceStatus] = {}
-        self._followers: list[tuple[str, Follower]] = []
-        self._open: dict[tuple[str, int], bytes] = {}
-        self._colours: dict[str, str] = {}
-        self._width = len(OWN)
+        self._said: dict[str, str] = {}  # service -> the last state that was told
+        self._began: dict[str, float] = {}  # service -> when its present start began
         self._state = "starting"
-        self._live = Live() if text.is_terminal() else None
+        self._sequence = 0
+        self._look_at: float | None = None
+        self._pieces: list[bytes] = []
+        self._followers: dict[str, list[tuple[str, Follower]]] = {}
+        self._live: LiveView | None = None
+        self._output = Output(self._pieces.append, Form.NAMED, ())
 
     def run(self) -> None:
-        """Until the stream says that the cluster has ended, or nobody is there any more."""
         self._client.subscribe()
-        report = self._snapshot()
+        report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
-        silent_since = time.monotonic()
-        while self._state != "ended":
-            event = self._client.next_event(TICK_S)
-            while event is not None:
-                silent_since = time.monotonic()
-                self._take(event)
-                event = self._client.next_event(0.0)
-            self._pour()
-            self._draw()
-            if time.monotonic() - silent_since > PATIENCE_S and os.getppid() == 1:
-                break
-        self._pour()
-        self._erase()
-        self._say(f"cluster {report.cluster}: ended")
-
-    def _snapshot(self) -> StatusReported:
-        deadline = time.monotonic() + PATIENCE_S
-        while True:
+        with Watcher(self._state_dir / "logs", self._rows) as watcher:
+            self._client.watch(watcher.fd)
+            self._open_followers()
             try:
-                return self._client.ask(GetStatus(), StatusReported, 1.0)
-            except Failure:
-                if time.monotonic() > deadline:
-                    raise
+                self._serve(watcher)
+            finally:
+                if self._live is not None:
+                    self._live.hide()
+                for each in self._followers.values():
+                    for _, follower in each:
+                        follower.close()
+
+    def _serve(self, watcher: Watcher) -> None:
+        busy = frozenset(self._followers)
+        gone = False
+        while True:
+            busy = pour(busy | watcher.news(), self._followers, self._output)
+            self._take_events()
+            self._look_again()
+            self._draw()
+            if not busy and (gone or self._state == "ended"):
+                break
+            gone = self._client.is_gone()
+            if not (busy or gone):
+                self._client.wait(self._patience_s(watcher))
+        self._output.end_all()
+        self._tell(OWN, "ended" if self._state == "ended" else "gone without a word: see svcd.log", None)
+        self._flush()
+
+    def _patience_s(self, watcher: Watcher) -> float | None:
+        wanted = [watcher.patience_s]
+        if self._look_at is not None:
+            wanted.append(max(0.0, self._look_at - time.monotonic()))
+        if self._live is not None and self._is_moving():
+            wanted.append(REDRAW_EVERY_S)
+        return min((each for each in wanted if each is not None), default=None)
+
+    # ---- the beginning -----------------------------------------------------------------------------------------------
 
     def _meet(self, report: StatusReported) -> None:
-        self._rows = {row.name: row for row in report.services}
-        self._state = report.state
-        self._sequence = report.sequence
-        self._width = max([len(OWN), *map(len, self._rows)])
-        for at, name in enumerate(self._rows):
-            self._colours[name] = text.STREAM_COLOURS[at % len(text.STREAM_COLOURS)]
-            for stream in ("stdout", "stderr"):
-                path = self._state_dir / "logs" / name / f"{stream}.log"
-                self._followers.append((name, Follower(path, self._sizes.get(str(path), 0))))
-        self._say(f"cluster {report.cluster}: {len(self._rows)} services, svcd is pid {report.pid}; Ctrl-C drains")
-        for row in report.services:
-            if row.state not in ("unloaded", "waiting"):
-                self._say(f"{row.name}: {row.state}" + (f": {row.cause}" if row.cause else ""))
+        self._output = Output(
+            self._pieces.append,
+            Form.JSON if self._as_json else Form.NAMED,
+            [OWN, *(row.name for row in report.services)],
+        )
+        if columns.is_terminal() and not self._as_json:
+            from svcd.cli.live import LiveView  # noqa: PLC0415 - rich is for terminals alone
 
-    # ---- events ----------------------------------------------------------------------------------------------------
+            self._live = LiveView()
+        self._rows = {row.name: row for row in report.services}
+        self._state, self._sequence = report.state, report.sequence
+        count = len(self._rows)
+        text = f"cluster {report.cluster}: {count} service{'' if count == 1 else 's'}, svcd is pid {report.pid}"
+        self._tell(OWN, text, None)
+        for row in report.services:
+            self._say_state(row.name, "unloaded", row.state, row.cause, row.since, None)
+        if self._state == "running":
+            self._say_summary()
+        self._look_at = time.monotonic() + FIRST_LOOK_S
+
+    def _open_followers(self) -> None:
+        marks = read_marks(self._state_dir)
+        for name in self._rows:
+            self._followers[name] = []
+            for stream in STREAMS:
+                path = self._state_dir / "logs" / name / f"{stream}.log"
+                mark = None if marks is None else marks.get(f"{name}/{stream}")
+                self._followers[name].append((stream, follow_from(path, mark)))
+
+    # ---- what comes in -----------------------------------------------------------------------------------------------
+
+    def _take_events(self) -> None:
+        while (event := self._client.next_event()) is not None:
+            number: int = getattr(event, "sequence", 0)
+            if number <= self._sequence:
+                continue  # a look has told already
+            if number != self._sequence + 1:
+                self._look_at = time.monotonic()
+            self._sequence = number
+            if self._as_json:
+                self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
+            self._take(event)
 
     def _take(self, event: Message) -> None:
-        """Show what is newer than the snapshot that we began with."""
-        if getattr(event, "sequence", 0) <= self._sequence:
-            return
         if isinstance(event, ServiceTransitioned):
-            self._transition(event)
+            row = self._rows.get(event.service)
+            if row is not None:
+                self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
+            self._say_state(event.service, event.old, event.new, event.cause, event.at, event.spent_s)
         elif isinstance(event, NoticeGiven):
-            self._say(f"{event.service}: {event.text}" if event.service else event.text)
-        elif isinstance(event, ExceptionRecorded):
-            self._say(f"{event.exception.service}: {event.exception.type}: {event.exception.message}")
+            self._tell(OWN, f"{event.service}: {event.text}" if event.service else event.text, "yellow")
         elif isinstance(event, ClusterStateChanged):
-            self._state = event.state
-            if event.state == "stopping":
-                self._say("stopping everything in reverse order; Ctrl-C again shortens every stop to a second")
-            elif event.state == "running":
-                self._summary()
+            self._enter(event.state)
 
-    def _transition(self, event: ServiceTransitioned) -> None:
-        import dataclasses  # noqa: PLC0415
-
-        row = self._rows.get(event.service)
-        if row is not None:
-            self._rows[event.service] = dataclasses.replace(row, state=event.new, cause=event.cause, since=event.at)
-        if event.new in QUIET or (event.old in ("unloaded", *QUIET) and event.new in ("waiting", "starting")):
+    def _look_again(self) -> None:
+        """Ask for the status when something may have been missed, and tell what has changed."""
+        if self._look_at is None or time.monotonic() < self._look_at or self._client.is_gone():
             return
-        took = f" ({event.spent_s:.1f} s)" if event.spent_s >= 0.05 and event.new in ("running", "stopped") else ""
-        self._pour()
-        self._say(f"{event.service}: {event.old} → {event.new}: {event.cause}{took}", event.new)
+        try:
+            report = self._client.ask(GetStatus(), StatusReported, PATIENCE_S)
+        except CommandFailed:
+            self._look_at = time.monotonic() + PATIENCE_S
+            return
+        for row in report.services:
+            known = self._rows.get(row.name)
+            self._rows[row.name] = row
+            if known is not None and known.state != row.state:
+                self._say_state(row.name, known.state, row.state, row.cause, row.since, None)
+        self._sequence = max(self._sequence, report.sequence)
+        self._enter(report.state)
+        is_watched = self._live is not None and self._is_moving()
+        self._look_at = time.monotonic() + LOOK_EVERY_S if is_watched else None
 
-    def _summary(self) -> None:
-        bad = [row.name for row in self._rows.values() if row.state in ("failed", "unavailable", "waiting", "backoff")]
-        up = sum(row.state in ("running", "completed") for row in self._rows.values())
-        self._say(f"{up} of {len(self._rows)} services are up" + (f"; not up: {', '.join(bad)}" if bad else ""))
+    # ---- what is said ------------------------------------------------------------------------------------------------
 
-    # ---- output ------------------------------------------------------------------------------------------------------
+    def _tell(self, name: str, text: str, colour: str | None) -> None:
+        if not self._as_json:
+            self._output.say(name, text, colour)
 
-    def _pour(self) -> None:
-        """Whole lines of what the services have printed since."""
-        for at, (name, follower) in enumerate(self._followers):
-            for data in follower.read():
-                *whole, rest = (self._open.pop((name, at), b"") + data).split(b"\n")
-                for line in whole:
-                    self._line(name, line.decode("utf-8", "replace"), self._colours[name])
-                if rest:
-                    self._open[name, at] = rest
+    def _say_state(self, name: str, old: str, new: str, cause: str, at: float, spent_s: float | None) -> None:
+        """One line for a change that means something to people."""
+        if old in SETTLED | {"waiting", "backoff"} and new not in SETTLED | {"waiting", "backoff"}:
+            self._began[name] = at
+        if new in UNSAID or new == "unloaded" or (new == "waiting" and old == "unloaded"):
+            return
+        before = self._said.get(name)
+        self._said[name] = new
+        words = [f"{name}: {before} → {new}" if before and before != new else f"{name}: {new}"]
+        if new == "running":
+            took_s = at - self._began.get(name, at)
+            words.append(f"after {columns.duration(took_s)}" if took_s >= 0.05 else "")
+            text = " ".join(filter(None, words))
+        else:
+            text = f"{words[0]}: {cause}" if cause else words[0]
+        self._tell(OWN, text, columns.STATE_COLOURS.get(new))
 
-    def _say(self, words: str, state: str | None = None) -> None:
-        self._line(OWN, text.paint(words, text.STATE_COLOURS.get(state or ""), text.is_terminal()), None)
+    def _enter(self, state: str) -> None:
+        if state == self._state:
+            return
+        self._state = state
+        if state == "running":
+            self._say_summary()
+        elif state == "stopping":
+            self._tell(
+                OWN, "stopping everything in reverse order; Ctrl-C again shortens every stop to one second", "yellow"
+            )
+        self._look_at = time.monotonic() + LOOK_EVERY_S
 
-    def _line(self, name: str, words: str, colour: str | None) -> None:
-        self._erase()
-        prefix = text.paint(f"{name:<{self._width}} |", colour, text.is_terminal())
-        sys.stdout.write(f"{prefix} {words}\n")
+    def _say_summary(self) -> None:
+        wanted = [row for row in self._rows.values() if row.desired == "up"]
+        bad = [row.name for row in wanted if not is_as_desired(row)]
+        if bad:
+            self._tell(OWN, f"{len(wanted) - len(bad)} of {len(wanted)} are up; not up: {', '.join(bad)}", "red")
+        else:
+            self._tell(OWN, "everything is up; Ctrl-C drains", "green")
+
+    # ---- the terminal ------------------------------------------------------------------------------------------------
+
+    def _is_moving(self) -> bool:
+        return self._state in ("starting", "stopping") and any(map(_is_on_its_way, self._rows.values()))
 
     def _draw(self) -> None:
-        if self._live is not None:
-            on_the_way = [row for row in self._rows.values() if row.state not in SETTLED]
-            self._live.show(on_the_way if self._state in ("starting", "stopping") else ())
-        sys.stdout.flush()
+        if self._live is None:
+            self._flush()
+            return
+        if self._pieces or not self._is_moving():
+            self._live.hide()
+            self._flush()
+        if self._is_moving():
+            from svcd.cli.live import Moving  # noqa: PLC0415 - see above
 
-    def _erase(self) -> None:
-        if self._live is not None:
-            self._live.erase()
+            now = time.time()
+            moving = [row for row in self._rows.values() if _is_on_its_way(row)]
+            done = len(self._rows) - len(moving)
+            head = f"{self._state}: {done} of {len(self._rows)} {'up' if self._state == 'starting' else 'down'}"
+            self._live.show(head, [Moving(row.name, row.state, row.cause, now - row.since) for row in moving])
 
-
-class Live:
-    """The last lines of the terminal: one for each service that is on its way, with what it waits for and how long."""
-
-    def __init__(self) -> None:
-        self._shown = 0
-
-    def show(self, rows: Iterable[ServiceStatus]) -> None:
-        self.erase()
-        found = list(rows)
-        width = max(20, os.get_terminal_size().columns - 1)
-        now = time.time()
-        lines = [f"  {row.name} {row.state} {now - row.since:.0f} s: {row.cause}"[:width] for row in found[:SHOWN_ROWS]]
-        if len(found) > SHOWN_ROWS:
-            lines.append(f"  … and {len(found) - SHOWN_ROWS} more")
-        for line in lines:
-            sys.stdout.write(text.paint(line, "yellow", True) + "\n")
-        self._shown = len(lines)
-
-    def erase(self) -> None:
-        if self._shown:
-            sys.stdout.write(f"\x1b[{self._shown}A\x1b[J")
-            self._shown = 0
+    def _flush(self) -> None:
+        if self._pieces:
+            data = b"".join(self._pieces)
+            self._pieces.clear()
+            write_all(sys.stdout.fileno(), data)
 
 
-def _sizes_before(run_dir: Path) -> dict[str, int]:
-    """What ``svcd start`` has written down of the log files that were there already."""
-    try:
-        sizes = json.loads((run_dir / SIZES).read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return sizes if isinstance(sizes, dict) else {}
+def _is_on_its_way(row: ServiceStatus) -> bool:
+    return row.state not in SETTLED
 
 
 def main() -> None:
-    given = json.loads(sys.argv[1])
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Until the cluster has ended. Whatever happens here, nobody else is to notice."""
+    for number in IGNORED_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    as_json = os.environ.get(FORMAT_VARIABLE) == "json"
     try:
-        with Client(Path(given["run_dir"])) as client:
-            Console(client, Path(given["state_dir"]), _sizes_before(Path(given["run_dir"]))).run()
-        sys.stdout.flush()
-    except (OSError, ValueError, Failure):  # the terminal is gone, or the daemon: nobody is left to tell
+        with Client(Path(given["run_dir"]), os.getppid(), "show the cluster") as client:
+            Console(client, Path(given["state_dir"]), as_json).run()
+    except (OSError, CommandFailed):  # the terminal is gone, or the daemon: there is nobody to tell, or nothing
         os._exit(0)
 
 

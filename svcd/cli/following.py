@@ -1,129 +1,255 @@
-"""Log files: their last lines across rotations, and what is appended to them, across rotations too.
+"""Log files while they grow: every byte once, across rotations; and the marks from which a console begins.
 
-Must not talk to the daemon, nor change a file.
+Must not change a log file, nor talk to the daemon.
 """
 
 from __future__ import annotations
 
-import itertools
+import json
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Final
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
 
-CHUNK_BYTES: Final = 1 << 20
-ALL: Final = -1
+if TYPE_CHECKING:
+    from asyncinotify import Inotify, Mask
 
+STREAMS: Final = ("stdout", "stderr")
+PIECE_BYTES: Final = 256 * 1024
+TURN_BYTES: Final = 4 * PIECE_BYTES  # of one stream, before the next one has its turn
+POLL_S: Final = 0.25  # only where the kernel grants no watches
+MARKS: Final = "console.json"
 
-def rotated(path: Path) -> list[Path]:
-    """The files of one stream, oldest first, ``path`` itself last."""
-    found = []
-    for number in range(1, 10_000):
-        older = path.with_name(f"{path.name}.{number}")
-        if not older.exists():
-            break
-        found.append(older)
-    return [*reversed(found), *([path] if path.exists() else [])]
+Mark = tuple[int, int]  # inode, size
 
 
-def tail(path: Path, lines: int) -> bytes:
-    """The last ``lines`` lines (``ALL``: every byte) of the stream whose current file is ``path``."""
-    parts: list[bytes] = []
-    missing = lines
-    for each in reversed(rotated(path)):
-        try:
-            data = each.read_bytes() if lines == ALL else _end_of(each, missing, bool(parts))
-        except FileNotFoundError:
-            continue  # rotated away while we looked
-        parts.append(data)
-        if lines != ALL:
-            missing -= data.count(b"\n") + (0 if parts[1:] or data.endswith(b"\n") or not data else 1)
-            if missing <= 0:
-                break
-    return b"".join(reversed(parts))
-
-
-def _end_of(path: Path, lines: int, continued: bool) -> bytes:
-    """The last ``lines`` lines of one file. ``continued``: its last line goes on in the next file."""
-    with open(path, "rb") as file:
-        position = file.seek(0, os.SEEK_END)
-        data = b""
-        while position > 0 and data.count(b"\n") <= lines:
-            step = min(position, 1 << 16)
-            position -= step
-            file.seek(position)
-            data = file.read(step) + data
-    cut = len(data) if data.endswith(b"\n") and not continued else len(data) + 1
-    for _ in range(lines):
-        cut = data.rfind(b"\n", 0, cut - 1) + 1
-        if cut == 0:
-            return data
-    return data[cut:]
-
-
-@dataclass(slots=True)
 class Follower:
-    """What is appended to the stream whose current file is ``path``, from its end (or from byte ``begin``) on."""
+    """What is appended to one stream. ``path`` is its current file; ``fd``, if given, is open at the place to begin."""
 
-    path: Path
-    begin: int | None = None
-    _fd: int = field(default=-1, init=False)
-
-    def __post_init__(self) -> None:
-        if self._open():
-            size = os.fstat(self._fd).st_size
-            os.lseek(self._fd, size if self.begin is None else min(self.begin, size), os.SEEK_SET)
-
-    def read(self) -> Iterator[bytes]:
-        """Everything that has come since, in pieces; follows the file into its rotations."""
-        if self._fd < 0:
-            self._open()
-        while self._fd >= 0:
-            data = os.read(self._fd, CHUNK_BYTES)
-            if data:
-                yield data
-            elif not self._advance():
-                return
+    def __init__(self, path: Path, fd: int | None = None) -> None:
+        self.path = path
+        self.gaps = 0
+        """How often bytes were rotated away before they could be read."""
+        self._fd = fd
 
     def close(self) -> None:
-        if self._fd >= 0:
+        if self._fd is not None:
             os.close(self._fd)
-            self._fd = -1
+            self._fd = None
 
-    def _open(self, path: Path | None = None) -> bool:
-        try:
-            self._fd = os.open(path or self.path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
+    def read(self) -> Iterator[bytes]:
+        """What has come since, in pieces, ``TURN_BYTES`` at most; more may be left if that many came."""
+        taken = 0
+        while taken < TURN_BYTES:
+            if self._fd is None:
+                self._fd = open_log(self.path)
+                if self._fd is None:
+                    return
+            data = os.read(self._fd, PIECE_BYTES)
+            if data:
+                taken += len(data)
+                yield data
+            elif not self._go_on():
+                return
+
+    def _go_on(self) -> bool:
+        """At the end of our file: whether there is more, in it (it was truncated) or in a younger one."""
+        assert self._fd is not None
+        own = os.fstat(self._fd)
+        position = os.lseek(self._fd, 0, os.SEEK_CUR)
+        if own.st_size < position:
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            return True
+        younger = self._younger(own)
+        if younger is None:
             return False
+        if os.fstat(self._fd).st_size > position:  # written to between our read and its rotation
+            os.close(younger)
+            return True
+        os.close(self._fd)
+        self._fd = younger
         return True
 
-    def _advance(self) -> bool:
-        """At the end of our file: on to the next younger one, if ours has been rotated away."""
-        own = os.fstat(self._fd)
-        files = rotated(self.path)
-        for older, younger in itertools.pairwise(files):
-            if _is(older, own):
-                if os.lseek(self._fd, 0, os.SEEK_CUR) < os.fstat(self._fd).st_size:
-                    return True  # something came before the rotation
-                old = self._fd
-                if self._open(younger):
-                    os.close(old)
-                    return True
-                self._fd = old
-                return False
-        if files and not any(_is(each, own) for each in files):  # removed under us: begin with the oldest there is
-            old = self._fd
-            if self._open(files[0]):
-                os.close(old)
-                return True
-            self._fd = old
-        return False
+    def _younger(self, own: os.stat_result) -> int | None:
+        """A descriptor of the file that continues ours; None when ours is the current one, or nothing is there yet.
+
+        Files only move up (current to .1, .1 to .2, …): if ours has the same number before and after, its neighbour
+        below it was the next one all the time.
+        """
+        number = self._number_of(own)
+        if number == 0:
+            return None
+        if number is None:  # gone: the oldest that is left comes next
+            for oldest in reversed(rotated_numbers(self.path)):
+                fd = open_log(numbered(self.path, oldest))
+                if fd is not None:
+                    self.gaps += 1
+                    return fd
+            return None
+        fd = open_log(numbered(self.path, number - 1))
+        if fd is not None and self._number_of(own) != number:
+            os.close(fd)
+            return self._younger(own)
+        return fd
+
+    def _number_of(self, own: os.stat_result) -> int | None:
+        for number in rotated_numbers(self.path):
+            try:
+                found = os.stat(numbered(self.path, number))
+            except FileNotFoundError:
+                continue
+            if os.path.samestat(found, own):
+                return number
+        return None
 
 
-def _is(path: Path, own: os.stat_result) -> bool:
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def numbered(path: Path, number: int) -> Path:
+    """``path`` itself (0), or the file that was rotated ``number`` times."""
+    return path.with_name(f"{path.name}.{number}") if number else path
+
+
+def rotated_numbers(path: Path) -> list[int]:
+    """The numbers that exist, youngest first; 0 among them in any case."""
     try:
-        found = os.stat(path)
+        names = os.listdir(path.parent)
     except OSError:
-        return False
-    return (found.st_dev, found.st_ino) == (own.st_dev, own.st_ino)
+        names = []
+    prefix = f"{path.name}."
+    suffixes = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
+    return [0, *sorted(int(each) for each in suffixes if each.isascii() and each.isdigit() and len(each) < 7)]
+
+
+def open_log(path: Path) -> int | None:
+    """A descriptor, or None when there is no such file."""
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+
+
+# ---- marks ---------------------------------------------------------------------------------------------------------
+
+
+def write_marks(state_dir: Path) -> None:
+    """Note how long each log file is before a start, so that its console shows what comes after, all of it."""
+    marks: dict[str, Mark] = {}
+    logs = state_dir / "logs"
+    for name in os.listdir(logs):
+        for stream in STREAMS:
+            try:
+                found = os.stat(logs / name / f"{stream}.log")
+            except OSError:
+                continue
+            marks[f"{name}/{stream}"] = found.st_ino, found.st_size
+    draft = state_dir / f"{MARKS}.new"
+    draft.unlink(missing_ok=True)
+    draft.write_text(json.dumps(marks))
+    os.replace(draft, state_dir / MARKS)
+
+
+def read_marks(state_dir: Path) -> dict[str, Mark] | None:
+    """The marks of the present start, which are used once; None when there are none."""
+    path = state_dir / MARKS
+    try:
+        marks: dict[str, Mark] = {key: (inode, end) for key, (inode, end) in json.loads(path.read_text()).items()}
+        path.unlink()
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+    return marks
+
+
+def follow_from(path: Path, mark: Mark | None) -> Follower:
+    """A follower of everything after ``mark``; without one, from the beginning of the oldest file."""
+    if mark is None:
+        return Follower(path, open_log(numbered(path, rotated_numbers(path)[-1])))
+    inode, end = mark
+    for number in rotated_numbers(path):
+        fd = open_log(numbered(path, number))
+        if fd is not None and os.fstat(fd).st_ino == inode:
+            os.lseek(fd, end, os.SEEK_SET)
+            return Follower(path, fd)
+        if fd is not None:
+            os.close(fd)
+    return Follower(path, open_log(numbered(path, rotated_numbers(path)[-1])))
+
+
+# ---- watching ------------------------------------------------------------------------------------------------------
+
+
+class Watcher:
+    """Says which directories have news. ``fd`` can be polled; None where the kernel grants no watch: poll the clock.
+
+    A directory that does not exist yet is watched once it is made below a parent that is watched.
+    """
+
+    def __init__(self, logs: Path, names: Iterable[str]) -> None:
+        self._logs = logs
+        self._names = frozenset(names)
+        self._inotify: Inotify | None = None
+        self._flags: Mask | None = None
+        try:
+            self._begin()
+        except OSError:  # no more instances, or watches, for this user
+            self.close()
+
+    def _begin(self) -> None:
+        from asyncinotify import Inotify, Mask  # noqa: PLC0415 - brings asyncio; only for those who follow
+
+        self._inotify = Inotify(sync_timeout=0)
+        self._flags = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO | Mask.ONLYDIR
+        self._inotify.add_watch(self._logs, self._flags)
+        for name in self._names:
+            self._watch(name)
+
+    def _watch(self, name: str) -> None:
+        assert self._inotify is not None
+        assert self._flags is not None
+        try:
+            self._inotify.add_watch(self._logs / name, self._flags)
+        except (FileNotFoundError, NotADirectoryError):
+            pass
+
+    @property
+    def fd(self) -> int | None:
+        return None if self._inotify is None else self._inotify.fd
+
+    @property
+    def patience_s(self) -> float | None:
+        """How long to wait without news from ``fd``: for ever, or until the next look."""
+        return POLL_S if self._inotify is None else None
+
+    def news(self) -> frozenset[str]:
+        """The names whose files may have grown since the last call."""
+        if self._inotify is None:
+            return self._names
+        from asyncinotify import Mask  # noqa: PLC0415
+
+        found: set[str] = set()
+        for event in self._inotify:
+            if Mask.Q_OVERFLOW in event.mask or event.watch is None:
+                found |= self._names
+            elif event.watch.path == self._logs:
+                name = str(event.name)
+                if name in self._names:
+                    self._watch(name)
+                    found.add(name)
+            else:
+                found.add(event.watch.path.name)
+        return frozenset(found)
+
+    def close(self) -> None:
+        if self._inotify is not None:
+            self._inotify.close()
+            self._inotify = None
+
+    def __enter__(self) -> Watcher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Any:
+        self.close()

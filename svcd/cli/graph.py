@@ -1,113 +1,138 @@
 """``svcd graph``: who depends on what, as text, mermaid or dot; from files, or from the cluster that runs.
 
-Must not decide an order: levels here are the longest way down.
+Must not decide the order in which services start: levels here show it, the daemon makes it.
 """
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Final
 
 import click
 
-from svcd.cli.options import print_json, targeted
-from svcd.cli.target import Target
+from svcd.cli import columns
+from svcd.cli import files as cluster_files
+from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import Edge, GetGraph, GraphReported
 
+USUAL: Final = {"kind": "requires", "condition": "running", "on_crash": "restart"}
+SOLID_KINDS: Final = frozenset({"requires"})
 
-@click.command()
-@click.argument("files", nargs=-1, metavar="[FILE]...")
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["text", "mermaid", "dot"]),
-    default="text",
-    help="How to draw it (default: text).",
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd graph cluster.yaml
+  svcd graph                         of the cluster that runs
+  svcd graph --format mermaid > graph.mmd
+  svcd graph --format dot cluster.yaml | dot -Tsvg > graph.svg
+"""
 )
+@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.option("--format", "form", type=click.Choice(["text", "mermaid", "dot"]), default="text", show_default=True,
+              help="How to draw it.")  # fmt: skip
 @targeted
 def graph(target: Target, files: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Show who depends on what: of FILEs, or of the cluster that runs.
+    """Show who depends on what, in start order: of FILEs, or of the cluster that runs.
 
-    \b
-    svcd graph cluster.yaml
-    svcd graph --format mermaid
+    What stands at the same depth can start at the same time; everything stops in reverse.
     """
-    found = _from_files(files) if files else _from_daemon(target)
+    found = from_files(files, target, as_json) if files else _from_daemon(target)
     if as_json:
-        print_json(dataclasses.asdict(found))
-        return
-    draw = {"text": as_text, "mermaid": as_mermaid, "dot": as_dot}[form]
-    click.echo("\n".join(draw(found)))
+        print_json(asdict(found) | {"levels": levels(found)})
+    else:
+        click.echo("\n".join(FORMATS[form](found)))
 
 
 def _from_daemon(target: Target) -> GraphReported:
-    with target.connect() as client:
+    with target.connect("show the graph") as client:
         return client.ask(GetGraph(), GraphReported)
 
 
-def _from_files(files: tuple[str, ...]) -> GraphReported:
-    from svcd.cli.checks import load_files  # noqa: PLC0415 - heavy
-
-    cluster = load_files(files)
-    edges = tuple(
+def from_files(files: Sequence[str], target: Target, as_json: bool = False) -> GraphReported:
+    """The graph of a validated cluster."""
+    cluster = cluster_files.load(files, "draw", as_json)
+    edges = (
         Edge(each.spec.name, edge.target, edge.kind.value, edge.condition.value, edge.on_crash.value)
         for each in cluster.services
         for edge in each.spec.dependencies
     )
-    return GraphReported(cluster.name, tuple(each.spec.name for each in cluster.services), edges)
+    names = tuple(each.spec.name for each in cluster.services)
+    return GraphReported(target.cluster or cluster.name, names, tuple(edges))
 
 
-def levels(found: GraphReported) -> dict[str, int]:
-    """How many steps each service is above the ones that depend on nothing."""
-    below: dict[str, list[str]] = {name: [] for name in found.services}
+def levels(found: GraphReported) -> list[list[str]]:
+    """The services by depth: those of level 0 depend on nothing, the others on something of the level before."""
+    waits: dict[str, set[str]] = {name: set() for name in found.services}
+    leads: dict[str, set[str]] = {name: set() for name in found.services}
     for edge in found.edges:
-        below[edge.dependent].append(edge.dependency)
-    level: dict[str, int] = {}
-    for name in found.services:
-        todo = [name]
-        while todo:
-            missing = [each for each in below[todo[-1]] if each not in level]
-            if missing:
-                todo += missing
-            else:
-                done = todo.pop()
-                level[done] = 1 + max((level[each] for each in below[done]), default=-1)
-    return level
+        if edge.dependent in waits and edge.dependency in waits:
+            waits[edge.dependent].add(edge.dependency)
+            leads[edge.dependency].add(edge.dependent)
+    order = {name: number for number, name in enumerate(found.services)}
+    level = [name for name in found.services if not waits[name]]
+    result = []
+    while level:
+        result.append(level)
+        freed = []
+        for name in level:
+            for dependent in leads[name]:
+                waits[dependent].discard(name)
+                if not waits[dependent]:
+                    freed.append(dependent)
+        level = sorted(freed, key=order.__getitem__)
+    return result
 
 
 def as_text(found: GraphReported) -> list[str]:
-    """In start order: one line a service, indented by its level."""
-    level = levels(found)
-    lines = [f"cluster {found.cluster}, in start order:"]
-    for name in sorted(found.services, key=lambda each: level[each]):
-        edges = [f"{each.dependency}{_words(each)}" for each in found.edges if each.dependent == name]
-        lines.append("  " * (level[name] + 1) + name + (f" ← {', '.join(edges)}" if edges else ""))
+    count = len(found.services)
+    lines = [f"cluster {columns.one_line(found.cluster)}: {count} service{'' if count == 1 else 's'}, in start order"]
+    edges: dict[str, list[str]] = {}
+    for edge in found.edges:
+        label = _label(edge)
+        edges.setdefault(edge.dependent, []).append(f"{edge.dependency} ({label})" if label else edge.dependency)
+    for depth, level in enumerate(levels(found)):
+        for name in level:
+            lines.append(f"{'  ' * (depth + 1)}{name}{' ← ' if name in edges else ''}{', '.join(edges.get(name, ()))}")
     return lines
-
-
-def _words(edge: Edge) -> str:
-    words = [edge.kind] if edge.kind != "requires" else []
-    words += [edge.condition] if edge.condition != "running" else []
-    words += [f"on_crash {edge.on_crash}"] if edge.on_crash != "restart" else []
-    return f" ({', '.join(words)})" if words else ""
 
 
 def as_mermaid(found: GraphReported) -> list[str]:
-    lines = ["graph BT", *(f"    {_id(name)}[{name}]" for name in found.services)]
+    ids = {name: f"s{number}" for number, name in enumerate(found.services)}
+    lines = ["flowchart LR", *(f'    {ids[name]}["{name}"]' for name in found.services)]
     for edge in found.edges:
-        arrow = "-->" if edge.kind == "requires" else "-.->"
-        label = _words(edge).strip(" ()")
-        lines.append(f"    {_id(edge.dependent)} {arrow}{f'|{label}|' if label else ''} {_id(edge.dependency)}")
+        arrow, label = "-->" if edge.kind in SOLID_KINDS else "-.->", _label(edge)
+        lines.append(f"    {ids[edge.dependent]} {arrow}{f'|{label}|' if label else ''} {ids[edge.dependency]}")
     return lines
 
 
-def _id(name: str) -> str:
-    return "s_" + name.replace("-", "_d_").replace(".", "_p_")
-
-
 def as_dot(found: GraphReported) -> list[str]:
-    lines = [f'digraph "{found.cluster}" {{', "    rankdir=BT;", *(f'    "{name}";' for name in found.services)]
+    lines = [f'digraph "{found.cluster}" {{', "    rankdir=LR;", "    node [shape=box];"]
+    lines += [f'    "{name}";' for name in found.services]
     for edge in found.edges:
-        style = "" if edge.kind == "requires" else ", style=dashed"
-        label = _words(edge).strip(" ()")
-        lines.append(f'    "{edge.dependent}" -> "{edge.dependency}" [label="{label}"{style}];')
+        attributes = [] if edge.kind in SOLID_KINDS else ["style=dashed"]
+        if label := _label(edge):
+            attributes.append(f'label="{label}"')
+        tail = f" [{', '.join(attributes)}]" if attributes else ""
+        lines.append(f'    "{edge.dependent}" -> "{edge.dependency}"{tail};')
     return [*lines, "}"]
+
+
+FORMATS: Final[dict[str, Callable[[GraphReported], list[str]]]] = {
+    "text": as_text,
+    "mermaid": as_mermaid,
+    "dot": as_dot,
+}
+
+
+def _label(edge: Edge) -> str:
+    """What is not as usual about a dependency: ``wants``, ``until completed``, ``on crash notify``."""
+    words = []
+    if edge.kind != USUAL["kind"]:
+        words.append(edge.kind)
+    if edge.condition != USUAL["condition"]:
+        words.append(f"until {edge.condition}")
+    if edge.on_crash != USUAL["on_crash"] and edge.kind == USUAL["kind"]:
+        words.append(f"on crash {edge.on_crash}")
+    return ", ".join(words)

@@ -1,140 +1,179 @@
-"""``svcd logs``: what services print, from their log files.
+"""``svcd logs``: what services have printed, and what they print.
 
-Must not need a daemon when the state directory is known.
+Must not need a daemon where the state directory is known.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import select
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
-from svcd.cli import following, text
-from svcd.cli.failures import Exit, Failure
-from svcd.cli.following import ALL, Follower
-from svcd.cli.options import targeted
-from svcd.cli.target import Target
-from svcd.protocol.messages import GetStatus, StatusReported
+from svcd.cli import columns
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.following import STREAMS, Follower, Watcher
+from svcd.cli.logfiles import copy_tail
+from svcd.cli.options import Target, targeted
+from svcd.cli.output import Form, Output, write_all
 
-STREAMS: Final = ("stdout", "stderr")
-FOLLOW_MS: Final = 200
-
-
-class Lines(click.ParamType[int]):
-    name = "lines"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if value == "all":
-            return ALL
-        if isinstance(value, int):
-            return value
-        if isinstance(value, str) and value.isascii() and value.isdigit():
-            return int(value)
-        return self.fail(f"{value!r} is neither a number nor all", param, ctx)
+BOTH: Final = "both"
 
 
-@click.command()
+def parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
+    """A number of lines, or None for ``all``. A callback of click's."""
+    if value == "all":
+        return None
+    if not value.isascii() or not value.isdigit() or len(value) > 12:
+        raise click.BadParameter(f"{value!r} is neither a number nor all", ctx, param)
+    return int(value)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd logs web                      its last 100 lines
+  svcd logs -f                       everything that anybody prints, as it comes
+  svcd logs -n all web > web.log     every byte that is kept, as it was printed
+  svcd logs --stream stderr -n 20    the last errors of each service
+"""
+)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
-@click.option(
-    "-n", "--lines", "count", type=Lines(), default=100, show_default=True, metavar="N|all", help="Last lines."
-)
-@click.option("--stream", type=click.Choice([*STREAMS, "both"]), default="both", help="Which stream (default: both).")
+@click.option("-n", "--lines", "count", callback=parse_count, default="100", show_default=True, metavar="N|all",
+              help="How many of the last lines of each stream.")  # fmt: skip
+@click.option("--stream", type=click.Choice([*STREAMS, BOTH]), default=BOTH, show_default=True, help="Which output.")
 @targeted
-def logs(target: Target, names: tuple[str, ...], follow: bool, count: int, stream: str, as_json: bool) -> None:
-    """Show what services print. One NAME into a pipe: its bytes alone; several: each line with its name.
+def logs(target: Target, names: tuple[str, ...], follow: bool, count: int | None, stream: str, as_json: bool) -> int:
+    """Show what services print.
 
-    With both streams, the last lines of stdout come before those of stderr.
+    One NAME into a pipe or file: its bytes, unchanged. Several, or none for all: each line with its service's name. Of
+    each service the lines of stdout come before those of stderr; with -f, what is new comes as it is printed.
 
-    \b
-    svcd logs api             the last 100 lines
-    svcd logs -f              everything, as it comes
-    svcd logs db -n all > db.log
+    The logs of a cluster that does not run are shown with --cluster or --state-dir.
     """
-    state_dir, known = _where(target)
-    wanted = names or known
-    unknown = [each for each in names if each not in known and not (state_dir / "logs" / each).is_dir()]
-    if unknown:
-        raise Failure(f"no service {unknown[0]!r}", Exit.USAGE)
-    streams = STREAMS if stream == "both" else (stream,)
-    sources = [(name, state_dir / "logs" / name / f"{each}.log") for name in wanted for each in streams]
-    plain = len(wanted) == 1
-    printer = Printer(wanted, plain, as_json)
-    followers = [(name, Follower(path)) for name, path in sources] if follow else []
-    for name, path in sources:
-        printer.put(name, following.tail(path, count))
-        printer.end_of(name)
+    logs_dir, known = _where(target)
+    _check(names, known, logs_dir)
+    chosen = list(names) or known
+    output = Output(_write, _form(names, as_json), chosen)
+    streams = STREAMS if stream == BOTH else (stream,)
     try:
-        while follow:
-            for name, follower in followers:
-                for data in follower.read():
-                    printer.put(name, data)
-            printer.flush()
-            select.select([], [], [], FOLLOW_MS / 1000)
+        if follow:
+            _follow(logs_dir, chosen, streams, count, output)
+        else:
+            for name in dict.fromkeys(chosen):
+                for each in streams:
+                    copy_tail(_path(logs_dir, name, each), count, _put(output, name, each))
+                    output.end(name, each)
     except KeyboardInterrupt:
-        sys.exit(Exit.OK)
-    finally:
-        printer.flush()
+        output.end_all()
+    return Exit.OK
 
 
-def _where(target: Target) -> tuple[Path, tuple[str, ...]]:
-    """The state directory and the services in it; of the running cluster, or as the options say."""
-    if target.state_dir is not None:
-        state_dir = Path(target.state_dir)
-    else:
-        try:
-            with target.connect() as client:
-                report = client.ask(GetStatus(), StatusReported)
-            return Path(report.state_dir), tuple(each.name for each in report.services)
-        except Failure:
-            if target.cluster is None:
-                raise
-            state_dir = target.resolve(target.cluster).state_dir
+def _form(names: Sequence[str], as_json: bool) -> Form:
+    if as_json:
+        return Form.JSON
+    if len(names) != 1:
+        return Form.NAMED
+    return Form.LINES if columns.is_terminal() else Form.BYTES
+
+
+def _write(data: bytes) -> None:
+    write_all(sys.stdout.fileno(), data)
+
+
+def _path(logs_dir: Path, name: str, stream: str) -> Path:
+    return logs_dir / name / f"{stream}.log"
+
+
+def _put(output: Output, name: str, stream: str) -> Callable[[bytes], None]:
+    return lambda data: output.put(name, stream, data)
+
+
+# ---- where -----------------------------------------------------------------------------------------------------------
+
+
+def _where(target: Target) -> tuple[Path, list[str]]:
+    """The directory of all logs, and the services that are known: the running cluster's, or those with logs."""
     try:
-        return state_dir, tuple(sorted(os.listdir(state_dir / "logs")))
+        client = target.connect("show logs")
+    except CommandFailed as failure:
+        places = target.state_places() if failure.code == Exit.NO_DAEMON else None
+        if places is None:
+            hint = "--cluster NAME or --state-dir DIR show the logs of one that does not run"
+            raise CommandFailed(failure.text, failure.code, hint) from None
+        return places.state_dir / "logs", _with_logs(places.state_dir / "logs")
+    from svcd.protocol.messages import GetStatus, StatusReported  # noqa: PLC0415 - after the messaging library
+
+    with client:
+        report = client.ask(GetStatus(), StatusReported)
+    return Path(report.state_dir) / "logs", list(dict.fromkeys(row.name for row in report.services))
+
+
+def _with_logs(logs_dir: Path) -> list[str]:
+    try:
+        return sorted(each.name for each in os.scandir(logs_dir) if each.is_dir(follow_symlinks=False))
     except OSError as error:
-        raise Failure(f"cannot read {state_dir / 'logs'}: {error.strerror}", Exit.USAGE) from None
+        raise CommandFailed(f"cannot show logs: {error.strerror}: {logs_dir}", Exit.USAGE) from None
 
 
-class Printer:
-    """Bytes out: as they are, with names before each line, or as JSON, a line each."""
+def _check(names: Sequence[str], known: Sequence[str], logs_dir: Path) -> None:
+    """Names without any log are refused; a service that was taken out of the cluster may still have some."""
+    for name in names:
+        if name not in known and name not in os.listdir(logs_dir):
+            near = difflib.get_close_matches(name, known, 1)
+            mend = f"; did you mean {near[0]}?" if near else ""
+            raise CommandFailed(f"cannot show logs: no service {columns.one_line(name)!r}{mend}", Exit.USAGE)
 
-    def __init__(self, names: tuple[str, ...], plain: bool, as_json: bool) -> None:
-        self._plain = plain and not as_json
-        self._as_json = as_json
-        self._width = max(map(len, names), default=0)
-        self._colours = {name: text.STREAM_COLOURS[at % len(text.STREAM_COLOURS)] for at, name in enumerate(names)}
-        self._painted = text.is_terminal()
-        self._open: dict[str, bytes] = {}
 
-    def put(self, name: str, data: bytes) -> None:
-        if self._plain:
-            sys.stdout.buffer.write(data)
-            return
-        *whole, rest = (self._open.pop(name, b"") + data).split(b"\n")
-        for line in whole:
-            self._line(name, line)
-        if rest:
-            self._open[name] = rest
+# ---- following -------------------------------------------------------------------------------------------------------
 
-    def end_of(self, name: str) -> None:
-        """A line without its end is shown all the same."""
-        rest = self._open.pop(name, None)
-        if rest is not None:
-            self._line(name, rest)
 
-    def flush(self) -> None:
-        sys.stdout.flush()
+def _follow(logs_dir: Path, names: Sequence[str], streams: Sequence[str], tail: int | None, output: Output) -> None:
+    """The last lines, then everything that comes, until interrupted."""
+    followers: dict[str, list[tuple[str, Follower]]] = {}
+    with Watcher(logs_dir, names) as watcher:  # before the first look, so that nothing falls between
+        try:
+            for name in dict.fromkeys(names):
+                followers[name] = []
+                for stream in streams:
+                    path = _path(logs_dir, name, stream)
+                    fd = copy_tail(path, tail, _put(output, name, stream), keep_open=True)
+                    followers[name].append((stream, Follower(path, fd)))
+            pour_for_ever(watcher, followers, output)
+        finally:
+            for each in followers.values():
+                for _, follower in each:
+                    follower.close()
 
-    def _line(self, name: str, line: bytes) -> None:
-        if self._as_json:
-            import json  # noqa: PLC0415
 
-            sys.stdout.write(json.dumps({"service": name, "line": line.decode("utf-8", "replace")}) + "\n")
-            return
-        prefix = text.paint(f"{name:<{self._width}} |", self._colours.get(name), self._painted)
-        sys.stdout.buffer.write(prefix.encode() + b" " + line + b"\n")
+def pour_for_ever(watcher: Watcher, followers: dict[str, list[tuple[str, Follower]]], output: Output) -> None:
+    """Show what comes until interrupted."""
+    poll = select.poll()
+    if watcher.fd is not None:
+        poll.register(watcher.fd, select.POLLIN)
+    busy = frozenset(followers)
+    while True:
+        patience_s = 0 if busy else watcher.patience_s
+        poll.poll(None if patience_s is None else patience_s * 1000)
+        busy = pour(busy | watcher.news(), followers, output)
+
+
+def pour(names: frozenset[str], followers: dict[str, list[tuple[str, Follower]]], output: Output) -> frozenset[str]:
+    """Show what these have printed since, a bounded turn of each; returns who may have more."""
+    busy = set()
+    for name in names:
+        for stream, follower in followers.get(name, ()):
+            gaps = follower.gaps
+            for data in follower.read():
+                if follower.gaps != gaps:
+                    gaps = follower.gaps
+                    click.echo(f"svcd: some output of {name} was rotated away before it could be shown", err=True)
+                output.put(name, stream, data)
+                busy.add(name)
+    return frozenset(busy)

@@ -1,164 +1,248 @@
-"""``stop``, ``restart``, ``signal``, ``shutdown``, and what they share with ``start NAME``: order, wait, report.
+"""The commands that ask a running daemon to change something: send, wait, say what became of each service.
 
-Must not decide what an order means; the daemon does.
+Must not decide what a stop takes along: the daemon says so.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import signal as signals
-import sys
-from pathlib import Path
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Final
 
 import click
 
-from svcd.cli.client import Client, TimedOut
-from svcd.cli.failures import Exit, Failure
-from svcd.cli.options import print_json, targeted, waiting
-from svcd.cli.target import Target
-from svcd.protocol import places
+from svcd.cli import columns
+from svcd.cli.client import Client, DaemonEnded, TimedOut
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.options import Target, print_json, targeted, waiting
+from svcd.cli.signals import parse_signal
 from svcd.protocol.messages import (
+    GetStatus,
     Message,
     RequestAccepted,
     RequestEnded,
     RestartServices,
+    Result,
     ShutDown,
     SignalServices,
-    StartServices,
+    StatusReported,
     StopServices,
 )
 
 DONE: Final = "done"
-WORDS: Final = {StartServices: "up", StopServices: "stopped", RestartServices: "restarted", SignalServices: "signalled"}
 
 
-def give(client: Client, order: Message, wait: bool, timeout_s: float | None, as_json: bool) -> None:
-    """Send ``order``, wait for its end unless told not to, print it and exit with its code."""
-    correlation, accepted = client.begin(order)
-    if accepted.also and not as_json:
-        click.echo(f"also stops first, and brings back: {', '.join(accepted.also)}")
-    if not wait:
-        if as_json:
-            print_json({"outcome": "accepted", "also": accepted.also})
-        sys.exit(Exit.OK)
-    try:
-        ended = client.wait_end(correlation, timeout_s)
-    except TimedOut:
-        raise Failure(f"not done within {timeout_s:g} s; it stays in force", Exit.NOT_AS_DESIRED) from None
-    _report(order, accepted, ended, as_json)
-    sys.exit(Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED)
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """How an order is spoken of: ``cannot stop``, ``web: stopped``, ``also stops: …``."""
+
+    verb: str
+    done: str
+    also: str = ""
 
 
-def _report(order: Message, accepted: RequestAccepted, ended: RequestEnded, as_json: bool) -> None:
+START: Final = Wording("start", "up", "also starts")
+STOP: Final = Wording("stop", "stopped", "also stops")
+RESTART: Final = Wording("restart", "restarted", "also restarts")
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Whether to wait for the end of a request, and until which monotonic moment (None: as long as it takes)."""
+
+    wait: bool
+    deadline: float | None
+
+    @classmethod
+    def of(cls, wait: bool, timeout_s: float | None) -> Patience:
+        return cls(wait, None if timeout_s is None else time.monotonic() + timeout_s)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd stop web               stops first what requires web, and says so
+  svcd stop --timeout 5s db   waits five seconds at most; the stop goes on
+"""
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@waiting
+@targeted
+def stop(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Stop services, after everything that requires them.
+
+    What was not named itself comes back with the service that it requires. To stop everything and svcd: svcd shutdown.
+    """
+    return order(target, StopServices(names), STOP, Patience.of(wait, timeout_s), as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd restart web            stops what requires web, restarts web, then the others
+  svcd restart --no-wait web  returns at once
+"""
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@waiting
+@targeted
+def restart(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Restart services, and what requires them around it.
+
+    Clears the record of earlier crashes: a service that is unavailable is tried again.
+    """
+    return order(target, RestartServices(names), RESTART, Patience.of(wait, timeout_s), as_json)
+
+
+@click.command(
+    name="signal",
+    epilog="""\b
+Examples:
+  svcd signal HUP nginx       by name, with or without SIG
+  svcd signal 10 web worker   by number
+  svcd signal KILL store      watch what depends on it stop and come back
+""",
+)
+@click.argument("signal_name", metavar="SIGNAL")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@waiting
+@targeted
+def signal_(
+    target: Target, signal_name: str, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool
+) -> int:
+    """Send SIGNAL to the main process of services."""
+    number, name = parse_signal(signal_name)
+    wording = Wording(f"send {name}", f"sent {name}")
+    return order(target, SignalServices(number, names), wording, Patience.of(wait, timeout_s), as_json)
+
+
+def order(target: Target, message: Message, wording: Wording, patience: Patience, as_json: bool) -> int:
+    """Give one order about services and see it through."""
+    with target.connect(wording.verb) as client:
+        correlation, accepted = client.begin(message)
+        if not as_json and accepted.also and wording.also:
+            click.echo(f"{wording.also}: {', '.join(map(columns.one_line, accepted.also))}")
+        if not patience.wait:
+            return _accepted(accepted, wording, as_json)
+        ended = wait_end(client, correlation, wording.verb, patience.deadline)
+        failed = tuple(each.service for each in ended.results if each.outcome == "failed")
+        report = client.ask(GetStatus(failed), StatusReported) if failed and not as_json else None
     if as_json:
-        results = [dataclasses.asdict(each) for each in ended.results]
+        also = accepted.also or ended.also
         print_json(
-            {"outcome": ended.outcome, "also": ended.also or accepted.also, "text": ended.text, "services": results}
+            {"outcome": ended.outcome, "text": ended.text, "also": also, "results": [*map(asdict, ended.results)]}
         )
-        return
-    for each in ended.results:
-        if each.outcome == DONE:
-            click.echo(f"{each.service}: {WORDS.get(type(order), 'done')}")
-        else:
-            click.echo(f"{each.service}: {each.outcome}" + (f": {each.text}" if each.text else ""), err=True)
-    if ended.text:
-        click.echo(ended.text, err=ended.outcome != DONE)
-
-
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@waiting
-@targeted
-def stop(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> None:
-    """Stop services; what requires them stops first, waits, and comes back with them.
-
-    \b
-    svcd stop db
-    svcd stop api worker --timeout 30s
-    """
-    with target.connect() as client:
-        give(client, StopServices(names), wait, timeout_s, as_json)
-
-
-@click.command()
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@waiting
-@targeted
-def restart(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> None:
-    """Restart services, with what requires them; their record of crashes begins anew.
-
-    \b
-    svcd restart api
-    """
-    with target.connect() as client:
-        give(client, RestartServices(names), wait, timeout_s, as_json)
-
-
-@click.command()
-@click.argument("number", metavar="SIGNAL")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
-@targeted
-def signal(target: Target, number: str, names: tuple[str, ...], as_json: bool) -> None:
-    """Send SIGNAL (HUP, SIGUSR1, 10, …) to the main process of services.
-
-    \b
-    svcd signal HUP nginx
-    """
-    with target.connect() as client:
-        give(client, SignalServices(parse_signal(number), names), True, None, as_json)
-
-
-def parse_signal(word: str) -> int:
-    """A signal by name, with or without SIG, or by number. Raises ``click.BadParameter``."""
-    name = word.upper() if word.upper().startswith("SIG") else f"SIG{word.upper()}"
-    if word.isascii() and word.isdigit() and int(word) in set(map(int, signals.valid_signals())):
-        return int(word)
-    if name in signals.Signals.__members__:
-        return int(signals.Signals[name])
-    raise click.BadParameter(f"there is no signal {word!r}; names are HUP, TERM, USR1, …")
-
-
-@click.command()
-@click.option("--now", is_flag=True, help="No drain; every stop timeout is one second.")
-@waiting
-@targeted
-def shutdown(target: Target, now: bool, wait: bool, timeout_s: float | None, as_json: bool) -> None:
-    """Stop everything in reverse dependency order, then end the daemon.
-
-    \b
-    svcd shutdown
-    svcd shutdown --now
-    """
-    found = target.find()
-    with Client(found.run_dir) as client:
-        correlation, _ = client.begin(ShutDown(now))
-        if wait:
-            try:
-                client.wait_end(correlation, timeout_s)
-            except TimedOut:
-                raise Failure(f"not down within {timeout_s:g} s; it stays in force", Exit.NOT_AS_DESIRED) from None
-    if wait and found.pid is not None:
-        _wait_gone(found.pid, found.run_dir)
-    if as_json:
-        print_json({"outcome": "done" if wait else "accepted", "cluster": found.name})
     else:
-        click.echo(f"cluster {found.name}: {'down' if wait else 'shutting down'}")
+        _show_results(ended, wording)
+        if report is not None:
+            from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
+
+            for line in last_words(report.services):
+                click.echo(line, err=True)
+    return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
 
 
-def _wait_gone(pid: int, run_dir: Path) -> None:
-    """Until the guardian has ended: only then is everything cleared away."""
-    import os  # noqa: PLC0415
-    import select  # noqa: PLC0415
-
+def wait_end(client: Client, correlation: bytes, verb: str, deadline: float | None) -> RequestEnded:
+    """The end of a request, or the failure that giving up waiting is."""
     try:
-        pidfd = os.pidfd_open(pid)
-    except OSError:
+        return client.wait_end(correlation, deadline)
+    except TimedOut:
+        raise _given_up(verb) from None
+    except KeyboardInterrupt:
+        raise _interrupted(verb) from None
+
+
+def _given_up(verb: str) -> CommandFailed:
+    text = f"cannot wait any longer for the {verb}: the time is over; what was asked stays in force"
+    return CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on")
+
+
+def _interrupted(verb: str) -> CommandFailed:
+    text = f"interrupted while waiting for the {verb}; what was asked stays in force"
+    return CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on")
+
+
+def _accepted(accepted: RequestAccepted, wording: Wording, as_json: bool) -> int:
+    if as_json:
+        print_json({"outcome": "accepted", "text": "", "also": accepted.also, "results": []})
+    else:
+        click.echo(f"{wording.verb}: accepted")
+    return Exit.OK
+
+
+def _show_results(ended: RequestEnded, wording: Wording) -> None:
+    """One line for each service that was named: on stdout when it is done, on stderr when not."""
+    for each in ended.results:
+        name = columns.one_line(each.service)
+        if each.outcome == DONE:
+            click.echo(f"{name}: {wording.done}")
+        else:
+            click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each)}", err=True)
+    if not ended.results and ended.outcome != DONE:
+        click.echo(f"svcd: cannot {wording.verb}: {columns.one_line(ended.text or ended.outcome)}", err=True)
+    elif not ended.results:
+        click.echo(f"{wording.verb}: done")
+
+
+def _reason(result: Result) -> str:
+    """The daemon's words, without the service's name and "cannot start", which are said already."""
+    text = columns.one_line(result.text) or result.outcome
+    for said in (f"cannot start {result.service}: ", f"{result.service}: ", f"{result.service} "):
+        text = text.removeprefix(said)
+    return text
+
+
+# ---- the end of all ------------------------------------------------------------------------------------------------
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd shutdown               drains everything in reverse order, then svcd ends
+  svcd shutdown --now         no drain; every stop gets one second
+"""
+)
+@click.option("--now", is_flag=True, help="Skip the drain and shorten every stop timeout to one second.")
+@waiting
+@targeted
+def shutdown(target: Target, now: bool, wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Stop every service in reverse order of dependency, then svcd itself.
+
+    SIGTERM to the pid that svcd status shows, and Ctrl-C where svcd start runs, do the same.
+    """
+    patience = Patience.of(wait, timeout_s)
+    with target.connect("shut down") as client:
+        report = client.ask(GetStatus(), StatusReported)
+        correlation, accepted = client.begin(ShutDown(now))
+        if not wait:
+            return _accepted(accepted, Wording("shutdown", ""), as_json)
+        try:
+            _wait_gone(client, correlation, patience.deadline)
+        except TimedOut:
+            raise _given_up("shutdown") from None
+        except KeyboardInterrupt:
+            raise _interrupted("shutdown") from None
+    _show_end(report, as_json)
+    return Exit.OK
+
+
+def _wait_gone(client: Client, correlation: bytes, deadline: float | None) -> None:
+    """Until the daemon has ended, which is the only end that counts."""
+    try:
+        client.wait_end(correlation, deadline)
+    except DaemonEnded:
         return
-    try:
-        if places.running_at(run_dir) is not None:  # the pid is still its own
-            poll = select.poll()
-            poll.register(pidfd, select.POLLIN)
-            poll.poll(30_000)
-    finally:
-        os.close(pidfd)
+    client.wait_gone(deadline)
+
+
+def _show_end(report: StatusReported, as_json: bool) -> None:
+    if as_json:
+        print_json({"outcome": DONE, "cluster": report.cluster, "pid": report.pid})
+    else:
+        click.echo(f"cluster {report.cluster}: ended (pid {report.pid})")
+
+
+def wording_of(names: Sequence[str]) -> str:
+    """``web and worker``, harmless."""
+    return columns.joined([columns.one_line(name) for name in names])

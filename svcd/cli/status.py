@@ -1,93 +1,129 @@
-"""``svcd status``: the table, or the JSON, of what runs.
+"""``svcd status``: who is up, since when, why not.
 
-Must not wait for anything.
+Must not change anything, nor ask more than once.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import click
 
-from svcd.cli import text
-from svcd.cli.failures import Exit
-from svcd.cli.options import print_json, targeted
-from svcd.cli.target import Target
+from svcd.cli import columns
+from svcd.cli.exits import Exit
+from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 
+UP_STATES: Final = frozenset({"running", "completed"})
+DOWN_STATES: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
+WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
+PROCESS_STATES: Final = frozenset(
+    {"loading", "loaded", "initialized", "starting", "running", "paused", "draining", "stopping"}
+)
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")
-UP: Final = frozenset({"running", "completed", "paused"})
-DOWN: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
-ENDED_BADLY: Final = frozenset({"backoff", "failed", "unavailable"})
-SHOWN_LINES: Final = 5
+RIGHT: Final = frozenset({2, 3, 4, 5, 6})
+STATE_COLUMN: Final = 1
+OUTPUT_LINES: Final = 5
+TRACEBACK_LINES: Final = 15
+NOTHING: Final = "-"
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd status                 the whole cluster
+  svcd status web worker      these alone; exit code 0 if both are as desired, else 3
+  svcd status --json          for programs: every field, nothing shortened
+"""
+)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@targeted
+def status(target: Target, names: tuple[str, ...], as_json: bool) -> int:
+    """Show each service's state, with its cause, process and resource use.
+
+    Exit code 0: everything shown is as desired. 3: something is not.
+    """
+    with target.connect("show the status") as client:
+        report = client.ask(GetStatus(names), StatusReported)
+    show(report, as_json)
+    return exit_code(report)
+
+
+def show(report: StatusReported, as_json: bool = False) -> None:
+    """Print the status: a table for people, or everything for programs."""
+    if as_json:
+        print_json(as_document(report))
+    else:
+        click.echo("\n".join(lines(report)))
 
 
 def is_as_desired(row: ServiceStatus) -> bool:
-    """Whether the service is what it was asked to be."""
-    return row.state in (UP if row.desired == "up" else DOWN)
+    """Whether the service stands where it was asked to stand."""
+    return row.state in (UP_STATES if row.desired == "up" else DOWN_STATES)
 
 
-@click.command()
-@click.argument("names", nargs=-1, metavar="[NAME]...")
-@targeted
-def status(target: Target, names: tuple[str, ...], as_json: bool) -> None:
-    """Show who is up, since when, and why not.
-
-    Exit code 0 when all (named) services are as desired, 3 when something is not, 4 when no daemon runs.
-
-    \b
-    svcd status              everything
-    svcd status api db       these two
-    svcd status --json       for programs
-    """
-    with target.connect() as client:
-        report = client.ask(GetStatus(names), StatusReported)
-    if as_json:
-        print_json(as_dict(report))
-    else:
-        click.echo("\n".join(lines(report)))
-    sys.exit(Exit.OK if all(map(is_as_desired, report.services)) else Exit.NOT_AS_DESIRED)
+def exit_code(report: StatusReported) -> Exit:
+    return Exit.OK if all(map(is_as_desired, report.services)) else Exit.NOT_AS_DESIRED
 
 
-def as_dict(report: StatusReported) -> dict[str, Any]:
-    return dataclasses.asdict(report)
+def as_document(report: StatusReported) -> dict[str, Any]:
+    """The status as JSON values. Keys are those of the message, all of them."""
+    document = asdict(report)
+    return {key: document[key] for key in ("cluster", "pid", "state", "parts", "services", "state_dir", "sequence")}
 
 
-def lines(report: StatusReported) -> list[str]:
-    """The whole page."""
-    now = time.time()
-    rows = [HEAD, *(_row(each, now) for each in report.services)]
-    colours = [text.STATE_COLOURS.get(each.state) for each in report.services]
+# ---- for people ------------------------------------------------------------------------------------------------------
+
+
+def lines(report: StatusReported, now: float | None = None) -> list[str]:
+    """Head line, table, and what the services that are in trouble said last."""
+    colourful = columns.is_colourful()
     head = f"cluster {report.cluster}: {report.state} (pid {report.pid})"
-    return [head, "", *text.columns(rows, colours, HEAD.index("STATE")), *_last_words(report.services)]
+    rows = report.services
+    if not rows:
+        return [head, "no services"]
+
+    def style(row: int, column: int, text: str) -> str:
+        if row < 0:
+            return click.style(text, bold=True) if colourful else text
+        colour = columns.STATE_COLOURS.get(rows[row].state) if column == STATE_COLUMN else None
+        return columns.paint(text, colour, colourful)
+
+    at = time.time() if now is None else now
+    body = columns.table(HEAD, [_cells(row, at) for row in rows], RIGHT, columns.width(), style)
+    return [head, "", *body, *last_words(rows)]
 
 
-def _row(row: ServiceStatus, now: float) -> tuple[str, ...]:
+def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
     return (
-        row.name,
-        row.state,
-        "-" if row.pid is None else str(row.pid),
-        text.span(now - row.since),
+        columns.one_line(row.name),
+        columns.one_line(row.state),
+        str(row.pid) if row.pid is not None else NOTHING,
+        columns.duration(now - row.since) if row.state in PROCESS_STATES else NOTHING,
         str(row.restarts),
-        "-" if row.cpu_percent is None else f"{row.cpu_percent:.1f}%",
-        text.size(row.memory_bytes),
-        row.cause,
+        f"{row.cpu_percent:.1f}%" if row.cpu_percent is not None else NOTHING,
+        columns.size(row.memory_bytes) if row.memory_bytes is not None else NOTHING,
+        columns.one_line(row.cause),
     )
 
 
-def _last_words(rows: Iterable[ServiceStatus]) -> list[str]:
-    """For each that ended badly: the exception that ended it, or its last output."""
-    found = []
+def last_words(rows: Iterable[ServiceStatus]) -> list[str]:
+    """For each service in trouble: why, the end of its exception, the end of its output."""
+    found: list[str] = []
     for row in rows:
-        words = row.exception.rstrip().splitlines()[-SHOWN_LINES:] if row.exception else row.last_output[-SHOWN_LINES:]
-        if row.state in ENDED_BADLY and words:
-            found += [
-                "",
-                f"{row.name}, {'exception' if row.exception else 'last output'}:",
-                *(f"  {each}" for each in words),
-            ]
+        if row.state in WITH_LAST_WORDS and (row.exception or row.last_output):
+            found += ["", f"{columns.one_line(row.name)}: {row.state}: {columns.one_line(row.cause)}"]
+            if row.exception:
+                found += _indented("exception", row.exception.rstrip("\n").split("\n"), TRACEBACK_LINES)
+            found += _indented("last output", row.last_output, OUTPUT_LINES)
     return found
+
+
+def _indented(title: str, texts: Sequence[str], limit: int) -> list[str]:
+    if not texts:
+        return []
+    cut = ["    …"] if len(texts) > limit else []
+    return [f"  {title}:", *cut, *(f"    {columns.harmless(each)}".rstrip() for each in texts[-limit:])]

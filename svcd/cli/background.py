@@ -1,0 +1,133 @@
+"""``svcd start -d``: the guardian in a session of its own, watched until everything has settled.
+
+Must not stay: what is shown at the end is the state at that moment.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Final, NoReturn
+
+import click
+
+from svcd.cli import columns, status
+from svcd.cli.client import Client, DaemonEnded
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.launch import Ground
+from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+
+LOOK_EVERY_S: Final = 1.0  # the event may come before our subscription does
+LAST_WORDS_S: Final = 0.5
+LAST_WORDS_PAUSE_S: Final = 0.05
+LOG_LINES: Final = 10
+LOG_BYTES: Final = 64 * 1024
+
+
+def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json: bool) -> int:
+    """Start the daemon in the background; returns the exit code when all has settled (``wait``) or it answers."""
+    log_path = ground.places.daemon_log
+    try:
+        log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o640)
+    except OSError as error:
+        ground.give_up()
+        raise CommandFailed(f"cannot write {log_path}: {error.strerror}") from None
+    log_began = os.fstat(log).st_size
+    pid = _fork(ground, log)
+    os.close(log)
+    os.close(ground.lock)
+    try:
+        report = _watch(ground, pid, wait, deadline)
+    except DaemonEnded:
+        raise _early_end(ground, pid, log_began) from None
+    except KeyboardInterrupt:
+        text = f"interrupted; cluster {ground.cluster.name} goes on starting in the background (pid {pid})"
+        raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on; svcd shutdown ends it") from None
+    return _show(report, wait, deadline, as_json)
+
+
+def _fork(ground: Ground, log: int) -> int:
+    """The pid of a child that becomes the guardian: own session, no terminal, its words go to the log."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    return pid or _become_daemon(ground, log)
+
+
+def _become_daemon(ground: Ground, log: int) -> NoReturn:
+    try:
+        os.setsid()
+        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        for source, own in ((null, 0), (log, 1), (log, 2)):
+            os.dup2(source, own)
+        ground.become_guardian(console=False)
+    except BaseException as error:
+        os.write(2, f"svcd: {error}\n".encode("utf-8", "backslashreplace"))
+    finally:
+        os._exit(int(Exit.OTHER))
+
+
+def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> StatusReported:
+    """The status once it is settled, or at the deadline. Raises ``DaemonEnded``."""
+    with Client(ground.places.run_dir, pid, "start") as client:
+        client.subscribe(b"ClusterStateChanged")
+        while True:
+            report = client.ask(GetStatus(), StatusReported, _patience_s(deadline))
+            if not wait or report.state != "starting" or (deadline is not None and time.monotonic() >= deadline):
+                return _with_last_words(client, report)
+            left_s = LOOK_EVERY_S if deadline is None else min(LOOK_EVERY_S, deadline - time.monotonic())
+            client.wait(max(0.0, left_s))
+            while client.next_event() is not None:
+                pass
+
+
+def _patience_s(deadline: float | None) -> float:
+    """A daemon that does not answer at once is given a while, whatever the user's own patience."""
+    return 30.0 if deadline is None else max(1.0, deadline - time.monotonic())
+
+
+def _with_last_words(client: Client, report: StatusReported) -> StatusReported:
+    """The output of what has just failed may be on its way from the pipe: worth a moment, not more."""
+    deadline = time.monotonic() + LAST_WORDS_S
+    while any(_is_speechless(row) for row in report.services) and time.monotonic() < deadline:
+        time.sleep(LAST_WORDS_PAUSE_S)
+        report = client.ask(GetStatus(), StatusReported)
+    return report
+
+
+def _is_speechless(row: ServiceStatus) -> bool:
+    return row.state in status.WITH_LAST_WORDS and not row.last_output and row.exception is None
+
+
+def _early_end(ground: Ground, pid: int, log_began: int) -> CommandFailed:
+    """The daemon is gone already: how, and its last words."""
+    _, wait_status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(wait_status)
+    how = f"exit code {code}" if code >= 0 else f"signal {-code}"
+    words = tuple(f"  {columns.harmless(line)}" for line in _log_since(ground.places.daemon_log, log_began))
+    text = f"cannot start {ground.cluster.name}: the daemon ended at once ({how})"
+    return CommandFailed(text, Exit.OTHER, f"its log is {ground.places.daemon_log}", words)
+
+
+def _log_since(path: Path, began: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(began, file.seek(0, os.SEEK_END) - LOG_BYTES))
+            return file.read(LOG_BYTES).decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+    except OSError:
+        return []
+
+
+def _show(report: StatusReported, wait: bool, deadline: float | None, as_json: bool) -> int:
+    status.show(report, as_json)
+    if not wait:
+        return Exit.OK
+    if report.state == "starting" and deadline is not None:
+        text = f"cannot wait any longer: {report.cluster} is still starting; it goes on in the background"
+        raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on; svcd shutdown ends it")
+    failed = [row.name for row in report.services if not status.is_as_desired(row)]
+    if failed:
+        click.echo(f"svcd: not as desired: {', '.join(failed)}; the rest runs in the background", err=True)
+    return status.exit_code(report)

@@ -1,0 +1,122 @@
+"""The command ``svcd`` as click sees it: the table of commands, loaded when used, and how their failures are shown.
+
+Must not know what any command does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, Final
+
+import click
+
+from svcd.cli.columns import one_line
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.options import cluster_options, remember
+
+COMMANDS: Final[dict[str, str]] = {
+    "start": "start:start",
+    "status": "status:status",
+    "logs": "logs:logs",
+    "stop": "orders:stop",
+    "restart": "orders:restart",
+    "signal": "orders:signal_",
+    "shutdown": "orders:shutdown",
+    "validate": "validate:validate",
+    "graph": "graph:graph",
+    "schema": "validate:schema",
+    "version": "version:version",
+}
+"""Command -> module and function, in the order in which help shows them."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, not before."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, name = target.partition(":")
+        command: click.Command = getattr(import_module(f"svcd.cli.{module}"), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            import difflib  # noqa: PLC0415 - only for a slip
+
+            near = difflib.get_close_matches(args[0], COMMANDS, 1)
+            mend = f"; did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"there is no command {args[0]!r}{mend}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="""\b
+The first steps:
+  svcd start cluster.yaml     run it here: progress, then output; Ctrl-C drains
+  svcd start -d cluster.yaml  run it in the background
+  svcd status                 who is up, since when, why not
+  svcd logs -f web            what web prints
+  svcd shutdown               stop everything in reverse order
+
+\b
+Exit codes: 0 all as desired · 3 something is not · 4 no daemon · 2 bad usage or
+configuration · 1 anything else · 130 interrupted
+""",
+)
+@cluster_options
+def svcd(**given: str | None) -> None:
+    """Run the services of a cluster file, in the order of their dependencies, and keep them so.
+
+    With one cluster running, commands find it by themselves; else say which with --cluster or --run-dir.
+    """
+    remember(given)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line ``arguments``; returns the exit code, with every failure shown on stderr."""
+    try:
+        result: Any = svcd.main(list(arguments), prog_name="svcd", standalone_mode=False)
+        return int(result) if isinstance(result, int) else int(Exit.OK)
+    except CommandFailed as failure:
+        complain(failure)
+        return int(failure.code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return int(Exit.USAGE)
+    except click.UsageError as error:
+        complain(_as_failure(error))
+        return int(Exit.USAGE)
+    except click.ClickException as error:
+        complain(CommandFailed(error.format_message()))
+        return int(Exit.OTHER)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return int(Exit.INTERRUPTED)
+
+
+def complain(failure: CommandFailed) -> None:
+    """One line that says what, whole lines with the details, one line that says what helps."""
+    click.echo(f"svcd: {one_line(failure.text)}", err=True)
+    for line in failure.details:
+        click.echo(line, err=True)
+    if failure.hint:
+        click.echo(f"hint: {failure.hint}", err=True)
+
+
+def _as_failure(error: click.UsageError) -> CommandFailed:
+    text = error.format_message().rstrip(".")
+    if text[:1].isupper() and not text[1:2].isupper():
+        text = text[0].lower() + text[1:]
+    path = error.ctx.command_path if error.ctx is not None else "svcd"
+    return CommandFailed(text, Exit.USAGE, f"{path} --help")

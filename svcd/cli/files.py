@@ -1,0 +1,58 @@
+"""Which arguments are FILEs, and how a cluster is read from them.
+
+Must not import the reader at its top: commands about running services do without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.options import print_json
+
+if TYPE_CHECKING:
+    from svcd.supervisor.config.launch import ClusterSpec
+
+ENDINGS: Final = (".yaml", ".yml")
+
+
+def is_file(word: str) -> bool:
+    """Whether an argument is a FILE: it exists, ends in .yaml or .yml, or contains a slash. Else it is a NAME."""
+    return word.lower().endswith(ENDINGS) or "/" in word or os.path.isfile(word)
+
+
+def are_files(words: Sequence[str]) -> bool:
+    """Whether these are FILEs; mixing them with NAMEs is refused."""
+    files = [is_file(word) for word in words]
+    if all(files) or not any(files):
+        return all(files) and bool(words)
+    file, name = words[files.index(True)], words[files.index(False)]
+    raise click.UsageError(f"{file} is a file and {name} is a service's name: name either files or services")
+
+
+def load(files: Sequence[str], purpose: str, as_json: bool = False) -> ClusterSpec:
+    """The validated cluster of ``files``, later ones over earlier ones. Every problem at once ends the command.
+
+    ``purpose`` completes "cannot … FILE". With ``as_json`` the problems are printed as JSON, too.
+    """
+    from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
+    from svcd.supervisor.config.errors import ConfigurationError  # noqa: PLC0415
+
+    try:
+        return reader.load(files, os.environ)
+    except ConfigurationError as error:
+        problems = error.problems
+    if as_json:
+        print_json({"valid": False, "problems": _plain(problems)})
+    count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
+    names = " ".join(files)
+    raise CommandFailed(f"cannot {purpose} {names}: {count}", Exit.USAGE, "", tuple(map(str, problems)))
+
+
+def _plain(problems: Iterable[Any]) -> list[dict[str, Any]]:
+    return [asdict(each) for each in problems]

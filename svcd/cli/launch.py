@@ -1,0 +1,134 @@
+"""From a validated cluster to a guardian: the lock, the plan, the state directory, and the exec.
+
+Must not wait for anything, nor leave anything behind when it fails.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final, NoReturn
+
+from svcd.cli.exits import CommandFailed
+from svcd.cli.following import write_marks
+from svcd.protocol import places as place
+from svcd.protocol.places import Places
+from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ClusterSpec, PythonCode
+
+GUARDIAN: Final = "svcd.supervisor.guardian"
+CONSOLE_FORMAT: Final = "SVCD_CONSOLE_FORMAT"
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """All that a guardian needs. ``lock`` is a descriptor: whoever has it holds the cluster."""
+
+    cluster: ClusterSpec
+    places: Places
+    lock: int
+
+    def become_guardian(self, console: bool, as_json: bool = False) -> NoReturn:
+        """Replace this process: its pid stays, and is the one to send SIGTERM to."""
+        arguments = [sys.executable, "-I", "-S", _guardian_path(), json.dumps(self._arguments(console))]
+        os.environ.pop(CONSOLE_FORMAT, None)
+        if as_json:
+            os.environ[CONSOLE_FORMAT] = "json"
+        place.record_pid(self.lock, os.getpid())
+        os.set_inheritable(self.lock, True)
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+        try:
+            os.execv(sys.executable, arguments)
+        except OSError as error:
+            self.give_up()
+            raise CommandFailed(f"cannot execute {sys.executable}: {error.strerror}") from None
+
+    def _arguments(self, console: bool) -> dict[str, object]:
+        runs = [each.launch.run for each in self.cluster.services]
+        return {
+            "cluster": self.cluster.name,
+            "run_dir": str(self.places.run_dir),
+            "state_dir": str(self.places.state_dir),
+            "python": sys.executable,
+            "site": _site(),
+            "lock_fd": self.lock,
+            "console": console,
+            "python_services": any(isinstance(run, PythonCode) and run.interpreter is None for run in runs),
+        }
+
+    def give_up(self) -> None:
+        """Leave the run directory as if we had never been there."""
+        for path in (self.places.cluster_json, self.places.lock):
+            path.unlink(missing_ok=True)
+        try:
+            self.places.run_dir.rmdir()
+        except OSError:  # somebody's directory with something in it
+            pass
+        os.close(self.lock)
+
+
+def prepare(cluster: ClusterSpec, places: Places) -> Ground:
+    """Take the lock and write what the daemon will read. Raises ``CommandFailed``, with nothing left behind."""
+    try:
+        lock = place.claim_lock(places)
+    except place.ClusterRuns as error:
+        who = f"pid {error.pid}" if error.pid is not None else "just starting"
+        text = f"cannot start {cluster.name}: it runs already ({who}, run directory {places.run_dir})"
+        hint = "svcd start NAME starts services in it; svcd shutdown ends it; --run-dir runs a second one"
+        raise CommandFailed(text, hint=hint) from None
+    except place.PlaceError as error:
+        raise CommandFailed(f"cannot start {cluster.name}: {error}") from None
+    ground = Ground(cluster, places, lock)
+    try:
+        _make_state_dir(places.state_dir)
+        write_marks(places.state_dir)
+        _write_atomically(places.cluster_json, plan.to_json(cluster))
+    except OSError as error:
+        ground.give_up()
+        at = f" ({error.filename})" if error.filename else ""
+        raise CommandFailed(f"cannot start {cluster.name}: {error.strerror}{at}") from None
+    except BaseException:
+        ground.give_up()
+        raise
+    return ground
+
+
+def _make_state_dir(state_dir: Path) -> None:
+    os.makedirs(state_dir.parent, exist_ok=True)
+    for directory in (state_dir, state_dir / "logs"):
+        directory.mkdir(mode=0o700, exist_ok=True)
+    if not os.access(state_dir, os.W_OK | os.X_OK):
+        raise PermissionError(13, "cannot write to the state directory", str(state_dir))
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    draft = path.with_name(path.name + ".new")
+    draft.unlink(missing_ok=True)
+    fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def _site() -> list[str]:
+    """Our own ``sys.path``, absolute: where svcd's parts find what we have found."""
+    found = [os.path.abspath(each) for each in sys.path if each]
+    home = str(Path(__file__).resolve().parent.parent.parent)  # an editable installation may not be on it
+    return found if home in found else [*found, home]
+
+
+def _guardian_path() -> str:
+    spec = find_spec(GUARDIAN)
+    if spec is None or spec.origin is None:
+        raise CommandFailed(f"cannot find {GUARDIAN}: this installation of svcd is incomplete")
+    return spec.origin

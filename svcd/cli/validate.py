@@ -1,0 +1,48 @@
+"""``svcd validate`` and ``svcd schema``: what a cluster file may say, and whether one does.
+
+Must not start anything.
+"""
+
+from __future__ import annotations
+
+import click
+
+from svcd.cli import files as cluster_files
+from svcd.cli.options import print_json, with_json
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd validate cluster.yaml
+  svcd validate base.yaml prod.yaml    as layers: the later one wins
+"""
+)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@with_json
+def validate(files: tuple[str, ...], as_json: bool) -> None:
+    """Check cluster files: every problem at once, each with file, line, column and a way to mend it.
+
+    Exit code 0: svcd start would accept them. 2: it would not.
+    """
+    cluster = cluster_files.load(files, "use", as_json)
+    names = [each.spec.name for each in cluster.services]
+    if as_json:
+        print_json({"valid": True, "problems": [], "cluster": cluster.name, "services": names})
+    else:
+        count = f"{len(names)} services" if len(names) != 1 else "1 service"
+        click.echo(f"{' '.join(files)}: valid: cluster {cluster.name}, {count}")
+
+
+@click.command(
+    epilog="""\b
+Example:
+  svcd schema > cluster.schema.json    and point your editor's YAML support at it
+"""
+)
+@with_json
+def schema(as_json: bool) -> None:
+    """Print the JSON Schema of cluster files, for editors."""
+    from svcd.supervisor.config.schema import json_schema  # noqa: PLC0415 - brings the validator
+
+    print_json(json_schema())
