@@ -76,7 +76,6 @@ class Lifecycle:
             error = self._body.outcome()
             if error is not None:
                 self._take(error, "run")
-            self._orders.ask_stop("it ended by itself")
 
     async def _attempt(self, phase: str, step: Awaitable[None]) -> bool:
         self._reports.phase = phase
@@ -95,7 +94,7 @@ class Lifecycle:
         orders, reports = self._orders, self._reports
         self._take_own_error()
         reports.state("stopping")
-        orders.ask_stop("it failed")  # only where nobody has asked yet: sets ctx.stopping
+        orders.ask_stop("it ended by itself")  # where nobody has asked yet: sets ctx.stopping
         if self._begun:
             await self._attempt("stop", self._body.stop(orders.reason))
         await self._cancel_leftovers()

@@ -246,3 +246,20 @@ def test_a_base_that_is_a_symbolic_link_is_not_looked_into(
     (other / "svcd").symlink_to(base / "svcd")
     running = places.running_clusters({"XDG_RUNTIME_DIR": str(other)})
     assert [each for each in running if other in each.run_dir.parents] == []
+
+
+def test_a_lock_whose_file_an_ending_holder_removed_is_worth_nothing(
+    shop: Places, held: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between our opening of the file and our lock on it, the holder before us removes it and ends."""
+    take = places._take
+
+    def take_late(lock: int) -> bool:
+        monkeypatch.setattr(places, "_take", take)
+        shop.lock.unlink()
+        return take(lock)
+
+    monkeypatch.setattr(places, "_take", take_late)
+    held.append(places.claim_lock(shop))
+    assert places.running_at(shop.run_dir) is not None
+    assert shop.lock.stat().st_ino == os.fstat(held[0]).st_ino

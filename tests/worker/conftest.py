@@ -88,9 +88,11 @@ class Stub:
             self.controller.receive(self)
         return self.said.pop(0)
 
-    def end(self) -> tuple[int, str, str]:
+    def end(self, may_have_said_more: bool = False) -> tuple[int, str, str]:
         """Wait for the end: exit code (negative: signal), stdout, stderr."""
         out, _ = self.process.communicate(timeout=DEADLINE_S)
+        more = [codec.decode(frames[-1]) for frames in self.controller.rest()]
+        assert may_have_said_more or more == [], f"it said more than it should: {more}"
         self.errors.seek(0)
         return self.process.returncode, out.decode(errors="replace"), self.errors.read().decode(errors="replace")
 
@@ -100,14 +102,14 @@ class Stub:
         while not line.endswith(b"\n"):
             if not select.select([fd], [], [], max(0, deadline - time.monotonic()))[0]:
                 os.kill(self.process.pid, signal.SIGABRT)
-                pytest.fail(f"no line: {line!r} {self.end()}")
-            line += os.read(fd, 1) or pytest.fail(f"no line: {self.end()}")
+                pytest.fail(f"no line: {line!r} {self.end(True)}")
+            line += os.read(fd, 1) or pytest.fail(f"no line: {self.end(True)}")
         return line.decode()
 
     def output_so_far(self) -> str:
         if self.process.poll() is None:
             return "(it still runs)"
-        return f"exit {self.end()}"
+        return f"exit {self.end(may_have_said_more=True)}"
 
 
 class Controller:
@@ -129,12 +131,15 @@ class Controller:
     def vanish(self) -> None:
         self.router.close()
 
-    def spawn(self, argv: list[str] | None = None, env: dict[str, str] | None = None, **stub: Any) -> Stub:
+    def spawn(
+        self, argv: list[str] | None = None, env: dict[str, str] | None = None, cwd: Path | None = None, **stub: Any
+    ) -> Stub:
         settings = {"service": "web", "invocation": 7, "cluster": "shop", "control": self.path, **stub}
         errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the stub
         process = subprocess.Popen(
             argv or [sys.executable, "-m", "svcd.worker_runtime"],
             env={**os.environ, "SVCD_STUB": json.dumps(settings), "PYTHONPATH": "", **(env or {})},
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,  # a file: nobody reads along
@@ -149,10 +154,10 @@ class Controller:
         deadline = time.monotonic() + DEADLINE_S
         while not self.router.poll(100):
             if stub.process.poll() is not None and not self.router.poll(100):
-                pytest.fail(f"the stub has ended and said nothing more: {stub.end()}")
+                pytest.fail(f"the stub has ended and said nothing more: {stub.end(True)}")
             if time.monotonic() > deadline:
                 os.kill(stub.process.pid, signal.SIGABRT)  # faulthandler shows where it hangs
-                pytest.fail(f"the stub said nothing: {stub.end()}")
+                pytest.fail(f"the stub said nothing: {stub.end(True)}")
         route, correlation, body = self.router.recv_multipart()
         assert correlation == b""
         message = codec.decode(body)
@@ -160,6 +165,13 @@ class Controller:
             next(each for each in self.stubs if each.process.pid == message.pid).route = route
         speaker = next(each for each in self.stubs if each.route == route)
         speaker.said.append(replace(message))
+
+    def rest(self) -> list[list[bytes]]:
+        """What has been said and not been received."""
+        frames = []
+        while not self.router.closed and self.router.poll(10):
+            frames.append(self.router.recv_multipart())
+        return frames
 
     def close(self) -> None:
         for stub in self.stubs:

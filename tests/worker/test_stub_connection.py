@@ -26,6 +26,7 @@ from svcd.protocol.messages import (
 )
 from svcd.worker_runtime import sampling
 from svcd.worker_runtime.connection import HELD_LIMIT
+from svcd.worker_runtime.process import Process, Settings
 
 DEADLINE_MS = 30_000
 UP = ("loaded", "initialized", "starting", "running")
@@ -173,11 +174,16 @@ def test_a_running_service_sends_samples(controller: Any, tmp_path: Path) -> Non
 
 
 def test_bootstrap_as_a_file(controller: Any, tmp_path: Path) -> None:
-    (tmp_path / "load.py").write_text("import os\ndef main(ctx): print(__file__, 'SVCD_STUB' in os.environ)")
+    (tmp_path / "load.py").write_text(
+        "import os, sys\ndef main(ctx): print(__file__, 'SVCD_STUB' in os.environ, *sys.path)"
+    )
     stub = controller.spawn([sys.executable, BOOTSTRAP], site=sys.path, version=list(sys.version_info[:2]))
     stub.run(entry="load:main", path=(str(tmp_path),))
     stub.expect_states(*UP, "stopping")
-    assert stub.end() == (0, f"{tmp_path}/load.py False\n", "")
+    code, out, err = stub.end()
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{tmp_path}/load.py False {tmp_path} ")
+    assert str(Path(BOOTSTRAP).parent) not in out.split()
 
 
 def test_an_interpreter_without_the_libraries_says_so(controller: Any) -> None:
@@ -201,8 +207,10 @@ def test_bootstrap_without_settings(text: str | None) -> None:
     assert len(ended.stderr.splitlines()) == 1
 
 
+SIGPIPE_IS_IGNORED = "import signal\nassert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN\n"
+
 FORK_SERVER = """
-import gc, json, os, sys
+import gc, json, os, signal, sys
 fds = os.listdir("/proc/self/fd")
 path = list(sys.path)
 from svcd.worker_runtime import stub
@@ -216,6 +224,7 @@ gc.collect(); gc.freeze()
 pid = os.fork()
 if pid == 0:
     os.environ["PYTHONPATH"] = sys.argv[1]
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os._exit(stub.main(json.loads(os.environ.pop("SVCD_STUB"))))
 _, status = os.waitpid(pid, 0)
 print("exit", os.waitstatus_to_exitcode(status))
@@ -230,7 +239,9 @@ def test_a_fork_of_the_warm_server(controller: Any, tmp_path: Path) -> None:
         (tmp_path / place / "both").mkdir(parents=True)
         (tmp_path / place / "both" / "__init__.py").write_text("")
         (tmp_path / place / "both" / "part.py").write_text(f"place = {place!r}")
-    (tmp_path / "mine" / "code.py").write_text("from both import part\ndef main(ctx): print(part.place)")
+    (tmp_path / "mine" / "code.py").write_text(
+        "from both import part\ndef main(ctx): print(part.place)\n" + SIGPIPE_IS_IGNORED
+    )
     (tmp_path / "mine" / "structlog.py").write_text("not even Python")
     stub = controller.spawn(
         [sys.executable, "-c", FORK_SERVER, str(tmp_path / "mine")], {"THEIRS": str(tmp_path / "theirs")}
@@ -243,3 +254,18 @@ def test_a_fork_of_the_warm_server(controller: Any, tmp_path: Path) -> None:
     stub.tell(ServiceSpec("web", 7, entry="code:main"), Init(7), Start(7))
     stub.expect_states(*UP, "stopping")
     assert stub.end()[:2] == (0, "mine\nexit 0\n")
+
+
+def test_patience_begins_with_a_loss_and_ends_with_a_return() -> None:
+    stub = Process(Settings("web", 7, "/nowhere", controller_timeout_s=1000))
+    try:
+        stub._on_lost()
+        first = stub._patience
+        assert first is not None
+        stub._on_lost()
+        assert stub._patience is first  # it is not prolonged by a second loss
+        stub._on_back()
+        assert first.cancelled()
+        assert stub._patience is None
+    finally:
+        stub._loop.close()

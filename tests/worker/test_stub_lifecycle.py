@@ -101,12 +101,11 @@ def test_modules_of_the_user_are_not_shadowed_by_ours(controller: Any, tmp_path:
     assert stub.end() == (0, f"{tmp_path / name}.py\n", "")
 
 
-def test_the_current_directory_is_not_on_the_path(controller: Any) -> None:
-    stub = controller.spawn()
-    stub.run(code="import sys, os\ndef main(ctx): print(os.getcwd() in sys.path, '' in sys.path)")
+def test_the_current_directory_is_not_on_the_path(controller: Any, tmp_path: Path) -> None:
+    stub = controller.spawn(cwd=tmp_path)
+    stub.run(code="import sys, os\ndef main(ctx): print(os.getcwd(), os.getcwd() in sys.path, '' in sys.path)")
     stub.expect_states(*UP, "stopping")
-    root = str(Path(__file__).parents[2])
-    assert stub.end()[1] in ("False False\n", "True False\n" if os.getcwd() == root else "")
+    assert stub.end()[1] == f"{tmp_path} False False\n"
 
 
 # ---- functions -----------------------------------------------------------------------------------------------------
