@@ -39,11 +39,13 @@ def walk_through(name: str) -> list[Step]:
 
 
 def pattern_of(line: str) -> str:
-    """Numbers, times and sizes may differ, and so may the space between columns; … stands for anything."""
+    """Numbers may differ, be missing (-) or have another unit, and columns be wider; … stands for anything."""
     words = []
-    for word in line.split():
-        escaped = re.escape(word).replace(re.escape("…"), ".*")
-        words.append(re.sub(r"\d+(\\\.\d+)?", r"[\\d.,]+", escaped))
+    for word in line.replace(" MiB", "MiB").split():
+        if re.fullmatch(r"\d+(\.\d+)?(s|%|MiB)", word):
+            words.append(r"(?:-|[\d.]+ ?\w*%?)")
+        else:
+            words.append(re.sub(r"\d+", r"\\d+", re.escape(word)).replace(re.escape("…"), ".*"))
     return r"\s+".join(words)
 
 
@@ -126,7 +128,11 @@ def test_every_dependency_has_its_reason() -> None:
 
 def test_shown_output_is_compared() -> None:
     """The comparison itself can fail."""
-    step = Step("svcd status", ["store   running   412", "api … waiting"])
-    assert_shown(step, "store running 99\napi  x y waiting\n")
-    with pytest.raises(AssertionError, match="the README shows: api"):
-        assert_shown(step, "store running 99\napi stopped\n")
+    step = Step("svcd status", ["store   running   412  8s  0%  2.5 MiB  ready", "api … waiting"])
+    assert_shown(step, "store running 99 1m - - ready\napi  x y waiting\n")
+    assert_shown(step, "store running 1 59s 2.5% 999KiB ready\napi  x y waiting\n")
+    for wrong in ("api stopped", "store running 99 1m - - ready", ""):
+        with pytest.raises(AssertionError, match="the README shows: api"):
+            assert_shown(step, f"store running 99 1m - - ready\n{wrong}\n")
+    with pytest.raises(AssertionError, match="the README shows: store"):
+        assert_shown(step, "store failed 99 1m - - ready\napi  x y waiting\n")
