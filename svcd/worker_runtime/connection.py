@@ -5,6 +5,7 @@ Must not know what the messages mean to the service.
 The socket is libzmq's own, not ``zmq.asyncio``: its descriptor is edge-triggered, so after each send and each receive
 the socket is asked again whether there is something to read. Only the thread that runs the loop may use it.
 A loss is seen by libzmq when the peer closes or dies; nothing is sent for the sake of that (no heartbeats).
+What was under way at that moment is lost, and nobody acknowledges; so the last state is said again on a return.
 """
 
 from __future__ import annotations
@@ -75,11 +76,12 @@ class Connection:
 
     def send(self, message: Message) -> None:
         """Send, or hold until the controller is back. Samples are not held: they would be old."""
-        if self._connected and not self._held and self._put(message):
-            return
         if isinstance(message, ResourceSampled):
+            if self._connected and not self._held:
+                self._put(message)
             return
         self._held.append(message)
+        self._flush()
         while len(self._held) > HELD_LIMIT:
             self._drop_one()
 
@@ -93,6 +95,10 @@ class Connection:
         self._context.term()
 
     # ---- sending -------------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        while self._connected and self._held and self._put(self._held[0]):
+            self._held.popleft()
 
     def _put(self, message: Message) -> bool:
         """Hand to libzmq; False when it cannot take it now."""
@@ -121,11 +127,11 @@ class Connection:
     def _greet(self) -> None:
         """On a new connection: who we are, then what was held, then where we stand if that was not among it."""
         first, *state = self._greeting()
-        held, self._held = list(self._held), deque()
+        held = [each for each in self._held if type(each) is not type(first)]
         if not any(isinstance(each, StateChanged) for each in held):
             held += state
-        for message in (first, *held):
-            self.send(message)
+        self._held = deque((first, *held))
+        self._flush()
 
     # ---- receiving -----------------------------------------------------------------------------------------------
 
@@ -136,6 +142,7 @@ class Connection:
 
     def _drain(self) -> None:
         self._again = False
+        self._flush()  # the descriptor also says that there is room again
         for _ in range(TURN):
             if self._socket.closed:
                 return

@@ -166,6 +166,15 @@ class Controller:
         speaker = next(each for each in self.stubs if each.route == route)
         speaker.said.append(replace(message))
 
+    def hear(self, count: int) -> list[Message]:
+        """The next ``count`` messages, from whomever, and nothing after them."""
+        said = []
+        while len(said) < count:
+            assert self.router.poll(DEADLINE_S * 1000), f"{count} messages expected, got {said}"
+            said.append(codec.decode(self.router.recv_multipart()[-1]))
+        assert self.rest() == []
+        return said
+
     def rest(self) -> list[list[bytes]]:
         """What has been said and not been received."""
         frames = []

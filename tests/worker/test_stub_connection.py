@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from svcd.protocol.messages import (
     Welcome,
 )
 from svcd.worker_runtime import sampling
-from svcd.worker_runtime.connection import HELD_LIMIT
+from svcd.worker_runtime.connection import HELD_LIMIT, Connection
 from svcd.worker_runtime.process import Process, Settings
 
 DEADLINE_MS = 30_000
@@ -87,45 +89,90 @@ def test_a_controller_that_comes_back_is_greeted_and_told_where_it_stands(contro
     assert stub.end() == (0, "stop: all well\n", "")
 
 
-AWAY = """
-import asyncio, os, svcd
-class Web(svcd.Service):
-    async def start(self): self.task = asyncio.create_task(self.work())
-    async def work(self):
-        while not os.path.exists({gate!r}): await asyncio.sleep(0.01)
-        for number in range({count}):
-            asyncio.create_task(self.fail(number))
-            await asyncio.sleep(0)
-        self.ctx.stop("enough")
-        await asyncio.sleep(0)
-        print("said", flush=True)
-    async def fail(self, number): raise ValueError(number)
-    async def stop(self, reason):
-        while not os.path.exists({back!r}): await asyncio.sleep(0.01)
-"""
+class Ends:
+    """A ``Connection`` in this very process, its loop, and what it has told."""
+
+    def __init__(self, controller: Any) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.told: list[str] = []
+        self.last: list[StateChanged] = []
+        self.connection = Connection(
+            controller.path,
+            self.loop,
+            lambda: [RemoteReady("web", 7, 1, "3"), *self.last],
+            lambda message: self.told.append(type(message).__name__),
+            lambda: self.told.append("lost"),
+            lambda: self.told.append("back"),
+        )
+
+    def turn_until_told(self, word: str) -> None:
+        async def wait() -> None:
+            while word not in self.told:
+                await asyncio.sleep(0.001)
+
+        self.loop.run_until_complete(asyncio.wait_for(wait(), DEADLINE_MS / 1000))
+        self.told.clear()
+
+    def close(self) -> None:
+        self.connection.close()
+        self.loop.close()
 
 
-@pytest.mark.parametrize("count", [3, HELD_LIMIT + 50])
-def test_what_was_said_while_it_was_away_is_held_in_order_and_bounded(
-    controller: Any, tmp_path: Path, count: int
-) -> None:
-    gate, back = tmp_path / "gate", tmp_path / "back"
-    stub = controller.spawn()
-    stub.run(code=AWAY.format(gate=str(gate), back=str(back), count=count))
-    stub.expect_states(*UP)
+@pytest.fixture
+def ends(controller: Any) -> Iterator[Ends]:
+    made = Ends(controller)
+    made.turn_until_told("back")
+    yield made
+    made.close()
+
+
+def failure(number: int) -> ExceptionRaised:
+    return ExceptionRaised("web", 7, "run", "ValueError", str(number), "")
+
+
+@pytest.mark.parametrize("count", [0, 3, HELD_LIMIT + 50])
+def test_what_is_said_while_it_is_away_is_held_in_order_and_bounded(controller: Any, ends: Ends, count: int) -> None:
     controller.vanish()
-    gate.touch()
-    assert stub.line() == "said\n"
+    ends.turn_until_told("lost")
+    stopping = StateChanged("web", 7, "stopping", "enough")
+    ends.connection.send(stopping)
+    for number in range(count):
+        ends.connection.send(failure(number))
+    ends.connection.send(ResourceSampled("web", 7, 1.0, 1, 1, 1))  # would be old by then
+    ends.last = [StateChanged("web", 7, "running")]  # not said, since a held one is newer
     controller.open()
-    stub.ready()
-    numbers = []
-    while isinstance(message := stub.next(), ExceptionRaised):
-        numbers.append(int(message.message))
-    assert isinstance(message, StateChanged)
-    assert (message.state, message.error) == ("stopping", "enough")
-    assert numbers == list(range(count))[-(HELD_LIMIT - 1) :]
-    back.touch()
-    assert stub.end()[0] == 1
+    ends.turn_until_told("back")
+    kept = [failure(number) for number in range(count)][-(HELD_LIMIT - 1) :]
+    assert controller.hear(2 + len(kept)) == [RemoteReady("web", 7, 1, "3"), stopping, *kept]
+
+
+def test_where_it_stands_is_said_when_nothing_newer_is_held(controller: Any, ends: Ends) -> None:
+    controller.vanish()
+    ends.turn_until_told("lost")
+    ends.last = [StateChanged("web", 7, "running")]
+    controller.open()
+    ends.turn_until_told("back")
+    assert controller.hear(2) == [RemoteReady("web", 7, 1, "3"), *ends.last]
+
+
+def test_what_a_slow_controller_did_not_take_goes_out_when_it_reads_again(controller: Any, ends: Ends) -> None:
+    assert len(controller.hear(1)) == 1
+    sent = 0
+    while len(ends.connection._held) < 5:
+        ends.connection.send(StateChanged("web", 7, "stopping", str(sent) + "x" * 4000))
+        sent += 1
+
+    async def turn() -> None:
+        numbers = []
+        while len(numbers) < sent:
+            while controller.router.poll(0):
+                message = codec.decode(controller.router.recv_multipart()[-1])
+                assert isinstance(message, StateChanged)
+                numbers.append(int((message.error or "").rstrip("x")))
+            await asyncio.sleep(0.001)
+        assert numbers == list(range(sent))
+
+    ends.loop.run_until_complete(asyncio.wait_for(turn(), DEADLINE_MS / 1000))
 
 
 def test_messages_are_read_however_many_come_at_once(controller: Any) -> None:
