@@ -21,49 +21,57 @@ from svcd.supervisor import clone
 from svcd.supervisor.wiring import SpawnRequested
 
 NOT_STARTED: Final = 127
+GO: Final = b"g"
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
-CATCHABLE: Final = tuple(sorted(set(map(int, signal.valid_signals())) - {signal.SIGKILL, signal.SIGSTOP}))
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is the same for every child. ``parent``: the guardian's pid. ``run_stub`` is None in a launcher
-    of programs.
+    """What is the same for every child. ``parent``: the guardian's pid; ``handled``: the signals that do not do what
+    they do by default in us; ``run_stub``: None in a launcher of programs.
     """
 
     parent: int
     null_fd: int
     soft_limit: int
     hard_limit: int
+    handled: tuple[int, ...]
     run_stub: Callable[[dict[str, Any]], int] | None
     set_title: Callable[[str], None]
+
+
+def handled_signals() -> tuple[int, ...]:
+    """The signals that are ignored or have a handler in this process."""
+    catchable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    return tuple(int(number) for number in catchable if signal.getsignal(number) is not signal.SIG_DFL)
 
 
 class Refused(Exception):  # noqa: N818 - it says what happened
     """A step failed: ``stage`` names it, ``text`` says it to a person."""
 
-    def __init__(self, stage: str, number: int, text: str) -> None:
+    def __init__(self, stage: str, number: int | None, text: str) -> None:
         super().__init__(text)
-        self.stage, self.number, self.text = stage, number, text
+        self.stage, self.number, self.text = stage, number or 0, text
 
 
 def become(order: SpawnRequested, gate: socket.socket, writes: list[int], ground: Ground) -> NoReturn:
-    """Be the process that ``order`` asks for. ``gate``: one byte lets us go; our error, or end of file, is
-    the answer.
+    """Be the process that ``order`` asks for.
+
+    ``gate``: one byte lets us go, then our error, or end of file, is the answer. End of file instead of the byte: the
+    launcher is gone and has not told anybody of us.
     """
     code = NOT_STARTED
     try:
-        if gate.recv(1) != b"g":
-            os._exit(NOT_STARTED)
-        try:
-            _set_up(order, gate.fileno(), writes, ground)
-            if order.argv is not None:
-                _execute(order.argv, order.env)
-            code = _be_stub(order, gate, ground)
-        except Refused as refusal:
-            _report(gate, refusal)
-        except OSError as error:
-            _report(gate, Refused("start", error.errno or 0, f"cannot set it up: {error.strerror}"))
+        if gate.recv(1) == GO:
+            try:
+                _set_up(order, gate.fileno(), writes, ground)
+                if order.argv is not None:
+                    _execute(order.argv, order.env)
+                code = _be_stub(order, gate, ground)
+            except Refused as refusal:
+                _report(gate, refusal)
+            except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a lone surrogate
+                _report(gate, Refused("start", getattr(error, "errno", 0), f"cannot set it up: {error}"))
     except BaseException as error:  # nothing may get back into the launcher's loop
         os.write(2, f"svcd: cannot start {order.service}: {type(error).__name__}: {error}\n".encode())
     finally:
@@ -77,39 +85,40 @@ def _report(gate: socket.socket, refusal: Refused) -> None:
 def _set_up(order: SpawnRequested, gate_fd: int, writes: list[int], ground: Ground) -> None:
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in CATCHABLE:
+    for number in ground.handled:
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     stdout = writes[0] if writes else ground.null_fd
     os.dup2(ground.null_fd, 0)
     os.dup2(stdout, 1)
     os.dup2(writes[1] if len(writes) > 1 else stdout, 2)
-    os.closerange(3, gate_fd)
-    os.closerange(gate_fd + 1, ground.hard_limit)
+    clone.close_all_but((gate_fd,))
     resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
     if order.umask is not None:
         os.umask(order.umask)
     _change_user(order)
-    clone.set_parent_death_signal(signal.SIGKILL)
+    clone.set_parent_death_signal(signal.SIGKILL)  # a change of user would have cleared it
     if os.getppid() != ground.parent:
         os._exit(NOT_STARTED)  # it died before we could ask to be told
     try:
         os.chdir(order.workdir)
     except OSError as error:
         text = f"cannot enter its working directory {order.workdir}: {error.strerror}"
-        raise Refused("workdir", error.errno or 0, text) from None
+        raise Refused("workdir", error.errno, text) from None
 
 
 def _change_user(order: SpawnRequested) -> None:
+    """Give up our own groups with our own user: a service must not keep what it was not given."""
+    uid = os.getuid() if order.uid is None else order.uid
+    gid = os.getgid() if order.gid is None else order.gid
+    if (order.uid is None and order.gid is None) or (os.geteuid() != 0 and (uid, gid) == (os.getuid(), os.getgid())):
+        return
     try:
-        if order.gid is not None:
-            os.setgroups(order.groups)
-            os.setresgid(order.gid, order.gid, order.gid)
-        if order.uid is not None:
-            os.setresuid(order.uid, order.uid, order.uid)
+        os.setgroups(order.groups)
+        os.setresgid(gid, gid, gid)
+        os.setresuid(uid, uid, uid)
     except OSError as error:
-        text = f"cannot run it as uid {order.uid}, gid {order.gid}: {error.strerror}"
-        raise Refused("user", error.errno or 0, text) from None
+        raise Refused("user", error.errno, f"cannot run it as uid {uid}, gid {gid}: {error.strerror}") from None
 
 
 def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
@@ -119,14 +128,16 @@ def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
         candidates = [name]
     else:
         candidates = [f"{each or '.'}/{name}" for each in env.get("PATH", DEFAULT_PATH).split(":")]
-    worst: OSError = FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    number, reason = errno.ENOENT, os.strerror(errno.ENOENT)
     for path in candidates:
         try:
             os.execve(path, argv, env)
         except OSError as error:
-            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                worst = error
-    raise Refused("exec", worst.errno or 0, f"cannot execute {name}: {worst.strerror}")
+            if error.errno == errno.ENOENT and os.path.exists(path):
+                number, reason = errno.ENOENT, "it is there, but the interpreter that it names is not"
+            elif error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                number, reason = error.errno or 0, error.strerror or str(error)
+    raise Refused("exec", number, f"cannot execute {name}: {reason}")
 
 
 def _be_stub(order: SpawnRequested, gate: socket.socket, ground: Ground) -> int:

@@ -16,6 +16,7 @@ import errno
 import os
 import platform
 import signal
+from collections.abc import Iterable
 from typing import Final
 
 CLONE_PIDFD: Final = 0x00001000
@@ -24,8 +25,11 @@ CLONE_CHILD_CLEARTID: Final = 0x00200000
 CLONE_CHILD_SETTID: Final = 0x01000000
 CLONE_INTO_CGROUP: Final = 0x200000000
 FLAGS: Final = CLONE_PIDFD | CLONE_PARENT | CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID
+PR_SET_PDEATHSIG: Final = 1
 PR_GET_TID_ADDRESS: Final = 40
 SYS_CLONE3: Final = 435
+SYS_CLOSE_RANGE: Final = 436
+LAST_FD: Final = 2**31 - 1
 NUMBERS: Final = {"x86_64": (56, 274, 273), "aarch64": (220, 100, 99), "riscv64": (220, 100, 99)}
 """By machine: clone, get_robust_list, set_robust_list."""
 
@@ -98,16 +102,38 @@ class Forker:
         _python.PyOS_AfterFork_Parent()
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid < 0:
+            if cgroup_fd is not None and code == errno.ENOSYS:
+                raise OSError(code, "clone3 is not allowed here, so nothing can be born in a cgroup")
             raise OSError(code, os.strerror(code))
         return pid, self._pidfd.value
 
 
 def set_parent_death_signal(number: int) -> None:
     """PR_SET_PDEATHSIG of prctl(2): what we get when our parent dies. A change of user clears it."""
-    if _libc.prctl(1, number, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "PR_SET_PDEATHSIG")
+    if _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
-def set_name(name: str) -> None:
-    """PR_SET_NAME of prctl(2): what ``ps -o comm`` and ``top`` show, 15 bytes."""
-    _libc.prctl(15, ctypes.c_char_p(name.encode()), 0, 0, 0)
+def close_range(first: int, last: int) -> None:
+    """Close every descriptor from ``first`` to ``last``: close_range(2), else one by one those that are open.
+
+    Not ``os.closerange``: in a Python that was built on an old system it closes a million numbers one by one.
+    """
+    if first > last or _libc.syscall(SYS_CLOSE_RANGE, first, last, 0) == 0:
+        return
+    for name in os.listdir("/proc/self/fd"):
+        if first <= int(name) <= last:
+            try:
+                os.close(int(name))
+            except OSError:
+                pass  # the listing's own
+
+
+def close_all_but(kept: Iterable[int]) -> None:
+    """Close every descriptor above 2 that is not in ``kept``."""
+    first = 3
+    for fd in sorted(kept):
+        close_range(first, fd - 1)
+        first = fd + 1
+    close_range(first, LAST_FD)

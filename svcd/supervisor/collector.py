@@ -8,190 +8,192 @@ the next one.
 
 from __future__ import annotations
 
-import ctypes
-import json
+import errno
+import fcntl
 import os
 import resource
 import selectors
 import signal
 import socket
-import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-if __name__ == "__main__":  # run by path, without site: our package is found from here
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
 from svcd.supervisor.logfile import LogFile
+from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamEnded, StreamOpened
 
 TURN_BYTES: Final = 1 << 20
 LARGE_PIPE_BYTES: Final = 1 << 20
 F_SETPIPE_SZ: Final = 1031
+REPORT_EVERY_S: Final = 1.0
+IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Stream:
-    """One pipe. ``begin``: the size of the file when this run began, None once it has been rotated away."""
+    """One pipe. ``begin``: the position of the file when this run began."""
 
     stream_id: int
     service: str
     name: str
     pipe: int
     file: LogFile
-    begin: int | None = None
-    grown: bool = False
+    begin: int
+    is_large: bool = False
 
 
 @dataclass(slots=True)
 class Collector:
-    """``guardian`` and ``controller`` are our links to them."""
+    """``guardian`` and ``controller`` are our links to them; ``limit`` is our number of descriptors."""
 
     guardian: Link
     controller: Link
-    _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
-    _streams: dict[int, Stream] = field(default_factory=dict)
-    _files: dict[str, LogFile] = field(default_factory=dict)
-    _latest: dict[str, dict[str, Stream]] = field(default_factory=dict)
-    _open_of: dict[str, dict[int, Stream]] = field(default_factory=dict)
-    _losing: dict[str, Stream] = field(default_factory=dict)
+    limit: int
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    streams: dict[int, Stream] = field(default_factory=dict)  # by pipe
+    of_service: dict[str, dict[int, Stream]] = field(default_factory=dict)
+    latest: dict[str, dict[str, Stream]] = field(default_factory=dict)  # service -> stream name -> its last run's
+    files: dict[str, LogFile] = field(default_factory=dict)
+    in_trouble: dict[str, Stream] = field(default_factory=dict)  # by path: its file has something to report
+    report_at_s: float = 0.0
 
     def run(self) -> None:
         """Until the guardian is gone and every pipe is empty."""
         for link in (self.guardian, self.controller):
-            self._selector.register(link, selectors.EVENT_READ)
+            self.selector.register(link, selectors.EVENT_READ)
         while not self.guardian.closed:
-            for key, _ in self._selector.select():
+            for key, _ in self.selector.select(self.patience_s()):
                 if isinstance(key.fileobj, Link):
-                    self._serve(key.fileobj)
-                elif key.data.pipe in self._streams:
-                    self._take(key.data, TURN_BYTES)
-            if self._losing:
-                self._report_losses()
-            self._watch_links()
-        for stream in list(self._streams.values()):
-            self._empty(stream)
+                    self.serve(key.fileobj)
+                elif (stream := self.streams.get(key.fd)) is not None and stream is key.data:
+                    self.take(stream, TURN_BYTES)  # else it has ended meanwhile, and its number may be another's
+            self.report_trouble()
+            self.watch_links()
+        for stream in list(self.streams.values()):
+            self.empty(stream)
 
-    # ---- links -----------------------------------------------------------------------------------------------------
+    # ---- links -------------------------------------------------------------------------------------------------------
 
-    def _serve(self, link: Link) -> None:
+    def serve(self, link: Link) -> None:
         link.flush()
         for message, fds in link.receive():
-            if isinstance(message, StreamOpened):
-                self._open(message, fds[0])
+            if isinstance(message, StreamOpened) and fds:
+                self.open(message, fds[0])
             elif isinstance(message, FlushRequested):
-                self._flush(message)
+                self.flush(message)
         if link.closed and link is self.controller:
-            self._selector.unregister(link)
+            self.selector.unregister(link)
 
-    def _watch_links(self) -> None:
+    def watch_links(self) -> None:
         for link in (self.guardian, self.controller):
             if not link.closed:
                 wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
-                if self._selector.get_key(link).events != wanted:
-                    self._selector.modify(link, wanted)
+                if self.selector.get_key(link).events != wanted:
+                    self.selector.modify(link, wanted)
 
-    def _open(self, message: StreamOpened, pipe: int) -> None:
+    def open(self, message: StreamOpened, pipe: int) -> None:
+        """A new run's pipe. Streams with one path, an earlier run's among them, share one file."""
         target = message.target
-        try:
-            file = self._files.get(target["path"])
-            if file is None:
-                file = self._files[target["path"]] = LogFile(target["path"], target["max_size_bytes"], target["keep"])
-        except OSError as error:
-            self._cannot_open(message, error)
-            file = self._files[target["path"]] = LogFile(os.devnull, 1 << 62, 0)
+        path = target["path"]
+        file = self.files.get(path)
+        if file is None:
+            file = LogFile(path, target["max_size_bytes"], target["keep"], self.limit // 2)
+            self.files[path] = file
         file.users += 1
         os.set_blocking(pipe, False)
-        stream = Stream(message.stream_id, message.service, target["stream"], pipe, file, file.size)
-        self._streams[pipe] = stream
-        self._latest.setdefault(message.service, {})[stream.name] = stream
-        self._open_of.setdefault(message.service, {})[pipe] = stream
-        self._selector.register(pipe, selectors.EVENT_READ, stream)
+        stream = Stream(message.stream_id, message.service, target["stream"], pipe, file, file.position)
+        if file.trouble:
+            self.in_trouble[path] = stream
+        self.streams[pipe] = stream
+        self.of_service.setdefault(message.service, {})[pipe] = stream
+        self.latest.setdefault(message.service, {})[stream.name] = stream
+        self.selector.register(pipe, selectors.EVENT_READ, stream)
 
-    def _cannot_open(self, message: StreamOpened, error: OSError) -> None:
-        reason = f"cannot open {message.target['path']}: {error.strerror}; its output is discarded"
-        self.controller.send(OutputLost(message.service, message.target["stream"], 0, reason))
-
-    def _flush(self, message: FlushRequested) -> None:
-        """Everything that the pipes hold now, then the answer."""
-        streams = self._open_of.get(message.service, {}) if message.service else self._streams
+    def flush(self, message: FlushRequested) -> None:
+        """Everything that the service's pipes hold now (every service's, for ""), then the answer."""
+        streams = self.of_service.get(message.service, {}) if message.service else self.streams
         for stream in list(streams.values()):
-            self._empty(stream)
+            self.empty(stream)
+        self.report_trouble()
         tail = {
             name: stream.file.tail(message.tail_bytes, stream.begin).decode("utf-8", "replace")
-            for name, stream in self._latest.get(message.service, {}).items()
-            if stream.file.path != os.devnull
+            for name, stream in self.latest.get(message.service, {}).items()
         }
         self.controller.send(Flushed(message.token, message.service, tail))
 
-    # ---- pipes -----------------------------------------------------------------------------------------------------
+    # ---- pipes -------------------------------------------------------------------------------------------------------
 
-    def _take(self, stream: Stream, limit: int) -> bool:
+    def take(self, stream: Stream, limit: int) -> bool:
         """Up to ``limit`` bytes of one pipe; False when it is empty or at its end."""
         while limit > 0:
-            before = stream.file.size
             try:
-                moved = stream.file.take(stream.pipe, limit)
+                taken = stream.file.take(stream.pipe, limit)
             except BlockingIOError:
                 return False
-            if moved == 0:
-                self._end(stream)
+            if stream.file.trouble:
+                self.in_trouble[stream.file.path] = stream
+            if taken == 0:
+                self.end(stream)
                 return False
-            if stream.file.size < before:
-                stream.begin = None
-            if stream.file.lost_bytes:
-                self._losing[stream.file.path] = stream
-            limit -= moved
-        self._grow(stream)
+            limit -= taken
+        if not stream.is_large:
+            self.enlarge(stream)
         return True
 
-    def _empty(self, stream: Stream) -> None:
-        """What the pipe holds now and a little more; a service that floods cannot hold up the answer for ever."""
-        for _ in range(8):
-            if stream.pipe not in self._streams or not self._take(stream, TURN_BYTES):
-                return
+    def empty(self, stream: Stream) -> None:
+        """What the pipe can hold at most, and no more: who floods cannot hold up the answer for ever."""
+        self.take(stream, max(TURN_BYTES, fcntl.fcntl(stream.pipe, fcntl.F_GETPIPE_SZ)))
 
-    def _grow(self, stream: Stream) -> None:
+    def enlarge(self, stream: Stream) -> None:
         """A pipe that filled a whole turn gets a larger buffer: fewer turns for as many bytes."""
-        if not stream.grown:
-            stream.grown = True
-            try:
-                import fcntl  # noqa: PLC0415 - few collectors need it
+        stream.is_large = True
+        try:
+            fcntl.fcntl(stream.pipe, F_SETPIPE_SZ, LARGE_PIPE_BYTES)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.EBUSY):  # beyond what one user may have: it stays as it is
+                raise
 
-                fcntl.fcntl(stream.pipe, F_SETPIPE_SZ, LARGE_PIPE_BYTES)
-            except OSError:
-                pass
-
-    def _end(self, stream: Stream) -> None:
-        self._selector.unregister(stream.pipe)
+    def end(self, stream: Stream) -> None:
+        """Its last writer is gone. A file that nobody writes any more is closed, so that one run after another opens
+        what is there then.
+        """
+        self.selector.unregister(stream.pipe)
         os.close(stream.pipe)
-        del self._streams[stream.pipe]
-        del self._open_of[stream.service][stream.pipe]
+        del self.streams[stream.pipe]
+        del self.of_service[stream.service][stream.pipe]
         self.guardian.send(StreamEnded(stream.stream_id))
         stream.file.users -= 1
+        if stream.file.users == 0:
+            stream.file.close()
+            del self.files[stream.file.path]
 
     # ---- losses ------------------------------------------------------------------------------------------------------
 
-    def _report_losses(self) -> None:
-        for stream in self._losing.values():
+    def patience_s(self) -> float | None:
+        """For how long there is nothing to do unless somebody says something."""
+        return max(0.0, self.report_at_s - time.monotonic()) if self.in_trouble else None
+
+    def report_trouble(self) -> None:
+        """At once for the first loss, then once in a while: a flood onto a full disk is no flood of messages."""
+        now = time.monotonic()
+        if not self.in_trouble or now < self.report_at_s:
+            return
+        self.report_at_s = now + REPORT_EVERY_S
+        for stream in self.in_trouble.values():
             file = stream.file
-            lost, file.lost_bytes = file.lost_bytes, 0
-            self.controller.send(OutputLost(stream.service, stream.name, lost, file.loss_reason))
-        self._losing.clear()
+            self.controller.send(OutputLost(stream.service, stream.name, file.lost_bytes, file.trouble))
+            file.lost_bytes, file.trouble = 0, ""
+        self.in_trouble.clear()
 
 
-def main() -> None:
-    """``collector.py JSON``: {"cluster", "guardian_fd", "controller_fd"}."""
-    given: dict[str, Any] = json.loads(sys.argv[1])
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE):
+def run(given: dict[str, Any]) -> None:
+    """Be the collector of ``given``: {"cluster", "guardian_fd", "controller_fd"}."""
+    for number in IGNORED:
         signal.signal(number, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    ctypes.CDLL(None).prctl(15, b"svcd: collector", 0, 0, 0)
+    set_title(f"svcd: collector {given['cluster']}")
     os.umask(0o027)
     links = [Link(socket.socket(fileno=given[name])) for name in ("guardian_fd", "controller_fd")]
-    Collector(links[0], links[1]).run()
-
-
-if __name__ == "__main__":
-    main()
+    Collector(links[0], links[1], hard).run()

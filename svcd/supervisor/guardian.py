@@ -6,7 +6,7 @@ Run as ``python -I -S guardian.py JSON``; the JSON object has
 
     cluster, run_dir, state_dir   names and absolute paths
     python, site                  the interpreter of the parts, and their sys.path
-    lock_fd                       descriptor that holds the run directory's lock
+    lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
     python_services               whether a fork server is needed
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
@@ -19,22 +19,25 @@ process' end.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import resource
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 if __name__ == "__main__":  # run by path, without site: our package is found from here
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from svcd.supervisor import clone, part
+from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
     ClusterEnded,
     Link,
@@ -47,18 +50,21 @@ from svcd.supervisor.wiring import (
     StreamOpened,
 )
 
-PR_SET_NAME: Final = 15
 PR_SET_CHILD_SUBREAPER: Final = 36
 FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+IGNORED: Final = (signal.SIGPIPE, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU)
 LAUNCHERS: Final = ("launcher", "fork-server")
 RESTARTS: Final = 5
 RESTARTS_WITHIN_S: Final = 10.0
-END_PATIENCE_S: Final = 5.0
+RETRY_S: Final = 0.5
+PATIENCE_S: Final = 5.0
+PAUSE_S: Final = 0.02
 UNCLAIMED_LIMIT: Final = 1024
-RUN_FILES: Final = ("cluster.json", "console.json", "control", "events", "stubs/control", "lock")
+RESERVED_FDS: Final = 64
+RUN_FILES: Final = ("cluster.json", "control", "events", "stubs/control", "lock")  # the lock last: it says who is here
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One of svcd's own processes. ``link`` is ours to it; the console has none."""
 
@@ -67,9 +73,9 @@ class Part:
     link: Link | None
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Service:
-    """A living service process, and what was sent along with its birth."""
+    """A living service process."""
 
     service: str
     invocation: int
@@ -78,70 +84,157 @@ class Service:
 
 @dataclass(slots=True)
 class Guardian:
-    """``given`` is the JSON object; ``soft_limit`` the soft limit of descriptors that services are to have."""
+    """``given`` is the JSON object; the limits are those of descriptors: what services are to have, and ours."""
 
     given: dict[str, Any]
     soft_limit: int
+    hard_limit: int
     parts: dict[str, Part] = field(default_factory=dict)
     services: dict[int, Service] = field(default_factory=dict)
     streams: dict[int, tuple[StreamOpened, int]] = field(default_factory=dict)
-    unclaimed: dict[int, ProcessReaped] = field(default_factory=dict)
+    unclaimed: dict[int, ProcessReaped] = field(default_factory=dict)  # the last ends of processes that nobody knew
+    missing: list[str] = field(default_factory=list)
     restarts: deque[float] = field(default_factory=deque)
     stream_count: int = 0
     exit_code: int | None = None
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    wakeup: tuple[socket.socket, socket.socket] = field(default_factory=socket.socketpair)
 
-    # ---- parts -----------------------------------------------------------------------------------------------------
+    # ---- life --------------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Start everything, serve until the controller says that the cluster has ended, clear up; the exit code."""
+        self.catch_signals()
+        self.start_part("controller")
+        self.start_part("collector")
+        self.start_part("launcher")
+        if self.given["python_services"]:
+            self.start_part("fork-server")
+        if self.given["console"]:
+            self.start_console()
+        while self.exit_code is None:
+            self.turn(RETRY_S if self.missing else None)
+            self.start_missing()
+        self.end()
+        return self.exit_code
+
+    def turn(self, timeout_s: float | None) -> None:
+        """Wait for something, and do it: messages first, so that births are heard of before ends."""
+        signalled = False
+        for key, _ in self.selector.select(timeout_s):
+            if key.data is None:
+                signalled = True
+            else:
+                self.serve(key.data)
+        if signalled:
+            self.take_signals()
+
+    def catch_signals(self) -> None:
+        """Signals become bytes on a socket; their handlers do nothing."""
+        ours, theirs = self.wakeup
+        for each in (ours, theirs):
+            each.setblocking(False)
+        signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        for number in (*FORWARDED, signal.SIGCHLD):
+            signal.signal(number, lambda _number, _frame: None)
+        for number in IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        self.selector.register(ours, selectors.EVENT_READ, None)
+
+    def take_signals(self) -> None:
+        try:
+            numbers = self.wakeup[0].recv(4096)
+        except BlockingIOError:
+            return
+        for number in numbers:
+            if number in FORWARDED:
+                self.tell("controller", SignalReceived(number))
+        if signal.SIGCHLD in numbers:
+            self.reap()
+
+    def end(self) -> None:
+        """Kill what has slipped out of every service's hands, let the parts end, and leave the run directory."""
+        self.sweep(spared={each.pid for each in self.parts.values()})
+        for each in self.parts.values():
+            if each.link is not None:
+                self.hang_up(each.link)
+        deadline = time.monotonic() + PATIENCE_S
+        while self.parts and time.monotonic() < deadline:
+            self.turn(max(0.0, deadline - time.monotonic()))
+        self.sweep(spared=())
+        for name in RUN_FILES:
+            try:
+                os.unlink(os.path.join(self.given["run_dir"], name))
+            except OSError:
+                pass
+        for name in ("stubs", ""):
+            try:
+                os.rmdir(os.path.join(self.given["run_dir"], name))
+            except OSError:
+                pass  # not ours alone
+
+    def sweep(self, spared: Collection[int]) -> None:
+        """SIGKILL to every other child until none is left: those of a child that dies become ours."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            left = [pid for pid in children() if pid not in spared]
+            if not left:
+                return
+            for pid in left:
+                kill(pid)
+            self.turn(PAUSE_S)
+
+    # ---- parts -------------------------------------------------------------------------------------------------------
 
     def start_part(self, name: str) -> None:
         """Start one part with its link to us and, unless it is the controller, one to the controller."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        fds = {"guardian_fd": theirs}
+        opened = {"guardian_fd": theirs}
         direct = None
         if name != "controller":
-            direct, fds["controller_fd"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        pid = self.spawn(name, {key: each.fileno() for key, each in fds.items()})
-        for each in fds.values():
-            each.close()
-        self.parts[name] = Part(name, pid, Link(ours))
-        self.selector.register(self.parts[name].link, selectors.EVENT_READ, name)  # type: ignore[arg-type]
-        if direct is not None:
-            self.tell("controller", PartStarted(name, pid), (direct.fileno(),))
-            direct.close()
+            direct, opened["controller_fd"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            fds = {key: each.fileno() for key, each in opened.items()}
+            pid = part.start(name, self.given, {"soft_limit": self.soft_limit}, fds)
+            link = Link(ours)
+            self.parts[name] = Part(name, pid, link)
+            self.selector.register(link, selectors.EVENT_READ, name)
+            if direct is not None:
+                self.tell("controller", PartStarted(name, pid), (direct.fileno(),))
+        finally:
+            for each in (direct, *opened.values()):
+                if each is not None:
+                    each.close()
 
     def start_console(self) -> None:
-        """It keeps our terminal and process group, and gets no link: it is a client."""
-        self.parts["console"] = Part("console", self.spawn("console", {}), None)
-        self.tell("controller", PartStarted("console", self.parts["console"].pid))
+        """It gets no link: it is a client like any other."""
+        pid = part.start("console", self.given, {}, {})
+        self.parts["console"] = Part("console", pid, None)
+        self.tell("controller", PartStarted("console", pid))
 
-    def spawn(self, name: str, fds: dict[str, int]) -> int:
-        keys = ("cluster", "run_dir", "state_dir", "site")
-        argument = json.dumps(
-            {key: self.given[key] for key in keys} | {"part": name, "soft_limit": self.soft_limit} | fds
-        )
-        argv = self.given.get("parts", {}).get(name) or self.usual(name)
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(self.given["site"]), "PYTHONSAFEPATH": "1"}
-        process = subprocess.Popen(
-            [argument if word == "{}" else word for word in argv],
-            pass_fds=tuple(fds.values()),
-            start_new_session=name != "console",
-            env=environment if name not in ("collector", "launcher") else None,
-        )
-        process.returncode = 0  # we reap it ourselves: Popen has nothing to wait for
-        return process.pid
+    def start_missing(self) -> None:
+        """Start again what has died, unless there was too much of that lately: then later."""
+        while self.missing and self.exit_code is None:
+            now = time.monotonic()
+            while self.restarts and self.restarts[0] < now - RESTARTS_WITHIN_S:
+                self.restarts.popleft()
+            if len(self.restarts) >= RESTARTS:
+                return
+            self.restarts.append(now)
+            try:
+                self.start_part(self.missing[0])
+            except OSError as error:
+                complain(f"cannot start the {self.missing[0]} again: {error.strerror}; trying on")
+                return
+            if self.missing.pop(0) == "collector":
+                for opened, pipe in self.streams.values():
+                    self.tell("collector", opened, (pipe,))
 
-    def usual(self, name: str) -> list[str]:
-        here, python = os.path.dirname(os.path.abspath(__file__)), self.given["python"]
-        if name in ("collector", "launcher"):
-            return [python, "-I", "-S", f"{here}/{name}.py", "{}"]
-        module = {"controller": "svcd.supervisor.controller", "console": "svcd.cli.console"}
-        return [python, "-m", module.get(name, "svcd.supervisor.launcher"), "{}"]
-
-    def tell(self, part: str, message: Any, fds: tuple[int, ...] = ()) -> None:
-        found = self.parts.get(part)
+    def tell(self, name: str, message: Any, fds: tuple[int, ...] = ()) -> None:
+        found = self.parts.get(name)
         if found is not None and found.link is not None:
             found.link.send(message, fds)
-            self.watch(found.link, part)
+            self.watch(found.link, name)
 
     def watch(self, link: Link, name: str) -> None:
         """Ask for room to write exactly while something waits for it."""
@@ -149,28 +242,37 @@ class Guardian:
         if not link.closed and self.selector.get_key(link).events != wanted:
             self.selector.modify(link, wanted, name)
 
-    # ---- what parts say --------------------------------------------------------------------------------------------
+    def hang_up(self, link: Link) -> None:
+        if link.fileno() >= 0:
+            self.selector.unregister(link)
+            link.close()
 
     def serve(self, name: str) -> None:
         """Read all that a part has said, and send what waits for it."""
-        part = self.parts.get(name)
-        if part is None or part.link is None or part.link.closed:
+        found = self.parts.get(name)
+        if found is None or found.link is None or found.link.closed:
             return
-        part.link.flush()
-        for message, fds in part.link.receive():
+        found.link.flush()
+        for message, fds in found.link.receive():
             if isinstance(message, ProcessBorn):
                 self.welcome(message, fds)
             elif isinstance(message, StreamEnded) and message.stream_id in self.streams:
                 os.close(self.streams.pop(message.stream_id)[1])
             elif isinstance(message, ClusterEnded):
                 self.exit_code = message.exit_code
-        if part.link.closed:
-            self.selector.unregister(part.link)
-        else:
-            self.watch(part.link, name)
+        if not found.link.closed:
+            self.watch(found.link, name)
+            return
+        self.hang_up(found.link)
+        if self.exit_code is None:
+            kill(found.pid)  # it is ending, or does not speak our language; its end comes as SIGCHLD in either case
+
+    # ---- births and ends ---------------------------------------------------------------------------------------------
 
     def welcome(self, message: ProcessBorn, fds: list[int]) -> None:
         """A service is born: tell the controller, hand its pipes to the collector and keep copies of all."""
+        if len(fds) != 1 + len(message.streams) or max(fds) >= self.hard_limit - RESERVED_FDS:
+            message, fds = self.turn_away(message, fds)
         pidfd, *pipes = fds
         self.tell("controller", ProcessBorn(message.service, message.invocation, message.pid), (pidfd,))
         for target, pipe in zip(message.streams, pipes, strict=True):
@@ -179,14 +281,19 @@ class Guardian:
             self.streams[opened.stream_id] = (opened, pipe)
             self.tell("collector", opened, (pipe,))
         early = self.unclaimed.pop(message.pid, None)
-        if early is not None:  # killed from outside between its clone and this message
-            os.close(pidfd)
-            early = ProcessReaped(message.pid, message.service, message.invocation, early.code, early.signal)
-            self.tell("controller", early)
+        if early is None or is_there(pidfd):  # there: the end that we remember was another's with that number
+            self.services[message.pid] = Service(message.service, message.invocation, pidfd)
             return
-        self.services[message.pid] = Service(message.service, message.invocation, pidfd)
+        os.close(pidfd)  # killed from outside, and reaped between its clone and this message
+        self.tell("controller", replace(early, service=message.service, invocation=message.invocation))
 
-    # ---- children ----------------------------------------------------------------------------------------------------
+    def turn_away(self, message: ProcessBorn, fds: list[int]) -> tuple[ProcessBorn, list[int]]:
+        """We are short of descriptors (the kernel drops what does not fit): this process must go, the others live."""
+        complain(f"{message.service} is killed: svcd has no descriptors left for it (limit {self.hard_limit})")
+        for fd in fds:
+            os.close(fd)
+        kill(message.pid)
+        return replace(message, streams=()), [os.pidfd_open(message.pid)]
 
     def reap(self) -> None:
         """Every child that has ended: look first, then reap, so that its birth has been heard of."""
@@ -198,163 +305,84 @@ class Guardian:
             if ended is None:
                 return
             pid = ended.si_pid
-            part = next((each for each in self.parts.values() if each.pid == pid), None)
-            if part is None and pid not in self.services:
-                for name in LAUNCHERS:
-                    self.serve(name)
+            own = next((each for each in self.parts.values() if each.pid == pid), None)
+            for name in (own.name,) if own else () if pid in self.services else LAUNCHERS:
+                self.serve(name)
             _, status, usage = os.wait4(pid, 0)
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
             number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else None
-            if part is not None:
-                self.part_ended(part, code, number)
+            if own is not None:
+                self.part_ended(own, code, number)
             else:
-                self.child_ended(pid, code, number, usage)
+                peak = usage.ru_maxrss * 1024
+                self.child_ended(ProcessReaped(pid, None, None, code, number, usage.ru_utime, usage.ru_stime, peak))
 
-    def child_ended(self, pid: int, code: int | None, number: int | None, usage: Any) -> None:
-        known = self.services.pop(pid, None)
-        service, invocation = (known.service, known.invocation) if known else (None, None)
-        peak = usage.ru_maxrss * 1024
-        reaped = ProcessReaped(pid, service, invocation, code, number, usage.ru_utime, usage.ru_stime, peak)
+    def child_ended(self, reaped: ProcessReaped) -> None:
+        known = self.services.pop(reaped.pid, None)
         if known is not None:
             os.close(known.pidfd)
+            reaped = replace(reaped, service=known.service, invocation=known.invocation)
         else:
-            self.unclaimed[pid] = reaped
+            self.unclaimed[reaped.pid] = reaped
             if len(self.unclaimed) > UNCLAIMED_LIMIT:
                 del self.unclaimed[next(iter(self.unclaimed))]
         self.tell("controller", reaped)
 
-    def part_ended(self, part: Part, code: int | None, number: int | None) -> None:
-        """One of our own is gone: the console may be; others are started again; without the controller all must end."""
-        self.serve(part.name)
-        del self.parts[part.name]
-        if part.link is not None:
-            if not part.link.closed:
-                self.selector.unregister(part.link)
-            part.link.close()
-        self.tell("controller", PartEnded(part.name, part.pid, code, number))
-        if part.name == "console" or self.exit_code is not None:
-            return
-        now = time.monotonic()
-        self.restarts.append(now)
-        while self.restarts[0] < now - RESTARTS_WITHIN_S:
-            self.restarts.popleft()
-        how = f"exit code {code}" if number is None else f"signal {number}"
-        complain(f"the {part.name} (pid {part.pid}) died: {how}")
-        if part.name == "controller" or len(self.restarts) > RESTARTS:
-            complain("everything is taken down")
-            self.kill_services()
-            self.exit_code = 1
-            return
-        self.start_part(part.name)
-        if part.name == "collector":
-            for opened, pipe in self.streams.values():
-                self.tell("collector", opened, (pipe,))
-
-    def kill_services(self) -> None:
-        """SIGKILL to every service's process group, then to whatever is left as our child, until nothing is."""
-        for pid in self.services:
-            for kill in (os.killpg, os.kill):
-                try:
-                    kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-
-    # ---- life --------------------------------------------------------------------------------------------------------
-
-    def run(self) -> int:
-        """Start everything, serve until the controller says that the cluster has ended, clear up; the exit code."""
-        wakeup = self.catch_signals()
-        for name in (
-            "controller",
-            "collector",
-            "launcher",
-            *(["fork-server"] if self.given["python_services"] else []),
-        ):
-            self.start_part(name)
-        if self.given["console"]:
-            self.start_console()
-        while self.exit_code is None:
-            for key, _ in self.selector.select():
-                if key.data is not None:
-                    self.serve(key.data)
-            self.take_signals(wakeup)
-        self.end_parts()
-        self.clear_run_dir()
-        return self.exit_code
-
-    def catch_signals(self) -> socket.socket:
-        """Signals become bytes on a socket; their handlers do nothing."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        for each in (ours, theirs):
-            each.setblocking(False)
-        signal.set_wakeup_fd(theirs.detach(), warn_on_full_buffer=False)
-        for number in (*FORWARDED, signal.SIGCHLD):
-            signal.signal(number, lambda _number, _frame: None)
-        for number in (signal.SIGPIPE, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU):
-            signal.signal(number, signal.SIG_IGN)
-        self.selector.register(ours, selectors.EVENT_READ, None)
-        return ours
-
-    def take_signals(self, wakeup: socket.socket) -> None:
-        try:
-            numbers = wakeup.recv(4096)
-        except BlockingIOError:
-            return
-        for number in numbers:
-            if number in FORWARDED:
-                self.tell("controller", SignalReceived(number))
-        if signal.SIGCHLD in numbers:
-            self.reap()
-
-    def end_parts(self) -> None:
-        """Parts end when their links do; whoever does not is killed, and so is every orphan that is still our child."""
-        for part in self.parts.values():
-            if part.link is not None and not part.link.closed:
-                part.link.close()
-        deadline = time.monotonic() + END_PATIENCE_S
-        while self.wait_children(deadline):
-            for pid in children_of(os.getpid()):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    pass
-            deadline = time.monotonic() + END_PATIENCE_S
-
-    def wait_children(self, deadline: float) -> bool:
-        """Reap until no child is left (False), or until the deadline (True). Orphans are not waited for:
-        they are killed.
+    def part_ended(self, own: Part, code: int | None, number: int | None) -> None:
+        """One of our own is gone. The console may be; others are started again; without the controller all must end,
+        and so it must when a part ends by itself time and again: it cannot work.
         """
-        own = {part.pid for part in self.parts.values()}
-        while time.monotonic() < deadline:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return False
-            own.discard(pid)
-            if not own:
-                return bool(children_of(os.getpid()))
-            if pid == 0:
-                time.sleep(0.002)
-        return True
-
-    def clear_run_dir(self) -> None:
-        """Remove what svcd has put there; the lock last, for it says that somebody is here."""
-        for name in RUN_FILES:
-            try:
-                os.unlink(os.path.join(self.given["run_dir"], name))
-            except OSError:
-                pass
-        for name in ("stubs", ""):
-            try:
-                os.rmdir(os.path.join(self.given["run_dir"], name))
-            except OSError:
-                pass
+        del self.parts[own.name]
+        if own.link is not None:
+            self.hang_up(own.link)
+        self.tell("controller", PartEnded(own.name, own.pid, code, number))
+        if own.name == "console" or self.exit_code is not None:
+            return
+        how = f"exit code {code}" if number is None else f"signal {number}"
+        complain(f"the {own.name} (pid {own.pid}) died: {how}")
+        if own.name == "controller" or (number is None and len(self.restarts) >= RESTARTS):
+            complain("everything is taken down")
+            self.exit_code = 1
+            for pid in self.services:
+                kill(pid, whole_group=True)
+        else:
+            self.missing.append(own.name)
 
 
-def children_of(pid: int) -> list[int]:
-    """The children of a single-threaded process (proc(5))."""
-    with open(f"/proc/{pid}/task/{pid}/children") as file:
-        return [int(word) for word in file.read().split()]
+def kill(pid: int, whole_group: bool = False) -> None:
+    """SIGKILL to a child that has not been reaped, or to its process group as well."""
+    for send in (os.killpg, os.kill) if whole_group else (os.kill,):
+        try:
+            send(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass  # no group yet, or dead
+
+
+def is_there(pidfd: int) -> bool:
+    """Whether the process runs or has not been reaped."""
+    try:
+        signal.pidfd_send_signal(pidfd, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def children() -> list[int]:
+    """Our children, those that have ended and were not reaped among them (proc(5))."""
+    me = os.getpid()
+    try:
+        with open(f"/proc/{me}/task/{me}/children") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:  # a kernel without CONFIG_PROC_CHILDREN
+        return [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if parent_of(pid) == me]
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rpartition(")")[2].split()[1])
+    except OSError:
+        return None
 
 
 def complain(text: str) -> None:
@@ -365,14 +393,19 @@ def complain(text: str) -> None:
 
 
 def main() -> None:
-    given = json.loads(sys.argv[1])
-    libc = ctypes.CDLL(None)
-    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    libc.prctl(PR_SET_NAME, b"svcd: guardian", 0, 0, 0)
+    given: dict[str, Any] = json.loads(sys.argv[1])
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # whoever started us may have closed these
+        os.set_inheritable(fd, True)
+    clone.close_all_but((given["lock_fd"],))
+    os.set_inheritable(given["lock_fd"], False)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    set_title(f"svcd: guardian {given['cluster']}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.chdir("/")
-    sys.exit(Guardian(given, soft).run())
+    gc.collect()
+    gc.freeze()  # shared with the parts that are forks of us
+    sys.exit(Guardian(given, soft, hard).run())
 
 
 if __name__ == "__main__":

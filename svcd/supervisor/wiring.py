@@ -10,10 +10,13 @@ the descriptors.
 from __future__ import annotations
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import socket
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -230,7 +233,10 @@ def encode(message: Any) -> bytes:
     if kind not in _FIELDS:
         raise WiringError(f"{kind.__name__} is no message between parts")
     fields = {name: getattr(message, name) for name in _FIELDS[kind]}
-    return json.dumps({"type": kind.__name__, **fields}, separators=(",", ":")).encode("utf-8", "surrogateescape")
+    try:
+        return json.dumps({"type": kind.__name__, **fields}, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise WiringError(f"{kind.__name__} cannot be sent: {error}") from None
 
 
 def decode(data: bytes) -> Any:
@@ -248,6 +254,9 @@ def decode(data: bytes) -> Any:
 MAX_DESCRIPTORS: Final = 16
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
 MEMFD: Final = b"memfd"
+F_ADD_SEALS: Final = 1033
+EVERY_SEAL: Final = 0b1111
+OTHER_END_GONE: Final = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN, errno.EBADF})
 
 
 class Link:
@@ -255,13 +264,15 @@ class Link:
 
     A SEQPACKET socket takes few unread messages (net.unix.max_dgram_qlen, often 10), so what it does not take now
     waits here: while ``wants_write``, call ``flush`` when the socket is writable. ``closed`` is set when the other
-    end is gone.
+    end is gone and all that it had said was received: that a message cannot be sent any more is no reason to miss
+    what lies unread.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self._socket = sock
         self._queue: deque[tuple[bytes, tuple[int, ...]]] = deque()
+        self._unheard = False  # nobody reads at the other end any more
         self.closed = False
 
     def fileno(self) -> int:
@@ -269,48 +280,43 @@ class Link:
 
     @property
     def wants_write(self) -> bool:
-        return bool(self._queue) and not self.closed
+        return bool(self._queue)
+
+    @property
+    def unheard(self) -> bool:
+        """Nobody will receive what is sent from now on."""
+        return self._unheard or self.closed
 
     def send(self, message: Any, fds: tuple[int, ...] = ()) -> None:
-        """Send now or later. ``fds`` stay the caller's, who may close them at once."""
-        if self.closed:
+        """Send now or later. ``fds`` stay the caller's, who may close them at once. Raises ``WiringError`` for what
+        is no message, ``OSError`` when no descriptors are left for keeping it.
+        """
+        if self.unheard:
             return
         data = encode(message)
-        if len(data) > INLINE_LIMIT_BYTES:
-            memfd = os.memfd_create("svcd-message", os.MFD_CLOEXEC)
-            with os.fdopen(os.dup(memfd), "wb") as file:
-                file.write(data)
-            self._put(MEMFD, (memfd, *fds))
-            os.close(memfd)
-        else:
+        if len(data) <= INLINE_LIMIT_BYTES:
             self._put(data, fds)
-
-    def _put(self, data: bytes, fds: tuple[int, ...]) -> None:
-        if self._queue or not self._try_send(data, fds):
-            self._queue.append((data, tuple(os.dup(fd) for fd in fds)))
-
-    def _try_send(self, data: bytes, fds: tuple[int, ...]) -> bool:
-        """False when there is no room now."""
+            return
+        memfd = _sealed(data)
         try:
-            if fds:
-                socket.send_fds(self._socket, (data,), fds)
-            else:
-                self._socket.send(data)
-        except BlockingIOError:
-            return False
-        except OSError:
-            self.closed = True
-        return True
+            self._put(MEMFD, (memfd, *fds))
+        finally:
+            os.close(memfd)
 
     def flush(self) -> bool:
         """Send what waits; True when nothing does any more."""
-        while self._queue and not self.closed and self._try_send(*self._queue[0]):
+        while self._queue and self._try_send(*self._queue[0]):
             for fd in self._queue.popleft()[1]:
                 os.close(fd)
+        if self._unheard:
+            self._forget()
         return not self._queue
 
     def receive(self) -> list[tuple[Any, list[int]]]:
-        """Everything that has arrived, with the descriptors sent along; they are the caller's now."""
+        """Everything that has arrived, with the descriptors sent along; they are the caller's now.
+
+        What is no message closes the link, as the end of the other side does: the two do not understand each other.
+        """
         found: list[tuple[Any, list[int]]] = []
         while not self.closed:
             try:
@@ -321,26 +327,77 @@ class Link:
                 break
             except OSError:
                 data, fds = b"", []
-            if not data:
-                self.closed = True
-                break
-            found.append((decode(_whole(data, fds)), fds))
+            try:
+                if data:
+                    found.append((decode(_whole(data, fds)), fds))
+                    continue
+            except (WiringError, OSError):
+                pass
+            self.closed = True
+            _close_all(fds)
+            self._forget()
         return found
 
     def close(self) -> None:
         """Close the socket; what still waits is dropped."""
         self.closed = True
-        for _, fds in self._queue:
-            for fd in fds:
-                os.close(fd)
-        self._queue.clear()
+        self._forget()
         self._socket.close()
+
+    def _put(self, data: bytes, fds: tuple[int, ...]) -> None:
+        if not self._queue and self._try_send(data, fds):
+            return
+        copies: list[int] = []
+        try:
+            for fd in fds:
+                copies.append(os.dup(fd))
+        except OSError:
+            _close_all(copies)
+            raise
+        self._queue.append((data, tuple(copies)))
+
+    def _try_send(self, data: bytes, fds: tuple[int, ...]) -> bool:
+        """False when there is no room now. To nobody there is always room."""
+        try:
+            if fds:
+                socket.send_fds(self._socket, (data,), fds)
+            else:
+                self._socket.send(data)
+        except OSError as error:
+            self._unheard = error.errno in OTHER_END_GONE
+            return self._unheard
+        return True
+
+    def _forget(self) -> None:
+        for _, fds in self._queue:
+            _close_all(fds)
+        self._queue.clear()
+
+
+def _sealed(data: bytes) -> int:
+    """A memfd that holds ``data`` and can only be read: its size cannot change under the reader."""
+    memfd = os.memfd_create("svcd-message", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        with open(memfd, "wb", closefd=False) as file:
+            file.write(data)
+        fcntl.fcntl(memfd, F_ADD_SEALS, EVERY_SEAL)
+    except OSError:
+        os.close(memfd)
+        raise
+    return memfd
 
 
 def _whole(data: bytes, fds: list[int]) -> bytes:
     """The message itself: what was received, or what is in the memfd that came first."""
     if data != MEMFD:
         return data
-    with os.fdopen(fds.pop(0), "rb") as file:
+    if not fds:
+        raise WiringError("a long message came without its memfd")
+    with open(fds.pop(0), "rb") as file:
         file.seek(0)
         return file.read(MAX_MESSAGE_BYTES)
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
