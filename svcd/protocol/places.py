@@ -20,6 +20,7 @@ from typing import Final
 
 from svcd.protocol.limits import MAX_SOCKET_PATH_BYTES
 
+WITH_SIDE_DOOR: Final = 0o711  # what a cluster with stubs of other users leaves when it was killed whole
 CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PROBE_PATIENCE_S: Final = 0.5  # whoever looks whether a cluster runs holds its lock for microseconds
 BRIEF_PATIENCE_S: Final = 0.03  # when the lock names a living process, which is almost surely the holder
@@ -207,6 +208,7 @@ def _open_run_dir(run_dir: Path) -> int:
         raise PlaceError(f"cannot use the run directory {run_dir}: {_reason(error, run_dir)}") from None
     try:
         _check_trusted(run_dir, os.fstat(directory))
+        os.fchmod(directory, 0o700)
     except BaseException:
         os.close(directory)
         raise
@@ -228,6 +230,8 @@ def _check_trusted(run_dir: Path, found: os.stat_result) -> None:
             f"cannot use the run directory {run_dir}: it belongs to uid {found.st_uid}, not to uid {os.getuid()}"
         )
     mode = stat.S_IMODE(found.st_mode)
+    if mode == WITH_SIDE_DOOR:
+        return
     if mode & 0o077 or mode & 0o700 != 0o700:
         raise PlaceError(
             f"cannot use the run directory {run_dir}: its permissions are {mode:04o}, they must be 0700"

@@ -161,6 +161,13 @@ def test_a_directory_with_other_permissions_is_refused(shop: Places, mode: int) 
         places.claim_lock(shop)
 
 
+def test_a_directory_left_with_its_side_door_open_is_taken_and_closed(shop: Places) -> None:
+    shop.run_dir.mkdir(parents=True)
+    os.chmod(shop.run_dir, 0o711)
+    os.close(places.claim_lock(shop))
+    assert shop.run_dir.stat().st_mode & 0o777 == 0o700
+
+
 def test_a_symbolic_link_is_refused(shop: Places, base: Path) -> None:
     (base / "elsewhere").mkdir(mode=0o700)
     shop.run_dir.parent.mkdir()
