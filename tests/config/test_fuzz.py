@@ -75,17 +75,19 @@ def check(data: bytes, directory: Path) -> None:
         assert PLACE.fullmatch(str(each))
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_arbitrary_bytes(directory: Path, data: bytes) -> None:
     check(data, directory)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(PIECES), max_size=60).map("".join))
 def test_arbitrary_yaml_like_text(directory: Path, text: str) -> None:
     check(text.encode(), directory)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(
     st.lists(
         st.tuples(st.integers(0, len(TEXT)), st.integers(0, 12), st.sampled_from(PIECES) | st.text(max_size=3)),
@@ -111,7 +113,7 @@ def flow(value: object) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.dictionaries(KEYS | st.sampled_from(PIECES), VALUES, max_size=5))
 @example({"command": ["\ud800"]})
 @example({"user": "\udcff", "group": "a\0b"})

@@ -341,10 +341,17 @@ I=é"""
     }
 
 
+def test_env_files_with_line_ends_of_other_systems(cluster: Load) -> None:
+    Path(".env").write_bytes(b"A=1\r\nB='x'\r\n\r\n# c\r\nC=\r\n")
+    _, launch = only(cluster(service("command: [sleep]\nenv_file: .env")))
+    assert launch.env == {**ENVIRON, "A": "1", "B": "x", "C": ""}
+
+
 def test_programs_are_looked_up_on_the_path_of_the_service(cluster: Load) -> None:
     Path("bin").mkdir()
     Path("bin/tool").symlink_to("/bin/sh")
-    _, launch = only(cluster(service("command: [tool]\nenv: {PATH: bin}")))
+    Path("work").mkdir()
+    _, launch = only(cluster(service("command: [tool]\nworkdir: work\nenv: {PATH: ../bin}")))
     assert launch.run == Program(("tool",))
     only(cluster(service("command: [sh]\nenv: {PATH: null}")))
     only(cluster(service("command: [./tool]\nworkdir: bin")))

@@ -6,14 +6,15 @@ import json
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcd.supervisor.config import launch, plan
-from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, PythonCode, ServiceDefinition
+from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
 from svcd.supervisor.core import spec
 
 JSON = st.recursive(
@@ -23,18 +24,36 @@ JSON = st.recursive(
 )
 SECONDS = st.floats(min_value=0, max_value=1e9)
 ANY_TEXT = st.text(st.characters(codec=None), max_size=8)  # lone surrogates too: environments may hold any bytes
-
-st.register_type_strategy(float, SECONDS)
-st.register_type_strategy(str, ANY_TEXT)
-CONFIG = st.dictionaries(st.text(), JSON, max_size=3)
 ENV = st.dictionaries(st.sampled_from("ABCD"), st.sampled_from("xyz"), max_size=4)
-PYTHON = st.builds(PythonCode, config=CONFIG)
-LAUNCH = st.builds(
-    LaunchSpec, run=st.builds(Program) | PYTHON, env=ENV | st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=3)
-)
-CLUSTER = st.builds(ClusterSpec, services=st.lists(st.builds(ServiceDefinition, launch=LAUNCH), max_size=3).map(tuple))
+BY_HINT = {
+    float: SECONDS,
+    float | None: st.none() | SECONDS,
+    str: ANY_TEXT,
+    str | None: st.none() | ANY_TEXT,
+    tuple[str, ...]: st.lists(ANY_TEXT, max_size=3).map(tuple),
+    dict[str, str]: ENV | st.dictionaries(ANY_TEXT, ANY_TEXT, max_size=3),
+    dict[str, Any]: st.dictionaries(st.text(), JSON, max_size=3),
+}
 
 
+def strategy_for(hint: Any) -> st.SearchStrategy[Any]:
+    """Any value that the contract allows for a type."""
+    if hint in BY_HINT:
+        return BY_HINT[hint]
+    if is_dataclass(hint):
+        assert isinstance(hint, type)
+        return st.builds(hint, **{name: strategy_for(each) for name, each in get_type_hints(hint).items()})
+    if get_origin(hint) is tuple:
+        return st.lists(strategy_for(get_args(hint)[0]), max_size=3).map(tuple)
+    if get_origin(hint) is UnionType:
+        return st.one_of([strategy_for(each) for each in get_args(hint)])
+    return st.from_type(hint)
+
+
+CLUSTER = strategy_for(ClusterSpec)
+
+
+@settings(deadline=None)
 @given(CLUSTER)
 def test_what_is_written_is_read(cluster: ClusterSpec) -> None:
     data = plan.to_json(cluster)
@@ -95,6 +114,7 @@ def test_anything_else_is_refused(data: bytes) -> None:
         plan.from_json(data)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200))
 def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(plan.PlanError):

@@ -170,6 +170,43 @@ services:
     ]
 
 
+def test_each_edge_that_closes_a_cycle_is_told(problems: Read) -> None:
+    found = problems(
+        """\
+services:
+  web: {command: [sleep], depends_on: [store, db]}
+  store: {command: [sleep], depends_on: [web]}
+  db: {command: [sleep], depends_on: [web]}
+"""
+    )
+    assert [each.text.rpartition(": ")[2] for each in found] == ["web → store → web", "web → db → web"]
+
+
+def test_many_paths_are_walked_once(tmp_path: Path) -> None:
+    lines = ["cluster: ladder", "services:", "  a0: {command: [sleep]}", "  b0: {command: [sleep]}"]
+    for i in range(1, 60):
+        edges = f"{{command: [sleep], depends_on: [a{i - 1}, b{i - 1}]}}"
+        lines += [f"  a{i}: {edges}", f"  b{i}: {edges}"]
+    file = tmp_path / "cluster.yaml"
+    file.write_text("\n".join([*lines[:2], *reversed(lines[2:])]))
+    assert len(load([file], ENVIRON).services) == 120
+
+
+DEEP = {"unary": "x = " + "-" * 200_000 + "1", "brackets": "x = " + "[" * 500, "attributes": "x" + ".x" * 200_000}
+
+
+@pytest.mark.parametrize("code", DEEP.values(), ids=DEEP)
+def test_code_that_no_compiler_takes(problems: Read, code: str) -> None:
+    (found,) = problems(service(f"code: {code}"))
+    assert found.key == "services.web.code"
+
+
+def test_code_that_begins_with_empty_lines(problems: Read) -> None:
+    (found,) = problems(service("code: |\n\n    x = 1\n    def\n"))
+    assert (found.line, found.text) == (6, "line 3 is not Python: invalid syntax")
+    assert found.column == 12
+
+
 def test_a_long_chain_is_no_cycle_and_no_recursion(tmp_path: Path) -> None:
     lines = ["services:", "  s0: {command: [sleep]}"]
     lines += [f"  s{i}: {{command: [sleep], depends_on: [s{i - 1}]}}" for i in range(1, 3000)]

@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.shape import Edge
 from svcd.supervisor.config.tree import Loc, Node, locate
 from svcd.supervisor.config.units import near_miss
 from svcd.supervisor.core.spec import Condition, DependencyKind, ServiceType
+
+MAX_CYCLES: Final = 50  # nobody reads more at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ def check(vertices: Mapping[str, Vertex], findings: Findings) -> None:
             else:
                 continue
             _add(findings, vertex, name, target, text, suggestion)
-    for cycle in cycles(known):
+    for cycle in islice(cycles(known), MAX_CYCLES):
         text = f"services depend on each other in a circle: {' → '.join(cycle)}"
         _add(findings, vertices[cycle[0]], cycle[0], cycle[1], text, "remove one of these dependencies")
 
@@ -62,14 +66,13 @@ def _add(findings: Findings, vertex: Vertex, name: str, target: str, text: str, 
 
 
 def cycles(edges: dict[str, list[str]]) -> Iterator[list[str]]:
-    """One cycle, as a path that ends where it begins, for each group of names that reach each other."""
+    """Cycles, as paths that end where they begin: one for each edge that closes one, each edge walked once."""
     done: set[str] = set()
     for start, targets in edges.items():
         if start in done:
             continue
         path, on_path = [start], {start: 0}
         todo = [iter(targets)]
-        reported: set[str] = set()
         while todo:
             step = next(todo[-1], None)
             if step is None:
@@ -78,10 +81,7 @@ def cycles(edges: dict[str, list[str]]) -> Iterator[list[str]]:
                 del on_path[last]
                 done.add(last)
             elif step in on_path:
-                cycle = path[on_path[step] :]
-                if not reported.intersection(cycle):
-                    reported.update(cycle)
-                    yield [*cycle, step]
+                yield [*path[on_path[step] :], step]
             elif step not in done and step in edges:
                 on_path[step] = len(path)
                 path.append(step)

@@ -31,9 +31,8 @@ def overlay(lower: Mapping, upper: Mapping, loc: Loc = ()) -> Mapping:
 
 
 def with_defaults(defaults: Mapping, service: Mapping) -> Mapping:
-    """A service over the defaults. Env files are left to ``resolve``: those of the defaults are read first."""
-    lower = {key: node for key, node in defaults.entries.items() if key != "env_file"}
-    merged = overlay(Mapping(service.mark, lower, defaults.key_marks), service, ("defaults",))
+    """A service over the defaults, its own keys first."""
+    merged = overlay(Mapping(service.mark, defaults.entries, defaults.key_marks), service, ("defaults",))
     own = set(service.entries)
     order = [*service.entries, *(key for key in merged.entries if key not in own)]
     merged.entries = {key: merged.entries[key] for key in order}
