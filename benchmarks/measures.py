@@ -148,14 +148,16 @@ def crash(bench: Bench) -> list[Figure]:
             name = f"crash to replacement, {what}" + (f", burst of {burst}: last one" if burst > 1 else "")
             figures.append(Figure(name, median(mine), "ms", median(bare), budget if burst == 1 else ""))
             if burst > 1:
-                figures.append(Figure(f"{name}, per service", median(mine) / burst, "ms", median(bare) / burst, budget))
+                figures.append(
+                    Figure("  the same, per service", median(mine) / burst, "ms", median(bare) / burst, budget)
+                )
     return figures
 
 
 def idle(bench: Bench) -> list[Figure]:
     """CPU and memory of svcd's own parts with many services that do nothing, and what a status costs then."""
     figures = []
-    with bench.marks() as marks, Running(programs(bench.first, marks, PROGRAMS)) as svcd:
+    with bench.marks() as marks, Running(programs(bench.first, marks, PROGRAMS), detached=True) as svcd:
         status = svcd.wait_all_running()
         parts = {part.name: part.pid for part in status.parts}
         figures += _idle_figures(parts, f"{PROGRAMS} programs, sampled each 5 s", "<= 1 %")
@@ -165,7 +167,7 @@ def idle(bench: Bench) -> list[Figure]:
             Figure("memory (PSS) of svcd's parts", sum(memory.values()), "MiB", None, f"<= 60 MiB ({detail})")
         )
         figures += _status_figures(svcd)
-    with bench.marks() as marks, Running(python_services(marks, PYTHON_SERVICES)) as svcd:
+    with bench.marks() as marks, Running(python_services(marks, PYTHON_SERVICES), detached=True) as svcd:
         status = svcd.wait_all_running()
         each = median(pss_bytes(row.pid) / 2**20 for row in status.services if row.pid)
         figures.append(

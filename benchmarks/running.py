@@ -44,9 +44,12 @@ def python_services(marks: Marks, count: int) -> dict[str, Any]:
 
 
 class Running:
-    """One cluster in directories of its own, with its output discarded: ``with Running(services) as svcd``."""
+    """One cluster in directories of its own: ``with Running(services) as svcd``. In the foreground with its console,
+    whose output goes to a file, or ``detached``.
+    """
 
-    def __init__(self, services: dict[str, Any]) -> None:
+    def __init__(self, services: dict[str, Any], detached: bool = False) -> None:
+        self.words = ["-d"] if detached else []
         self.base = Path(tempfile.mkdtemp(prefix="svcd-bench-"))
         self.file = self.base / "cluster.json"  # JSON is YAML
         self.file.write_text(json.dumps({"cluster": "bench", "services": services}))
@@ -59,7 +62,7 @@ class Running:
     def __enter__(self) -> Running:
         self.began_ns = time.monotonic_ns()
         self.process = subprocess.Popen(
-            [SVCD, "start", str(self.file)],
+            [SVCD, "start", *self.words, str(self.file)],
             env=self.environ,
             stdin=subprocess.DEVNULL,
             stdout=(self.base / "console.txt").open("wb"),
@@ -77,9 +80,11 @@ class Running:
     ) -> None:
         self.socket.close()
         self.context.term()
-        if self.process.poll() is None:
+        if self.words:
+            subprocess.run([SVCD, "shutdown"], env=self.environ, stdout=subprocess.DEVNULL, check=False)
+        elif self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(PATIENCE_S)
+        self.process.wait(PATIENCE_S)
         shutil.rmtree(self.base, ignore_errors=True)
 
     def ask(self) -> messages.StatusReported:

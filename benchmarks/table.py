@@ -21,7 +21,7 @@ class Figure:
     def __str__(self) -> str:
         bare = "" if self.bare is None else f"{self.bare:.2f}"
         ratio = "" if not self.bare else f"{self.value / self.bare:.2f}"
-        return f"{self.what:<58} {self.value:>9.2f} {self.unit:<7} {bare:>9} {ratio:>6}   {self.budget}"
+        return f"{self.what:<68} {self.value:>9.2f} {self.unit:<7} {bare:>9} {ratio:>6}   {self.budget}"
 
 
-HEAD = f"{'':<58} {'svcd':>9} {'':<7} {'bare':>9} {'ratio':>6}   budget"
+HEAD = f"{'':<68} {'svcd':>9} {'':<7} {'bare':>9} {'ratio':>6}   budget"
