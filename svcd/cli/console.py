@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Follower, Watcher, follow_from, read_marks
+from svcd.cli.following import STREAMS, Follower, Watcher, follow_from, follow_from_end, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -136,8 +136,8 @@ class Console:
             self._followers[name] = []
             for stream in STREAMS:
                 path = self._state_dir / "logs" / name / f"{stream}.log"
-                mark = None if marks is None else marks.get(f"{name}/{stream}")
-                self._followers[name].append((stream, follow_from(path, mark)))
+                follower = follow_from_end(path) if marks is None else follow_from(path, marks.get(f"{name}/{stream}"))
+                self._followers[name].append((stream, follower))
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 

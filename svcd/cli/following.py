@@ -145,10 +145,8 @@ def write_marks(state_dir: Path) -> None:
             except OSError:
                 continue
             marks[f"{name}/{stream}"] = found.st_ino, found.st_size
-    draft = state_dir / f"{MARKS}.new"
-    draft.unlink(missing_ok=True)
-    draft.write_text(json.dumps(marks))
-    os.replace(draft, state_dir / MARKS)
+    (state_dir / MARKS).unlink(missing_ok=True)
+    (state_dir / MARKS).write_text(json.dumps(marks))
 
 
 def read_marks(state_dir: Path) -> dict[str, Mark] | None:
@@ -175,6 +173,14 @@ def follow_from(path: Path, mark: Mark | None) -> Follower:
         if fd is not None:
             os.close(fd)
     return Follower(path, open_log(numbered(path, rotated_numbers(path)[-1])))
+
+
+def follow_from_end(path: Path) -> Follower:
+    """A follower of everything that comes from now on."""
+    fd = open_log(path)
+    if fd is not None:
+        os.lseek(fd, 0, os.SEEK_END)
+    return Follower(path, fd)
 
 
 # ---- watching ------------------------------------------------------------------------------------------------------

@@ -86,8 +86,7 @@ def levels(found: GraphReported) -> list[list[str]]:
 
 
 def as_text(found: GraphReported) -> list[str]:
-    count = len(found.services)
-    lines = [f"cluster {columns.one_line(found.cluster)}: {count} service{'' if count == 1 else 's'}, in start order"]
+    lines = [f"cluster {columns.one_line(found.cluster)}, in start order:"]
     edges: dict[str, list[str]] = {}
     for edge in found.edges:
         label = _label(edge)

@@ -38,6 +38,8 @@ class Ground:
         os.environ.pop(CONSOLE_FORMAT, None)
         if as_json:
             os.environ[CONSOLE_FORMAT] = "json"
+        if console:
+            self._note_marks()
         place.record_pid(self.lock, os.getpid())
         os.set_inheritable(self.lock, True)
         for stream in (sys.stdout, sys.stderr):
@@ -61,6 +63,12 @@ class Ground:
             "console": console,
             "python_services": any(isinstance(run, PythonCode) and run.interpreter is None for run in runs),
         }
+
+    def _note_marks(self) -> None:
+        try:
+            write_marks(self.places.state_dir)
+        except OSError:  # the console then shows what comes from now on
+            pass
 
     def give_up(self) -> None:
         """Leave the run directory as if we had never been there."""
@@ -87,7 +95,6 @@ def prepare(cluster: ClusterSpec, places: Places) -> Ground:
     ground = Ground(cluster, places, lock)
     try:
         _make_state_dir(places.state_dir)
-        write_marks(places.state_dir)
         _write_atomically(places.cluster_json, plan.to_json(cluster))
     except OSError as error:
         ground.give_up()

@@ -6,7 +6,6 @@ Must not decide what a stop takes along: the daemon says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Final
 
@@ -35,7 +34,7 @@ DONE: Final = "done"
 
 @dataclass(frozen=True, slots=True)
 class Wording:
-    """How an order is spoken of: ``cannot stop``, ``web: stopped``, ``also stops: …``."""
+    """How an order is spoken of: ``cannot stop``, ``web: stopped``, ``also stops first, …: api``."""
 
     verb: str
     done: str
@@ -43,8 +42,8 @@ class Wording:
 
 
 START: Final = Wording("start", "up", "also starts")
-STOP: Final = Wording("stop", "stopped", "also stops")
-RESTART: Final = Wording("restart", "restarted", "also restarts")
+STOP: Final = Wording("stop", "stopped", "also stops first, and brings back")
+RESTART: Final = Wording("restart", "restarted", "also restarts around it")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +239,4 @@ def _show_end(report: StatusReported, as_json: bool) -> None:
     if as_json:
         print_json({"outcome": DONE, "cluster": report.cluster, "pid": report.pid})
     else:
-        click.echo(f"cluster {report.cluster}: ended (pid {report.pid})")
-
-
-def wording_of(names: Sequence[str]) -> str:
-    """``web and worker``, harmless."""
-    return columns.joined([columns.one_line(name) for name in names])
+        click.echo(f"cluster {report.cluster}: down")

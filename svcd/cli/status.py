@@ -20,9 +20,7 @@ from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 UP_STATES: Final = frozenset({"running", "completed"})
 DOWN_STATES: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
 WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
-PROCESS_STATES: Final = frozenset(
-    {"loading", "loaded", "initialized", "starting", "running", "paused", "draining", "stopping"}
-)
+TIMELESS: Final = frozenset({"unloaded", "waiting"})  # their cause says what they wait for
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")
 RIGHT: Final = frozenset({2, 3, 4, 5, 6})
 STATE_COLUMN: Final = 1
@@ -102,7 +100,7 @@ def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
         columns.one_line(row.name),
         columns.one_line(row.state),
         str(row.pid) if row.pid is not None else NOTHING,
-        columns.duration(now - row.since) if row.state in PROCESS_STATES else NOTHING,
+        columns.duration(now - row.since) if row.state not in TIMELESS else NOTHING,
         str(row.restarts),
         f"{row.cpu_percent:.1f}%" if row.cpu_percent is not None else NOTHING,
         columns.size(row.memory_bytes) if row.memory_bytes is not None else NOTHING,
