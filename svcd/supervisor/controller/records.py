@@ -12,7 +12,8 @@ from typing import Final
 from svcd.protocol.messages import ExceptionRaised
 
 LAST_LINES: Final = 10
-TRACEBACK_LIMIT: Final = 16 * 1024
+LINE_LIMIT: Final = 400
+TRACEBACK_LIMIT: Final = 4 * 1024  # its end is kept: many failed services must fit into one status
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Records:
     def take_tail(self, service: str, tail: dict[str, str]) -> None:
         """The end of its output: stderr's lines, or stdout's when stderr is silent."""
         text = tail.get("stderr", "").strip("\n") or tail.get("stdout", "").strip("\n")
-        self.of(service).last_output = tuple(text.splitlines()[-LAST_LINES:])
+        self.of(service).last_output = tuple(line[:LINE_LIMIT] for line in text.splitlines()[-LAST_LINES:])
         self._changed(service)
 
     def take_usage(self, service: str, at: float, cpu_s: float, memory_bytes: int) -> None:

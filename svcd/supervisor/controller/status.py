@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from svcd.protocol import codec
+from svcd.protocol.errors import MessageTooLarge
 from svcd.protocol.messages import Edge, GraphReported, Part, ServiceStatus, StatusReported
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock
@@ -69,7 +70,12 @@ class Status:
     def encoded(self) -> bytes:
         """The whole status, as a message body."""
         if self._encoded is None:
-            self._encoded = codec.encode(self.report(()))
+            report = self.report(())
+            try:
+                self._encoded = codec.encode(report)
+            except MessageTooLarge:  # thousands of failed services: their words are for `svcd status NAME`
+                rows = tuple(replace(row, exception=None, last_output=()) for row in report.services)
+                self._encoded = codec.encode(replace(report, services=rows))
         return self._encoded
 
     def report(self, services: tuple[str, ...]) -> StatusReported:
