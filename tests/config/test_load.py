@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from svcd.supervisor import child_setup
+from svcd.supervisor.config import programs
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, LogPolicy, Program, PythonCode, ReadyProbe
 from svcd.supervisor.config.load import load
 from svcd.supervisor.core.spec import (
@@ -345,6 +347,10 @@ def test_env_files_with_line_ends_of_other_systems(cluster: Load) -> None:
     Path(".env").write_bytes(b"A=1\r\nB='x'\r\n\r\n# c\r\nC=\r\n")
     _, launch = only(cluster(service("command: [sleep]\nenv_file: .env")))
     assert launch.env == {**ENVIRON, "A": "1", "B": "x", "C": ""}
+
+
+def test_without_path_the_launcher_searches_the_same_directories() -> None:
+    assert programs.DEFAULT_PATH == child_setup.DEFAULT_PATH
 
 
 def test_programs_are_looked_up_on_the_path_of_the_service(cluster: Load) -> None:

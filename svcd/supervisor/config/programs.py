@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import stat
+from typing import Final
 
 from svcd.supervisor.config.units import RefusedError
+
+DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"  # what the launcher searches for a service without PATH
 
 
 def find_program(name: str, path: str | None, workdir: str, other_user: bool) -> str:
@@ -19,7 +22,7 @@ def find_program(name: str, path: str | None, workdir: str, other_user: bool) ->
     """
     if "/" in name:
         return _usable(os.path.join(workdir, name), name, other_user)
-    path = os.defpath if path is None else path
+    path = DEFAULT_PATH if path is None else path
     refused: RefusedError | None = None
     for directory in path.split(":"):
         candidate = os.path.join(workdir, directory, name)
