@@ -325,6 +325,9 @@ class Link:
                 )
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                # told once, and before what the other end had sent: it closed without having read all of ours
+                continue
             except OSError:
                 data, fds = b"", []
             try:
