@@ -3,8 +3,6 @@
 Must not do anything else.
 """
 
-import sys
-
 from svcd.cli.main import main
 
-sys.exit(main())
+main()

@@ -23,6 +23,7 @@ from svcd.protocol.messages import Message, RequestAccepted, RequestEnded, Reque
 
 ANSWER_PATIENCE_S: Final = 10.0
 RECONNECT_MS: Final = 10
+LAST_WORDS_MS: Final = 100
 EVENTS_KEPT: Final = 100_000
 
 REFUSAL_EXITS: Final = {
@@ -156,10 +157,9 @@ class Client:
             except zmq.Again:
                 pass
             if self.is_gone():
-                try:  # its last words may have come in between
+                if self._control.poll(LAST_WORDS_MS):  # they may still be on their way through our own socket
                     return self._control.recv_multipart(zmq.NOBLOCK)
-                except zmq.Again:
-                    raise DaemonEnded("the daemon has ended before it answered", Exit.NO_DAEMON) from None
+                raise DaemonEnded("the daemon has ended before it answered", Exit.NO_DAEMON)
             left_ms = _left_ms(deadline)
             if left_ms == 0:
                 return None

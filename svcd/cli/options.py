@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "": 1.0}
-_PIECE: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?)(ms|s|m|h|$)")
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_NUMBER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
+_PIECE: Final = re.compile(rf"({_NUMBER.pattern})(ms|s|m|h)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,8 @@ def parse_duration(ctx: click.Context, param: click.Parameter, value: str | None
     if value is None:
         return None
     seconds, position, text = 0.0, 0, value.strip()
+    if _NUMBER.fullmatch(text):
+        return float(text)
     while position < len(text) and (found := _PIECE.match(text, position)):
         seconds += float(found[1]) * _UNITS[found[2]]
         position = found.end()

@@ -6,13 +6,15 @@ Must not decide what a stop takes along: the daemon says so.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Final
 
 import click
 
 from svcd.cli import columns
-from svcd.cli.client import Client, DaemonEnded, TimedOut
+from svcd.cli.client import DaemonEnded, TimedOut
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting
 from svcd.cli.signals import parse_signal
@@ -118,13 +120,13 @@ def signal_(
 
 def order(target: Target, message: Message, wording: Wording, patience: Patience, as_json: bool) -> int:
     """Give one order about services and see it through."""
-    with target.connect(wording.verb) as client:
+    with target.connect(wording.verb) as client, _patient(wording.verb):
         correlation, accepted = client.begin(message)
         if not as_json and accepted.also and wording.also:
             click.echo(f"{wording.also}: {', '.join(map(columns.one_line, accepted.also))}")
         if not patience.wait:
             return _accepted(accepted, wording, as_json)
-        ended = wait_end(client, correlation, wording.verb, patience.deadline)
+        ended = client.wait_end(correlation, patience.deadline)
         failed = tuple(each.service for each in ended.results if each.outcome == "failed")
         report = client.ask(GetStatus(failed), StatusReported) if failed and not as_json else None
     if as_json:
@@ -142,24 +144,17 @@ def order(target: Target, message: Message, wording: Wording, patience: Patience
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
 
 
-def wait_end(client: Client, correlation: bytes, verb: str, deadline: float | None) -> RequestEnded:
-    """The end of a request, or the failure that giving up waiting is."""
+@contextmanager
+def _patient(verb: str) -> Iterator[None]:
+    """Turns the end of the user's patience into words and an exit code; nothing is taken back."""
     try:
-        return client.wait_end(correlation, deadline)
+        yield
     except TimedOut:
-        raise _given_up(verb) from None
+        text = f"cannot wait any longer for the {verb}: the time is over; what was asked stays in force"
+        raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on") from None
     except KeyboardInterrupt:
-        raise _interrupted(verb) from None
-
-
-def _given_up(verb: str) -> CommandFailed:
-    text = f"cannot wait any longer for the {verb}: the time is over; what was asked stays in force"
-    return CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on")
-
-
-def _interrupted(verb: str) -> CommandFailed:
-    text = f"interrupted while waiting for the {verb}; what was asked stays in force"
-    return CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on")
+        text = f"interrupted while waiting for the {verb}; what was asked stays in force"
+        raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on") from None
 
 
 def _accepted(accepted: RequestAccepted, wording: Wording, as_json: bool) -> int:
@@ -211,28 +206,18 @@ def shutdown(target: Target, now: bool, wait: bool, timeout_s: float | None, as_
     SIGTERM to the pid that svcd status shows, and Ctrl-C where svcd start runs, do the same.
     """
     patience = Patience.of(wait, timeout_s)
-    with target.connect("shut down") as client:
+    with target.connect("shut down") as client, _patient("shutdown"):
         report = client.ask(GetStatus(), StatusReported)
-        correlation, accepted = client.begin(ShutDown(now))
-        if not wait:
-            return _accepted(accepted, Wording("shutdown", ""), as_json)
         try:
-            _wait_gone(client, correlation, patience.deadline)
-        except TimedOut:
-            raise _given_up("shutdown") from None
-        except KeyboardInterrupt:
-            raise _interrupted("shutdown") from None
+            correlation, accepted = client.begin(ShutDown(now))
+            if not wait:
+                return _accepted(accepted, Wording("shutdown", ""), as_json)
+            client.wait_end(correlation, patience.deadline)
+            client.wait_gone(patience.deadline)
+        except DaemonEnded:  # which is the only end that counts
+            pass
     _show_end(report, as_json)
     return Exit.OK
-
-
-def _wait_gone(client: Client, correlation: bytes, deadline: float | None) -> None:
-    """Until the daemon has ended, which is the only end that counts."""
-    try:
-        client.wait_end(correlation, deadline)
-    except DaemonEnded:
-        return
-    client.wait_gone(deadline)
 
 
 def _show_end(report: StatusReported, as_json: bool) -> None:

@@ -1,0 +1,170 @@
+"""``svcd status``: exact output and exit codes, against a controller of the test's.
+
+Must not look at colours or widths of a terminal: ``test_terminal`` does.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fake_daemon import Directories, FakeDaemon, Outcome, row
+
+from svcd.cli import status
+from svcd.protocol import messages
+
+Svcd = Callable[..., Outcome]
+
+TABLE = """\
+cluster shop: running (pid 4242)
+
+NAME   STATE      PID  UPTIME  RESTARTS    CPU      MEM  CAUSE
+db     running    412   2m05s         0   3.5%   24 MiB  ready
+setup  completed    -   1h00m         0      -        -  exit code 0
+web    backoff      -    0.3s        12  99.9%  1.2 GiB  exit code 1; next try in 0.2 s
+job    waiting      -       -         0      -        -  for web (backoff, next try in 0.2 s)
+"""
+
+
+def test_the_table(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    daemon.pid = 4242
+    daemon.rows = [
+        row("db", pid=412, since=9_875.0, cpu_percent=3.5, memory_bytes=24 * 2**20),
+        row("setup", "completed", pid=None, since=6_400.0, cause="exit code 0"),
+        row("web", "backoff", pid=None, since=9_999.7, restarts=12, cpu_percent=99.9, memory_bytes=1_300_000_000,
+            cause="exit code 1; next try in 0.2 s"),
+        row("job", "waiting", pid=None, cause="for web (backoff, next try in 0.2 s)"),
+    ]  # fmt: skip
+    outcome = svcd("status")
+    assert outcome.out == TABLE
+    assert outcome.err == ""
+    assert outcome.code == 3
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "code"),
+    [
+        ("running", "up", 0),
+        ("completed", "up", 0),
+        ("waiting", "up", 3),
+        ("starting", "up", 3),
+        ("backoff", "up", 3),
+        ("failed", "up", 3),
+        ("unavailable", "up", 3),
+        ("stopped", "up", 3),
+        ("stopped", "down", 0),
+        ("unloaded", "down", 0),
+        ("completed", "down", 0),
+        ("failed", "down", 0),
+        ("stopping", "down", 3),
+        ("running", "down", 3),
+    ],
+)
+def test_exit_code_says_whether_all_is_as_desired(
+    daemon: FakeDaemon, svcd: Svcd, state: str, desired: str, code: int
+) -> None:
+    daemon.rows = [row("a"), row("b", state, desired=desired)]
+    assert svcd("status").code == code
+    assert svcd("status", "b").code == code
+    assert svcd("status", "a").code == 0
+
+
+def test_json_has_every_field_and_shortens_nothing(daemon: FakeDaemon, svcd: Svcd) -> None:
+    cause = "x" * 5000 + " \x1b[31m"
+    daemon.rows = [row("web", "failed", cause=cause, depends_on=("db",), last_output=("a", "b"), exception="T")]
+    outcome = svcd("status", "--json")
+    assert outcome.code == 3
+    document = json.loads(outcome.out)
+    assert set(document) == {"cluster", "pid", "state", "parts", "services", "state_dir", "sequence"}
+    assert document["parts"] == [{"name": "guardian", "pid": daemon.pid}]
+    (service,) = document["services"]
+    assert set(service) >= {
+        "name", "service", "instance", "state", "desired", "pid", "invocation", "restarts", "since", "cause",
+        "cpu_percent", "memory_bytes", "depends_on",
+    }  # fmt: skip
+    assert service["cause"] == cause
+    assert service["depends_on"] == ["db"]
+
+
+def test_last_words_of_what_is_in_trouble(daemon: FakeDaemon, svcd: Svcd) -> None:
+    daemon.rows = [
+        row("fine", last_output=("not shown",)),
+        row("bad", "failed", pid=None, cause="exit code 7", last_output=tuple(f"line {n}" for n in range(8))),
+        row("py", "failed", pid=None, cause="raised", exception="Traceback:\n  File x\nValueError: no\n"),
+    ]
+    out = svcd("status").out
+    assert "not shown" not in out
+    _, _, words = out.partition("\n\nbad: ")
+    assert words == (
+        "failed: exit code 7\n"
+        "  last output:\n"
+        "    …\n"
+        "    line 3\n    line 4\n    line 5\n    line 6\n    line 7\n"
+        "\n"
+        "py: failed: raised\n"
+        "  exception:\n"
+        "    Traceback:\n      File x\n    ValueError: no\n"
+    )
+
+
+def test_what_strangers_wrote_is_made_harmless(daemon: FakeDaemon, svcd: Svcd) -> None:
+    evil = "\x1b]0;title\x07\x1b[2Jred\x1b[31m\r\nnext\x9b"
+    daemon.rows = [row("bad", "failed", cause=evil, last_output=(evil,), exception=evil)]
+    out = svcd("status").out
+    assert "red next" in out
+    assert not any(character in out for character in "\x1b\x07\r\x9b")
+
+
+def test_unknown_names_are_bad_usage(daemon: FakeDaemon, svcd: Svcd) -> None:
+    daemon.rows = [row("web")]
+    outcome = svcd("status", "wab")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert outcome.err == "svcd: cannot show the status: no service 'wab'\n"
+
+
+def test_no_services_at_all(daemon: FakeDaemon, svcd: Svcd) -> None:
+    daemon.pid = 7
+    assert svcd("status").out == "cluster shop: running (pid 7)\nno services\n"
+
+
+def test_no_daemon(directories: Directories, svcd: Svcd) -> None:
+    outcome = svcd("status")
+    assert outcome.code == 4
+    assert outcome.out == ""
+    assert outcome.err.splitlines()[0] == f"svcd: no cluster runs in {directories.run_dir}"
+
+
+def test_which_cluster(directories: Directories, svcd: Svcd, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By name, by directory, or the only one; several are named."""
+    monkeypatch.delenv("SVCD_RUN_DIR")
+    monkeypatch.setattr("svcd.protocol.places.run_bases", lambda environ, uid: (directories.run_dir.parent,))
+    base = directories.run_dir.parent
+    first = FakeDaemon(base / "one", directories.state_dir)
+    try:
+        assert svcd("status").code == 0
+        second = FakeDaemon(base / "two", directories.state_dir)
+        try:
+            outcome = svcd("status")
+            assert outcome.code == 2
+            assert "one (pid" in outcome.err
+            assert "two (pid" in outcome.err
+            assert svcd("status", "--cluster", "two").code == 0
+            assert svcd("--cluster", "one", "status").code == 0
+            assert svcd("status", "--run-dir", str(base / "two")).code == 0
+            assert svcd("status", "--cluster", "three").code == 4
+            assert svcd("status", "--cluster", "one", "--run-dir", str(base / "two")).code == 2
+        finally:
+            second.close()
+        assert [type(each) for each in second.asked] == [messages.GetStatus] * 2
+    finally:
+        first.close()
+
+
+def test_states_are_all_judged() -> None:
+    assert (
+        set(__import__("svcd.protocol.vocabulary", fromlist=["STATES"]).STATES) > status.UP_STATES | status.DOWN_STATES
+    )
