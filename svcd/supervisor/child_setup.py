@@ -12,7 +12,6 @@ import json
 import os
 import resource
 import signal
-import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn
@@ -22,28 +21,23 @@ from svcd.supervisor.wiring import SpawnRequested
 
 NOT_STARTED: Final = 127
 GO: Final = b"g"
+SIGKILL: Final = int(signal.SIGKILL)
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What is the same for every child. ``parent``: the guardian's pid; ``handled``: the signals that do not do what
-    they do by default in us; ``run_stub``: None in a launcher of programs.
+    """What is the same for every child. ``parent``: the guardian's pid; ``run_stub``: None in a launcher of programs.
+
+    The process itself is part of it: no signal has a handler or is ignored in it, and all of them are blocked.
     """
 
     parent: int
     null_fd: int
     soft_limit: int
     hard_limit: int
-    handled: tuple[int, ...]
     run_stub: Callable[[dict[str, Any]], int] | None
     set_title: Callable[[str], None]
-
-
-def handled_signals() -> tuple[int, ...]:
-    """The signals that are ignored or have a handler in this process."""
-    catchable = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
-    return tuple(int(number) for number in catchable if signal.getsignal(number) is not signal.SIG_DFL)
 
 
 class Refused(Exception):  # noqa: N818 - it says what happened
@@ -54,7 +48,7 @@ class Refused(Exception):  # noqa: N818 - it says what happened
         self.stage, self.number, self.text = stage, number or 0, text
 
 
-def become(order: SpawnRequested, gate: socket.socket, writes: list[int], ground: Ground) -> NoReturn:
+def become(order: SpawnRequested, gate: int, writes: list[int], ground: Ground) -> NoReturn:
     """Be the process that ``order`` asks for.
 
     ``gate``: one byte lets us go, then our error, or end of file, is the answer. End of file instead of the byte: the
@@ -62,12 +56,15 @@ def become(order: SpawnRequested, gate: socket.socket, writes: list[int], ground
     """
     code = NOT_STARTED
     try:
-        if gate.recv(1) == GO:
+        clone.close_all_but(
+            (gate, ground.null_fd, *writes)
+        )  # other newborns' gates first of all: no copy holds them up
+        if os.read(gate, 1) == GO:
             try:
-                _set_up(order, gate.fileno(), writes, ground)
+                _set_up(order, writes, ground)
                 if order.argv is not None:
                     _execute(order.argv, order.env)
-                code = _be_stub(order, gate, ground)
+                code = _be_stub(order, ground)
             except Refused as refusal:
                 _report(gate, refusal)
             except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a lone surrogate
@@ -78,26 +75,22 @@ def become(order: SpawnRequested, gate: socket.socket, writes: list[int], ground
         os._exit(code)
 
 
-def _report(gate: socket.socket, refusal: Refused) -> None:
-    gate.send(json.dumps([refusal.stage, refusal.number, refusal.text]).encode())
+def _report(gate: int, refusal: Refused) -> None:
+    os.write(gate, json.dumps([refusal.stage, refusal.number, refusal.text]).encode())
 
 
-def _set_up(order: SpawnRequested, gate_fd: int, writes: list[int], ground: Ground) -> None:
+def _set_up(order: SpawnRequested, writes: list[int], ground: Ground) -> None:
     os.setsid()
-    signal.set_wakeup_fd(-1)
-    for number in ground.handled:
-        signal.signal(number, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     stdout = writes[0] if writes else ground.null_fd
     os.dup2(ground.null_fd, 0)
     os.dup2(stdout, 1)
-    os.dup2(writes[1] if len(writes) > 1 else stdout, 2)
-    clone.close_all_but((gate_fd,))
+    os.dup2(writes[-1] if writes else stdout, 2)
     resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
     if order.umask is not None:
         os.umask(order.umask)
-    _change_user(order)
-    clone.set_parent_death_signal(signal.SIGKILL)  # a change of user would have cleared it
+    if order.uid is not None or order.gid is not None:
+        _change_user(order)
+    clone.set_parent_death_signal(SIGKILL)  # a change of user would have cleared it
     if os.getppid() != ground.parent:
         os._exit(NOT_STARTED)  # it died before we could ask to be told
     try:
@@ -105,14 +98,15 @@ def _set_up(order: SpawnRequested, gate_fd: int, writes: list[int], ground: Grou
     except OSError as error:
         text = f"cannot enter its working directory {order.workdir}: {error.strerror}"
         raise Refused("workdir", error.errno, text) from None
+    clone.unblock_signals()
 
 
 def _change_user(order: SpawnRequested) -> None:
     """Give up our own groups with our own user: a service must not keep what it was not given."""
     uid = os.getuid() if order.uid is None else order.uid
     gid = os.getgid() if order.gid is None else order.gid
-    if (order.uid is None and order.gid is None) or (os.geteuid() != 0 and (uid, gid) == (os.getuid(), os.getgid())):
-        return
+    if os.geteuid() != 0 and (uid, gid) == (os.getuid(), os.getgid()):
+        return  # its own user, named
     try:
         os.setgroups(order.groups)
         os.setresgid(gid, gid, gid)
@@ -140,12 +134,12 @@ def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
     raise Refused("exec", number, f"cannot execute {name}: {reason}")
 
 
-def _be_stub(order: SpawnRequested, gate: socket.socket, ground: Ground) -> int:
-    """Python code, in this very process."""
+def _be_stub(order: SpawnRequested, ground: Ground) -> int:
+    """Python code, in this very process. The gate, closed, says that it begins."""
     if ground.run_stub is None:
         raise Refused("exec", 0, "a launcher of programs cannot run Python code")
     ground.set_title(order.title)
     os.environ.clear()
     os.environ.update(order.env)
-    gate.close()
+    clone.close_range(3, clone.LAST_FD)
     return ground.run_stub(order.stub or {})

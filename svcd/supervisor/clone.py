@@ -1,12 +1,15 @@
 """One fork whose child is a child of the caller's parent, with its pidfd and, if asked for, in a cgroup from birth.
 
-Must not set anything up in the child: ``child_setup`` does. Standard library only.
+Must not decide what the child becomes: ``child_setup`` does. Standard library only.
 
 clone(2) with CLONE_PARENT instead of a double fork: one fork, no moment in which the process is somebody else's
 child, and no race for its pidfd. os.fork cannot pass flags, so the system call is made here, between the calls that
 CPython documents for a process that forks by itself (PyOS_BeforeFork and its two partners), with what glibc's fork
 does for the child beside: its thread id is stored anew (CLONE_CHILD_SETTID at the address that set_tid_address was
-given) and its robust futex list registered again. The caller must be single-threaded.
+given) and its robust futex list registered again. The caller must be single-threaded and have every signal blocked.
+
+What a child does before its exec is done here as well where Python's own way is long: a fork shares its pages until
+they are written to, and each page that Python touches costs a copy.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ import errno
 import os
 import platform
 import signal
+import socket
 from collections.abc import Iterable
 from typing import Final
 
@@ -30,12 +34,17 @@ PR_GET_TID_ADDRESS: Final = 40
 SYS_CLONE3: Final = 435
 SYS_CLOSE_RANGE: Final = 436
 LAST_FD: Final = 2**31 - 1
+SIG_SETMASK: Final = int(signal.SIG_SETMASK)  # plain numbers: an enumeration member is work to convert
+SIGCHLD: Final = int(signal.SIGCHLD)
+AF_UNIX: Final = int(socket.AF_UNIX)
+SEQPACKET_CLOEXEC: Final = int(socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 NUMBERS: Final = {"x86_64": (56, 274, 273), "aarch64": (220, 100, 99), "riscv64": (220, 100, 99)}
 """By machine: clone, get_robust_list, set_robust_list."""
 
 _libc: Final = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL is kept, as a fork needs it
 _libc.syscall.restype = ctypes.c_long
 _python: Final = ctypes.pythonapi
+_NO_SIGNAL: Final = ctypes.create_string_buffer(128)  # an empty sigset_t, of any C library
 
 
 class _CloneArgs(ctypes.Structure):
@@ -66,13 +75,12 @@ class Forker:
         self._pidfd = ctypes.c_int(-1)
         self._pidfd_at = ctypes.byref(self._pidfd)
         self._number = ctypes.c_long(self._clone)
-        self._flags = ctypes.c_ulong(FLAGS | signal.SIGCHLD)
+        self._flags = ctypes.c_ulong(FLAGS | SIGCHLD)
         self._null = ctypes.c_void_p(0)
         self._args = _CloneArgs(
             flags=FLAGS | CLONE_INTO_CGROUP, pidfd=ctypes.addressof(self._pidfd), child_tid=self._tid.value or 0
         )
         self._args_at = ctypes.byref(self._args)
-        self._everything = frozenset(signal.valid_signals())
 
     @staticmethod
     def _check(result: int, what: str) -> None:
@@ -81,11 +89,10 @@ class Forker:
             raise OSError(code, f"svcd cannot fork here: {what}: {os.strerror(code)}")
 
     def fork_sibling(self, cgroup_fd: int | None = None) -> tuple[int, int]:
-        """``(pid, pidfd)`` in the caller; ``(0, -1)`` in the child, with every signal blocked.
+        """``(pid, pidfd)`` in the caller; ``(0, -1)`` in the child.
 
         ``cgroup_fd``: descriptor of the cgroup v2 directory to be born in. Raises ``OSError`` when there is no child.
         """
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, self._everything)
         if cgroup_fd is not None:
             self._args.cgroup = cgroup_fd
         _python.PyOS_BeforeFork()  # nothing that may raise until its partner has been called
@@ -100,7 +107,6 @@ class Forker:
             return 0, -1
         code = ctypes.get_errno()
         _python.PyOS_AfterFork_Parent()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         if pid < 0:
             if cgroup_fd is not None and code == errno.ENOSYS:
                 raise OSError(code, "clone3 is not allowed here, so nothing can be born in a cgroup")
@@ -113,6 +119,20 @@ def set_parent_death_signal(number: int) -> None:
     if _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
+
+
+def unblock_signals() -> None:
+    """Let every signal through. ``signal.pthread_sigmask`` makes an enumeration member of each that was blocked."""
+    _libc.sigprocmask(SIG_SETMASK, _NO_SIGNAL, None)
+
+
+def socketpair() -> tuple[int, int]:
+    """Two connected SEQPACKET sockets, as numbers, not inheritable."""
+    pair = (ctypes.c_int * 2)()
+    if _libc.socketpair(AF_UNIX, SEQPACKET_CLOEXEC, 0, pair) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return pair[0], pair[1]
 
 
 def close_range(first: int, last: int) -> None:
@@ -135,5 +155,5 @@ def close_all_but(kept: Iterable[int]) -> None:
     first = 3
     for fd in sorted(kept):
         close_range(first, fd - 1)
-        first = fd + 1
+        first = max(first, fd + 1)
     close_range(first, LAST_FD)

@@ -13,32 +13,34 @@ import json
 import os
 import resource
 import select
-import selectors
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from svcd.supervisor import child_setup, clone
-from svcd.supervisor.child_setup import Ground, Refused
+from svcd.supervisor.child_setup import Ground
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import Link, ProcessBorn, ProgramExecuted, SpawnRejected, SpawnRequested
 
+BATCH: Final = 16
 REFUSAL_BYTES: Final = 65536
 FORK_SERVER: Final = "fork-server"
-IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
 @dataclass(frozen=True, slots=True)
-class Newborn:
-    """A process that waits at its gate. ``fds``: its pidfd and the read ends of its pipes, ours to close."""
+class Prepared:
+    """An order and the descriptors for its process: pipes, the gate that it will wait at, its cgroup if it has one."""
 
     order: SpawnRequested
-    pid: int
-    gate: socket.socket
-    fds: tuple[int, ...]
+    reads: list[int]
+    writes: list[int]
+    our_gate: int
+    its_gate: int
+    cgroup: int | None
 
 
 @dataclass(slots=True)
@@ -49,113 +51,142 @@ class Launcher:
     controller: Link
     ground: Ground
     forker: clone.Forker = field(default_factory=clone.Forker)
-    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    epoll: select.epoll = field(default_factory=select.epoll)
+    waiting: dict[int, SpawnRequested] = field(default_factory=dict)  # by gate: let go, and not exec'ed yet
     room: select.poll = field(default_factory=select.poll)
 
     def run(self) -> None:
         """Until the guardian is gone."""
+        links = {link.fileno(): link for link in (self.guardian, self.controller)}
+        for fd in links:
+            self.epoll.register(fd, select.EPOLLIN)
         self.room.register(self.guardian, select.POLLOUT)
-        for link in (self.guardian, self.controller):
-            self.selector.register(link, selectors.EVENT_READ)
+        writing = False
         while not self.guardian.closed:
-            for key, _ in self.selector.select():
-                if isinstance(key.fileobj, Link):
-                    self.serve(key.fileobj)
-                elif isinstance(key.fileobj, socket.socket):
-                    self.hear(key.fileobj, key.data)
-            self.watch(self.controller)
+            for fd, _ in self.epoll.poll():
+                if fd in links:
+                    self.serve(links[fd])
+                else:
+                    self.hear(fd)
+            if self.controller.closed:
+                if links.pop(self.controller.fileno(), None) is not None:
+                    self.epoll.unregister(self.controller)
+            elif writing != self.controller.wants_write:
+                writing = self.controller.wants_write
+                self.epoll.modify(self.controller, select.EPOLLIN | (select.EPOLLOUT if writing else 0))
 
     def serve(self, link: Link) -> None:
         link.flush()
-        for message, _ in link.receive():
-            if isinstance(message, SpawnRequested):
-                self.spawn(message)
-        if link.closed and link is self.controller:
-            self.selector.unregister(link)
+        orders = deque(message for message, _ in link.receive() if isinstance(message, SpawnRequested))
+        while orders:
+            self.spawn(self.prepare_some(orders))
 
-    def watch(self, link: Link) -> None:
-        if not link.closed:
-            wanted = selectors.EVENT_READ | (selectors.EVENT_WRITE if link.wants_write else 0)
-            if self.selector.get_key(link).events != wanted:
-                self.selector.modify(link, wanted)
+    # ---- spawning ----------------------------------------------------------------------------------------------------
 
-    # ---- one spawn ---------------------------------------------------------------------------------------------------
+    def spawn(self, batch: list[Prepared]) -> None:
+        """Make the processes one right after the other, announce them to the guardian, then let each go.
 
-    def spawn(self, order: SpawnRequested) -> None:
-        """Make the process, announce it to the guardian, then let it go."""
+        What is touched between two forks is copied by the second one, so little is done there.
+        """
+        born = [self.bear(each) for each in batch]
+        for each, child in zip(batch, born, strict=True):
+            close_all(each.writes)
+            os.close(each.its_gate)
+            if each.cgroup is not None:
+                os.close(each.cgroup)
+            if isinstance(child, OSError):
+                close_all((*each.reads, each.our_gate))
+                self.reject(each.order, "fork", child)
+            else:
+                self.announce(each, *child)
+
+    def bear(self, each: Prepared) -> tuple[int, int] | OSError:
+        """(pid, pidfd) of the new process, or why there is none."""
         try:
-            newborn = self.bear(order)
-        except Refused as refusal:
-            self.controller.send(
-                SpawnRejected(order.service, order.invocation, False, refusal.stage, refusal.number, refusal.text)
-            )
-            return
-        self.announce(newborn)
-        try:
-            newborn.gate.send(child_setup.GO)
-        except OSError:
-            pass  # killed from outside already: its end is reported like any other
-        self.selector.register(newborn.gate, selectors.EVENT_READ, order)
-
-    def bear(self, order: SpawnRequested) -> Newborn:
-        """Raises ``Refused``, and leaves no descriptor behind, when there is no process."""
-        pipes: list[tuple[int, int]] = []
-        gates: list[socket.socket] = []
-        stage, cgroup_fd = "fork", None
-        born = False
-        try:
-            for _ in order.streams:
-                pipes.append(os.pipe2(os.O_CLOEXEC))
-            gates += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            if order.cgroup is not None:
-                stage = "cgroup"
-                cgroup_fd = os.open(order.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            pid, pidfd = self.forker.fork_sibling(cgroup_fd)
-            if pid == 0:
-                os.close(gates[0].fileno())  # else we would wait for our own word when the launcher is gone
-                child_setup.become(order, gates[1], [write for _, write in pipes], self.ground)
-            born = True
+            pid, pidfd = self.forker.fork_sibling(each.cgroup)
         except OSError as error:
-            if error.errno in (errno.EAGAIN, errno.ENOMEM, errno.EMFILE, errno.ENFILE):
-                stage = "fork"
-            where = "" if stage == "fork" else f" in {order.cgroup}"
-            text = f"cannot make a process{where}: {error.strerror or error}"
-            raise Refused(stage, error.errno, text) from None
-        finally:
-            for fd in [write for _, write in pipes] + ([] if cgroup_fd is None else [cgroup_fd]):
-                os.close(fd)
-            for gate in gates[1:] if born else gates:
-                gate.close()
-            for read, _ in [] if born else pipes:
-                os.close(read)
-        return Newborn(order, pid, gates[0], (pidfd, *(read for read, _ in pipes)))
+            return error
+        if pid == 0:
+            child_setup.become(each.order, each.its_gate, each.writes, self.ground)
+        return pid, pidfd
 
-    def announce(self, newborn: Newborn) -> None:
-        """Only returns when the guardian has it for sure, should we die the next moment, or is gone itself."""
-        order = newborn.order
+    def announce(self, each: Prepared, pid: int, pidfd: int) -> None:
+        """The process is let go when the guardian has its announcement for sure, should we die the next moment."""
+        order = each.order
+        born = ProcessBorn(order.service, order.invocation, pid, order.streams)
         try:
-            self.guardian.send(ProcessBorn(order.service, order.invocation, newborn.pid, order.streams), newborn.fds)
+            self.guardian.send(born, (pidfd, *each.reads))
         finally:
-            for fd in newborn.fds:
-                os.close(fd)
+            close_all((pidfd, *each.reads))
         while not self.guardian.flush():
             self.room.poll()
         if self.guardian.unheard:
             os._exit(0)  # and so does the newborn, at the end of file at its gate
+        try:
+            os.write(each.our_gate, child_setup.GO)
+        except OSError:
+            pass  # killed from outside already: its end is reported like any other
+        self.waiting[each.our_gate] = order
+        self.epoll.register(each.our_gate, select.EPOLLIN)
 
-    def hear(self, gate: socket.socket, order: SpawnRequested) -> None:
+    def hear(self, gate: int) -> None:
         """The answer of a child: end of file when it has become its program, else why not."""
         try:
-            answer = gate.recv(REFUSAL_BYTES)
+            answer = os.read(gate, REFUSAL_BYTES)
         except OSError:
             answer = b""
-        self.selector.unregister(gate)
-        gate.close()
+        self.epoll.unregister(gate)
+        os.close(gate)
+        order = self.waiting.pop(gate)
         if answer:
             stage, number, text = json.loads(answer)
             self.controller.send(SpawnRejected(order.service, order.invocation, True, stage, number, text))
         else:
             self.controller.send(ProgramExecuted(order.service, order.invocation))
+
+    def reject(self, order: SpawnRequested, stage: str, error: OSError) -> None:
+        text = f"cannot make a process: {error.strerror or error}"
+        self.controller.send(SpawnRejected(order.service, order.invocation, False, stage, error.errno or 0, text))
+
+    # ---- descriptors -------------------------------------------------------------------------------------------------
+
+    def prepare_some(self, orders: deque[SpawnRequested]) -> list[Prepared]:
+        """Take orders from the left as far as there is room for their descriptors; reject what can never have it."""
+        batch: list[Prepared] = []
+        while orders and len(batch) < BATCH:
+            stage, opened = "fork", list[int]()
+            try:
+                each = self.prepare(orders[0], opened)
+            except OSError as error:
+                close_all(opened)
+                if batch and error.errno in (errno.EMFILE, errno.ENFILE):
+                    break  # there is room when these are on their way
+                stage = "cgroup" if error.filename is not None else "fork"
+                self.reject(orders.popleft(), stage, error)
+            else:
+                batch.append(each)
+                orders.popleft()
+        return batch
+
+    def prepare(self, order: SpawnRequested, opened: list[int]) -> Prepared:
+        reads, writes = [], []
+        for _ in order.streams:
+            read, write = os.pipe2(os.O_CLOEXEC)
+            opened += (read, write)
+            reads.append(read)
+            writes.append(write)
+        our_gate, its_gate = clone.socketpair()
+        opened += (our_gate, its_gate)
+        cgroup = None
+        if order.cgroup is not None:
+            cgroup = os.open(order.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            opened.append(cgroup)
+        return Prepared(order, reads, writes, our_gate, its_gate, cgroup)
+
+
+def close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 # ---- the process -----------------------------------------------------------------------------------------------------
@@ -163,20 +194,29 @@ class Launcher:
 
 def run(given: dict[str, Any]) -> None:
     """Be the part that ``given`` names: {"part", "cluster", "soft_limit", "guardian_fd", "controller_fd"}."""
-    for number in IGNORED:
-        signal.signal(number, signal.SIG_IGN)
+    settle_signals()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    run_stub, name_child = _preload() if given["part"] == FORK_SERVER else (None, set_title)
-    (name_child if run_stub else set_title)(f"svcd: {given['part']} {given['cluster']}")
-    links = [Link(socket.socket(fileno=given[name])) for name in ("guardian_fd", "controller_fd")]
+    run_stub, name_process = _preload() if given["part"] == FORK_SERVER else (None, set_title)
+    name_process(f"svcd: {given['part']} {given['cluster']}")
+    links = []
+    for name in ("guardian_fd", "controller_fd"):
+        os.set_inheritable(given[name], False)
+        links.append(Link(socket.socket(fileno=given[name])))
     null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    handled = child_setup.handled_signals()
-    ground = Ground(os.getppid(), null_fd, given["soft_limit"], hard, handled, run_stub, name_child)
+    ground = Ground(os.getppid(), null_fd, given["soft_limit"], hard, run_stub, name_process)
     launcher = Launcher(links[0], links[1], ground)
     gc.collect()
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
+
+
+def settle_signals() -> None:
+    """Every signal does what it does by default, and is blocked: none disturbs us, none has to be reset in a child."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        if signal.getsignal(number) is not signal.SIG_DFL:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _preload() -> tuple[Callable[[dict[str, Any]], int], Callable[[str], None]]:
