@@ -25,12 +25,15 @@ Mark = tuple[int, int]  # inode, size
 
 
 class Follower:
-    """What is appended to one stream. ``path`` is its current file; ``fd``, if given, is open at the place to begin."""
+    """What is appended to the stream whose current file is ``path``.
+
+    ``fd`` is open at the place to begin; None when there is no file yet: whatever will be there is new.
+    """
 
     def __init__(self, path: Path, fd: int | None = None) -> None:
         self.path = path
         self.gaps = 0
-        """How often bytes were rotated away before they could be read."""
+        """How often bytes may have been rotated away before they could be read."""
         self._fd = fd
 
     def close(self) -> None:
@@ -43,7 +46,7 @@ class Follower:
         taken = 0
         while taken < TURN_BYTES:
             if self._fd is None:
-                self._fd = open_log(self.path)
+                self._fd = _open_oldest(self.path)
                 if self._fd is None:
                     return
             data = os.read(self._fd, PIECE_BYTES)
@@ -81,12 +84,9 @@ class Follower:
         if number == 0:
             return None
         if number is None:  # gone: the oldest that is left comes next
-            for oldest in reversed(rotated_numbers(self.path)):
-                fd = open_log(numbered(self.path, oldest))
-                if fd is not None:
-                    self.gaps += 1
-                    return fd
-            return None
+            fd = _open_oldest(self.path)
+            self.gaps += fd is not None
+            return fd
         fd = open_log(numbered(self.path, number - 1))
         if fd is not None and self._number_of(own) != number:
             os.close(fd)
@@ -131,6 +131,15 @@ def open_log(path: Path) -> int | None:
         return None
 
 
+def _open_oldest(path: Path) -> int | None:
+    """A descriptor of the oldest file that is left of a stream."""
+    for number in reversed(rotated_numbers(path)):
+        fd = open_log(numbered(path, number))
+        if fd is not None:
+            return fd
+    return None
+
+
 # ---- marks ---------------------------------------------------------------------------------------------------------
 
 
@@ -163,7 +172,7 @@ def read_marks(state_dir: Path) -> dict[str, Mark] | None:
 def follow_from(path: Path, mark: Mark | None) -> Follower:
     """A follower of everything after ``mark``; without one, from the beginning of the oldest file."""
     if mark is None:
-        return Follower(path, open_log(numbered(path, rotated_numbers(path)[-1])))
+        return Follower(path)
     inode, end = mark
     for number in rotated_numbers(path):
         fd = open_log(numbered(path, number))
@@ -172,7 +181,7 @@ def follow_from(path: Path, mark: Mark | None) -> Follower:
             return Follower(path, fd)
         if fd is not None:
             os.close(fd)
-    return Follower(path, open_log(numbered(path, rotated_numbers(path)[-1])))
+    return Follower(path)
 
 
 def follow_from_end(path: Path) -> Follower:

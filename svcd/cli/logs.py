@@ -173,7 +173,7 @@ def pour(names: frozenset[str], followers: dict[str, list[tuple[str, Follower]]]
             for data in follower.read():
                 if follower.gaps != gaps:
                     gaps = follower.gaps
-                    click.echo(f"svcd: some output of {name} was rotated away before it could be shown", err=True)
+                    click.echo(f"svcd: output of {name} may have been rotated away before it could be shown", err=True)
                 output.put(name, stream, data)
                 busy.add(name)
     return frozenset(busy)
