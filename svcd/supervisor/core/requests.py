@@ -124,7 +124,7 @@ class Requests:
             return
         del self._open[request.id]
         results = tuple(request.results[name] for name in request.names)
-        text = "; ".join(each.text for each in results if each.text)
+        text = "; ".join(dict.fromkeys(each.text for each in results if each.text))
         out.append(AnswerRequest(request.id, overall(results), results, request.also, text))
 
     def _settle(self, request: Request, result: ServiceResult, out: list[Action]) -> None:

@@ -195,7 +195,8 @@ class Runs:
                 continue
             run.mark, run.mark_text = why, words
             self._cluster.touch(each)
-            pending.extend((edge.dependent, Mark.DEPENDENCY, for_dependents) for edge in each.incoming if edge.hard)
+            dependents = (edge.dependent for edge in reversed(each.incoming) if edge.hard)
+            pending.extend((dependent, Mark.DEPENDENCY, for_dependents) for dependent in dependents)
 
     def tell(self, unit: Unit, run: Run) -> None:
         """Everyone who had to end before has: now it is told."""
