@@ -15,6 +15,7 @@ import fcntl
 import json
 import os
 import socket
+from array import array
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -253,6 +254,7 @@ def decode(data: bytes) -> Any:
 
 MAX_DESCRIPTORS: Final = 16
 MAX_MESSAGE_BYTES: Final = 64 * 1024 * 1024
+CONTROL_BYTES: Final = socket.CMSG_SPACE(MAX_DESCRIPTORS * array("i").itemsize)
 MEMFD: Final = b"memfd"
 F_ADD_SEALS: Final = 1033
 EVERY_SEAL: Final = 0b1111
@@ -320,9 +322,10 @@ class Link:
         found: list[tuple[Any, list[int]]] = []
         while not self.closed:
             try:
-                data, fds, _, _ = socket.recv_fds(
-                    self._socket, INLINE_LIMIT_BYTES, MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC
-                )
+                data, controls, _, _ = self._socket.recvmsg(
+                    INLINE_LIMIT_BYTES, CONTROL_BYTES, socket.MSG_CMSG_CLOEXEC
+                )  # socket.recv_fds forgets its flags
+                fds = list(array("i", b"".join(content for _, _, content in controls)))
             except BlockingIOError:
                 break
             except ConnectionResetError:
