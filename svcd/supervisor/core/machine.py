@@ -13,11 +13,13 @@ from svcd.supervisor.core import causes, events, graph
 from svcd.supervisor.core.actions import Action, EndCluster, PublishTransition
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.runs import Runs
+from svcd.supervisor.core.spec import Runner
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
 from svcd.supervisor.core.wishes import Wishes
 
+_FROM_STUBS: Final = (events.StubConnected, events.StubReported, events.ConnectionLost)
 _UP: Final = frozenset({State.RUNNING, State.COMPLETED})
 _ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
 
@@ -91,6 +93,8 @@ class Machine:
             return False
         if isinstance(event, events.TimerFired):
             return self._on_timer(unit, event.kind)
+        if isinstance(event, _FROM_STUBS) and unit.spec.runner is not Runner.PYTHON:
+            return False  # a program that plays the stub
         return unit.run is not None and self._run_handlers[type(event)](unit, unit.run, event)
 
     def _on_timer(self, unit: Unit, kind: events.TimerKind) -> bool:
