@@ -12,6 +12,7 @@ import os
 import secrets
 import signal
 import socket
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,6 +111,7 @@ class Daemon:
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
+        loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
@@ -343,6 +345,13 @@ class Daemon:
 
     # ---- the end
     # --------------------------------------------------------------------------------------------------------
+
+    def _on_internal_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """A fault of ours in some callback: it costs what it was about, it is told, and supervision goes on."""
+        error = context.get("exception")
+        told = "".join(traceback.format_exception(error)) if error is not None else ""
+        self._journal.note("internal error", text=context.get("message", ""), traceback=told)
+        self._notice("", f"internal error of svcd ({context.get('message', '')}): see svcd.log in the state directory")
 
     def _shut_down(self, request: str | None, level: events.ShutdownLevel, by: str) -> None:
         """``request`` None: nobody waits for the end."""
