@@ -5,6 +5,7 @@ Must not change a log file, nor talk to the daemon.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ STREAMS: Final = ("stdout", "stderr")
 PIECE_BYTES: Final = 256 * 1024
 TURN_BYTES: Final = 4 * PIECE_BYTES  # of one stream, before the next one has its turn
 POLL_S: Final = 0.25  # only where the kernel grants no watches
+TABLE_FULL: Final = (errno.EMFILE, errno.ENFILE)
 MARKS: Final = "console.json"
 
 Mark = tuple[int, int]  # inode, size
@@ -124,10 +126,12 @@ def rotated_numbers(path: Path) -> list[int]:
 
 
 def open_log(path: Path) -> int | None:
-    """A descriptor, or None when there is no such file."""
+    """A descriptor, or None when there is no such file, or none that may be read (a symbolic link, say)."""
     try:
         return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno in TABLE_FULL:
+            raise
         return None
 
 

@@ -6,7 +6,9 @@ Must not need a daemon where the state directory is known.
 from __future__ import annotations
 
 import difflib
+import gc
 import os
+import resource
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -136,6 +138,9 @@ def _check(names: Sequence[str], known: Sequence[str], logs_dir: Path) -> None:
 
 def _follow(logs_dir: Path, names: Sequence[str], streams: Sequence[str], tail: int | None, output: Output) -> None:
     """The last lines, then everything that comes, until interrupted."""
+    gc.enable()  # this may take days
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a descriptor for each stream of each service
     followers: dict[str, list[tuple[str, Follower]]] = {}
     with Watcher(logs_dir, names) as watcher:  # before the first look, so that nothing falls between
         try:

@@ -5,6 +5,7 @@ Must not import more than the standard library at its top: whatever fails later 
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import signal
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 OTHER, INTERRUPTED = 1, 130
+UNWRITABLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 
 def main() -> NoReturn:
@@ -33,12 +35,19 @@ def run(arguments: Sequence[str]) -> int:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that goes away ends us quietly, as it ends cat
         from svcd.cli import commands  # noqa: PLC0415 - see above
 
-        return _finish(commands.run(arguments))
+        code = commands.run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # before success is claimed: a full disk may show only now
+        return code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except OSError as error:
+        if error.errno not in UNWRITABLE or error.filename is not None:
+            return _last_resort(error)
+        _discard_output()
+        _complain(f"cannot write the output: {error.strerror}")
+        return OTHER
     except Exception as error:
-        if os.environ.get("SVCD_DEBUG", "") not in ("", "0"):
-            raise
         return _last_resort(error)
 
 
@@ -48,22 +57,12 @@ def _open_standard_streams() -> None:
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
-def _finish(code: int) -> int:
-    """Say everything before success is claimed: a full disk shows only now."""
-    try:
-        if sys.stdout is not None:
-            sys.stdout.flush()
-    except OSError as error:
-        _discard_output()
-        _complain(f"cannot write the output: {error.strerror}")
-        return code or OTHER
-    return code
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the guardian that we may become needs it, too
 
 
 def _last_resort(error: Exception) -> int:
+    if os.environ.get("SVCD_DEBUG", "") not in ("", "0"):
+        raise error
     text = " ".join(str(error).split())
     _complain(f"cannot go on: {type(error).__name__}{': ' if text else ''}{text}")
     _complain("this is a fault of svcd's own; with SVCD_DEBUG=1 it shows where")
