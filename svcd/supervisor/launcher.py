@@ -52,6 +52,7 @@ class Launcher:
     ground: Ground
     forker: clone.Forker = field(default_factory=clone.Forker)
     epoll: select.epoll = field(default_factory=select.epoll)
+    orders: deque[SpawnRequested] = field(default_factory=deque)
     waiting: dict[int, SpawnRequested] = field(default_factory=dict)  # by gate: let go, and not exec'ed yet
     room: select.poll = field(default_factory=select.poll)
 
@@ -68,6 +69,8 @@ class Launcher:
                     self.serve(links[fd])
                 else:
                     self.hear(fd)
+            while self.orders and (batch := self.prepare_some()) and self.spawn(batch):
+                pass
             if self.controller.closed:
                 if links.pop(self.controller.fileno(), None) is not None:
                     self.epoll.unregister(self.controller)
@@ -77,28 +80,33 @@ class Launcher:
 
     def serve(self, link: Link) -> None:
         link.flush()
-        orders = deque(message for message, _ in link.receive() if isinstance(message, SpawnRequested))
-        while orders:
-            self.spawn(self.prepare_some(orders))
+        self.orders += [message for message, _ in link.receive() if isinstance(message, SpawnRequested)]
 
     # ---- spawning ----------------------------------------------------------------------------------------------------
 
-    def spawn(self, batch: list[Prepared]) -> None:
-        """Make the processes one right after the other, announce them to the guardian, then let each go.
+    def spawn(self, batch: list[Prepared]) -> bool:
+        """Make the processes one right after the other, announce them to the guardian, then let each go. False when
+        some of the orders are ours to carry out later.
 
         What is touched between two forks is copied by the second one, so little is done there.
         """
+        again: list[SpawnRequested] = []
         born = [self.bear(each) for each in batch]
         for each, child in zip(batch, born, strict=True):
             close_all(each.writes)
             os.close(each.its_gate)
             if each.cgroup is not None:
                 os.close(each.cgroup)
-            if isinstance(child, OSError):
-                close_all((*each.reads, each.our_gate))
-                self.reject(each.order, "fork", child)
-            else:
+            if isinstance(child, tuple):
                 self.announce(each, *child)
+                continue
+            close_all((*each.reads, each.our_gate))
+            if self.may_try_again(child):
+                again.append(each.order)
+            else:
+                self.reject(each.order, "fork", child)
+        self.orders.extendleft(reversed(again))
+        return not again
 
     def bear(self, each: Prepared) -> tuple[int, int] | OSError:
         """(pid, pidfd) of the new process, or why there is none."""
@@ -150,23 +158,24 @@ class Launcher:
 
     # ---- descriptors -------------------------------------------------------------------------------------------------
 
-    def prepare_some(self, orders: deque[SpawnRequested]) -> list[Prepared]:
-        """Take orders from the left as far as there is room for their descriptors; reject what can never have it."""
+    def prepare_some(self) -> list[Prepared]:
+        """Take orders as far as there is room for their descriptors; reject what can never have it."""
         batch: list[Prepared] = []
-        while orders and len(batch) < BATCH:
-            stage, opened = "fork", list[int]()
+        while self.orders and len(batch) < BATCH:
+            opened: list[int] = []
             try:
-                each = self.prepare(orders[0], opened)
+                batch.append(self.prepare(self.orders[0], opened))
             except OSError as error:
                 close_all(opened)
-                if batch and error.errno in (errno.EMFILE, errno.ENFILE):
-                    break  # there is room when these are on their way
-                stage = "cgroup" if error.filename is not None else "fork"
-                self.reject(orders.popleft(), stage, error)
-            else:
-                batch.append(each)
-                orders.popleft()
+                if batch or self.may_try_again(error):
+                    break
+                self.reject(self.orders[0], "cgroup" if error.filename is not None else "fork", error)
+            self.orders.popleft()
         return batch
+
+    def may_try_again(self, error: OSError) -> bool:
+        """No descriptors are left, but there will be, when those that were let go have become their programs."""
+        return bool(self.waiting) and error.errno in (errno.EMFILE, errno.ENFILE)
 
     def prepare(self, order: SpawnRequested, opened: list[int]) -> Prepared:
         reads, writes = [], []

@@ -12,6 +12,7 @@ import secrets
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -95,6 +96,8 @@ class Guarded:
         self._listener.settimeout(PATIENCE_S)
         self._begin(limit, given)
         self.relay, _ = self._listener.accept()
+        credentials = self.relay.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
+        self.relay_pid: int = struct.unpack("3i", credentials)[0]
         _, fds, _, _ = socket.recv_fds(self.relay, 16, 1, socket.MSG_CMSG_CLOEXEC)
         self.links["guardian"] = Link(socket.socket(fileno=fds[0]))
 
