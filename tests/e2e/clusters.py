@@ -305,12 +305,31 @@ class Cluster:
         ]
 
     def output(self, service: str, stream: str = "stdout") -> bytes:
-        """Everything that the service wrote, over all rotated files."""
-        directory = self.state_dir / "logs" / service
-        files = sorted(
-            directory.glob(f"{stream}.log*"), key=lambda path: -int(path.suffix[1:]) if path.suffix[1:].isdigit() else 0
-        )
-        return b"".join(path.read_bytes() for path in files)
+        """Everything that the service wrote, over all rotated files, read while none of them was rotated."""
+        while True:
+            before = self._log_files(service, stream)
+            try:
+                data = b"".join(path.read_bytes() for path, _ in before)
+            except FileNotFoundError:
+                continue
+            if [inode for _, inode in self._log_files(service, stream)] == [inode for _, inode in before]:
+                return data
+
+    def _log_files(self, service: str, stream: str) -> list[tuple[Path, int]]:
+        """The files of one stream, oldest first, each with its inode."""
+        found = [
+            (int(entry.name.rpartition(".")[2]) if entry.name[-1].isdigit() else 0, entry)
+            for entry in self._entries(service)
+            if entry.name.startswith(f"{stream}.log")
+        ]
+        return [(Path(entry.path), entry.inode()) for _, entry in sorted(found, key=lambda each: -each[0])]
+
+    def _entries(self, service: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(self.state_dir / "logs" / service) as entries:
+                return list(entries)
+        except FileNotFoundError:
+            return []
 
     def story(self) -> str:
         """What a failed test wants to show."""
