@@ -57,6 +57,7 @@ type: setup
 docs: setup
 	@$(BIN)/python -m svcd.protocol.reference > docs/protocol.md.new && mv docs/protocol.md.new docs/protocol.md
 	@$(BIN)/python -m svcd.supervisor.core.diagram > docs/states.md.new && mv docs/states.md.new docs/states.md
+	@$(BIN)/python -m svcd.supervisor.config.reference docs/configuration.md
 
 # What CI runs. One after the other, whatever -j says: each one's output is read by people.
 check:
