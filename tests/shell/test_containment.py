@@ -54,7 +54,7 @@ def contained(kind: str) -> Iterator[Containment]:
     made: Containment
     if kind == "cgroup":
         try:
-            made = CgroupContainment(f"svcd-test-{secrets.token_hex(6)}")
+            made = CgroupContainment(f"svcd-test-{secrets.token_hex(6)}", "1")
         except OSError as error:
             pytest.skip(f"no cgroup v2 hierarchy to write: {error}")
     else:
@@ -157,9 +157,8 @@ def test_a_run_without_processes_is_empty(contained: Containment) -> None:
 
 
 def test_nothing_is_left_of_the_groups() -> None:
-    label = f"svcd-test-{secrets.token_hex(6)}"
     try:
-        made = CgroupContainment(label)
+        made = CgroupContainment(f"svcd-test-{secrets.token_hex(6)}", "1")
     except OSError as error:
         pytest.skip(f"no cgroup v2 hierarchy to write: {error}")
     base = Path(made.prepare("run-1") or "").parent
@@ -175,3 +174,30 @@ def test_a_zombie_is_dead() -> None:
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
     assert not is_alive(child.pid)
     child.wait()
+
+
+def test_what_a_killed_svcd_has_left_is_killed_and_removed_and_nothing_else() -> None:
+    place, other = (f"svcd-test-{secrets.token_hex(6)}" for _ in range(2))
+    try:
+        earlier, stranger = CgroupContainment(place, "1"), CgroupContainment(other, "1")
+    except OSError as error:
+        pytest.skip(f"no cgroup v2 hierarchy to write: {error}")
+    left, spared = Tree(earlier, "run-1"), Tree(stranger, "run-1")
+    present = CgroupContainment(place, "2")
+    try:
+        for pid in left.pids:
+            _wait_dead(pid)
+        assert all(is_alive(pid) for pid in spared.pids)
+        group = Path(present.prepare("run-9") or "").parent
+        again = CgroupContainment(place, "3")
+        assert sorted(path.name for path in group.parent.glob(f"{place}-*")) == [f"{place}-3"]
+        again.close()
+        assert list(group.parent.glob(f"{place}-*")) == []
+    finally:
+        stranger.kill("run-1", spared.pids[0])
+        for pid in spared.pids:
+            _wait_dead(pid)
+        for tree in (left, spared):
+            tree.reap()
+        for each in (earlier, present, stranger):
+            each.close()

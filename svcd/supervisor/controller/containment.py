@@ -91,16 +91,40 @@ def _own_group() -> str | None:
     return None
 
 
-class CgroupContainment:
-    """One group per run below a group of the cluster's own. Raises OSError where the hierarchy is not ours to write."""
+def _remove_group(path: Path) -> None:
+    """A group and those in it, as far as nothing lives in them (zombies do not count)."""
+    for each in (*path.glob("*/"), path):
+        try:
+            each.rmdir()
+        except OSError:
+            pass  # somebody lives there, or it went away by itself
 
-    def __init__(self, label: str) -> None:
+
+class CgroupContainment:
+    """One group per run below a group of the cluster's own. Raises OSError where the hierarchy is not ours to write.
+
+    ``place`` names the cluster's run directory, of which ``run_id`` is the present use: what earlier uses have left,
+    all of svcd having been killed at once, is killed and removed here.
+    """
+
+    def __init__(self, place: str, run_id: str) -> None:
         mount, own = _unified_mount(), _own_group()
         if mount is None or own is None or ".." in own:
             raise OSError(errno.ENOENT, "no cgroup v2 hierarchy")
-        self._base = Path(mount + own) / label
+        self._base = Path(mount + own) / f"{place}-{run_id}"
         self._base.mkdir(mode=0o755)
+        for stale in self._base.parent.glob(f"{place}-*"):
+            if stale != self._base:
+                self._clear(stale)
         self._unreleased: set[str] = set()
+
+    @staticmethod
+    def _clear(stale: Path) -> None:
+        try:
+            (stale / "cgroup.kill").write_text("1")
+            _remove_group(stale)
+        except OSError:
+            pass  # of another user, or gone
 
     def prepare(self, run: str) -> str | None:
         path = self._base / run
@@ -147,13 +171,7 @@ class CgroupContainment:
             self._unreleased.discard(name)
 
     def close(self) -> None:
-        try:
-            for path in self._base.iterdir():
-                if path.is_dir():
-                    path.rmdir()
-            self._base.rmdir()
-        except OSError:
-            pass
+        _remove_group(self._base)
 
 
 # ---- process group, descendants, adopted orphans
@@ -227,9 +245,9 @@ class SessionContainment:
         pass
 
 
-def choose(label: str, guardian: int, mains: set[int]) -> Containment:
+def choose(place: str, run_id: str, guardian: int, mains: set[int]) -> Containment:
     """cgroups where we may make them, sessions elsewhere."""
     try:
-        return CgroupContainment(label)
+        return CgroupContainment(place, run_id)
     except OSError:
         return SessionContainment(guardian, mains)

@@ -63,7 +63,7 @@ class Control:
         self._fd = _number(self._router.getsockopt(zmq.FD))
         self._again = False
         self._closed = False
-        self._paths: list[str] = []
+        self._paths: dict[str, int] = {}  # with the inode of the socket that is ours
         self.rejected: Counter[str] = Counter()
         """How many messages were turned away, by reason."""
 
@@ -79,7 +79,7 @@ class Control:
     def _bind(self, own: zmq.Socket[bytes], path: str, mode: int) -> None:
         own.bind(f"ipc://{path}")
         os.chmod(path, mode)
-        self._paths.append(path)
+        self._paths[path] = os.stat(path).st_ino
 
     def close(self) -> None:
         """Close after what was sent has gone out, or half a second; the sockets' files go, too."""
@@ -90,9 +90,10 @@ class Control:
         self._router.close()
         self._publisher.close()
         self._context.term()
-        for path in self._paths:
+        for path, inode in self._paths.items():
             try:
-                os.unlink(path)
+                if os.stat(path).st_ino == inode:  # not of a svcd that has been started here since
+                    os.unlink(path)
             except FileNotFoundError:
                 pass
 

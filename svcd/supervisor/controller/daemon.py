@@ -13,6 +13,7 @@ import secrets
 import signal
 import socket
 import traceback
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +82,8 @@ class Daemon:
         self._whole = Whole()
 
         mains: set[int] = set()
-        label = f"svcd-{self._cluster.name}-{self._run_id}"
-        self._containment = containment.choose(label, self._guardian_pid, mains)
+        place = f"svcd-{self._cluster.name}-{zlib.crc32(os.fsencode(arguments.run_dir)):08x}"
+        self._containment = containment.choose(place, self._run_id, self._guardian_pid, mains)
         self._journal = Journal(loop, Path(arguments.state_dir) / "svcd.log")
         self._machine = Machine(self._cluster.max_parallel)
         self._engine = Engine(self._machine)
@@ -386,5 +387,5 @@ class Daemon:
         self._control.close()
         self._containment.close()
         self._journal.close()
-        takedown.clear(self._places)
+        takedown.clear(self._places, self._guardian_pid)
         os._exit(1)

@@ -30,8 +30,16 @@ def kill_all(runs: Runs, containment: Containment) -> None:
         containment.release(run.mark)
 
 
-def clear(places: Places) -> None:
-    """Remove what this cluster left in its run directory, and the directory if nothing else is in it."""
+def clear(places: Places, guardian_pid: int) -> None:
+    """Remove what this cluster left in its run directory, and the directory if nothing else is in it.
+
+    Nothing is touched once somebody else has the lock: the text of the lock is the pid of whoever took it last.
+    """
+    try:
+        if int(places.lock.read_text()) != guardian_pid:
+            return
+    except (OSError, ValueError):
+        return
     side_door = places.run_dir / "stubs" / "control"
     for path in (
         places.control,
