@@ -144,13 +144,13 @@ class Console:
     def _take_events(self) -> None:
         while (event := self._client.next_event()) is not None:
             number: int = getattr(event, "sequence", 0)
+            if self._as_json:  # a look tells people what has come of it, but a program is owed each event
+                self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
             if number <= self._sequence:
                 continue  # a look has told already
             if number != self._sequence + 1:
                 self._look_at = time.monotonic()
             self._sequence = number
-            if self._as_json:
-                self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
             self._take(event)
 
     def _take(self, event: Message) -> None:

@@ -20,6 +20,7 @@ STREAMS: Final = ("stdout", "stderr")
 PIECE_BYTES: Final = 256 * 1024
 TURN_BYTES: Final = 4 * PIECE_BYTES  # of one stream, before the next one has its turn
 POLL_S: Final = 0.25  # only where the kernel grants no watches
+TRIES: Final = 100  # to find a file that rotations keep moving; one that somebody took elsewhere is given up
 TABLE_FULL: Final = (errno.EMFILE, errno.ENFILE)
 MARKS: Final = "console.json"
 
@@ -96,13 +97,18 @@ class Follower:
         return fd
 
     def _number_of(self, own: os.stat_result) -> int | None:
-        for number in rotated_numbers(self.path):
-            try:
-                found = os.stat(numbered(self.path, number))
-            except FileNotFoundError:
-                continue
-            if os.path.samestat(found, own):
-                return number
+        """The number that our file has now; None once it has been rotated away."""
+        assert self._fd is not None
+        for _ in range(TRIES):
+            for number in _numbers_to_try(self.path):
+                try:
+                    found = os.stat(numbered(self.path, number))
+                except FileNotFoundError:
+                    continue
+                if os.path.samestat(found, own):
+                    return number
+            if os.fstat(self._fd).st_nlink == 0:
+                break
         return None
 
 
@@ -123,6 +129,12 @@ def rotated_numbers(path: Path) -> list[int]:
     prefix = f"{path.name}."
     suffixes = (name.removeprefix(prefix) for name in names if name.startswith(prefix))
     return [0, *sorted(int(each) for each in suffixes if each.isascii() and each.isdigit() and len(each) < 7)]
+
+
+def _numbers_to_try(path: Path) -> list[int]:
+    """Where to look for a file upwards, so that it cannot slip past: a rotation meanwhile moves it up by one."""
+    listed = rotated_numbers(path)
+    return sorted({*listed, *(number + 1 for number in listed)})
 
 
 def open_log(path: Path) -> int | None:
@@ -178,7 +190,7 @@ def follow_from(path: Path, mark: Mark | None) -> Follower:
     if mark is None:
         return Follower(path)
     inode, end = mark
-    for number in rotated_numbers(path):
+    for number in _numbers_to_try(path):
         fd = open_log(numbered(path, number))
         if fd is not None and os.fstat(fd).st_ino == inode:
             os.lseek(fd, end, os.SEEK_SET)

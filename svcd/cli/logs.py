@@ -10,7 +10,6 @@ import gc
 import os
 import resource
 import select
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +24,7 @@ from svcd.cli.options import Target, targeted
 from svcd.cli.output import Form, Output, write_all
 
 BOTH: Final = "both"
+STDOUT_FD: Final = 1
 
 
 def parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -86,7 +86,7 @@ def _form(names: Sequence[str], as_json: bool) -> Form:
 
 
 def _write(data: bytes) -> None:
-    write_all(sys.stdout.fileno(), data)
+    write_all(STDOUT_FD, data)
 
 
 def _path(logs_dir: Path, name: str, stream: str) -> Path:

@@ -12,6 +12,7 @@ import ctypes
 from typing import Final
 
 PR_SET_NAME: Final = 15
+REWRITTEN: Final = b"."  # anything but NUL as the last byte tells the kernel to stop at the first NUL
 ARG_START, ARG_END = 45, 46  # fields of /proc/PID/stat, counted from the one after the name
 
 
@@ -23,7 +24,7 @@ def set_title(title: str) -> None:
         with open("/proc/self/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].split()
         start, room = int(fields[ARG_START]), int(fields[ARG_END]) - int(fields[ARG_START])
-        if start > 0 and room > 1:
-            ctypes.memmove(start, text[: room - 1].ljust(room, b"\0"), room)
+        if start > 0 and room > 2:
+            ctypes.memmove(start, text[: room - 2].ljust(room - 1, b"\0") + REWRITTEN, room)
     except (OSError, ValueError, IndexError):
         pass

@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -83,14 +83,12 @@ class FakeDaemon:
         """One more answer to whoever asked last."""
         self._later.put(message)
 
-    def wait_asked(self, kind: type) -> Any:
-        """The first message of ``kind``, once it has come."""
+    def wait_asked(self, kind: type, count: int = 1) -> None:
+        """Until ``count`` messages of ``kind`` have come."""
         with self.arrived:
-            found: list[Any] = []
-            assert self.arrived.wait_for(
-                lambda: found.extend(each for each in self.asked if type(each) is kind) or found, PATIENCE_S
-            ), f"nobody asked {kind.__name__}; asked was {self.asked}"
-            return found[0]
+            assert self.arrived.wait_for(lambda: sum(type(each) is kind for each in self.asked) >= count, PATIENCE_S), (
+                f"nobody asked {kind.__name__}; asked was {self.asked}"
+            )
 
     def wait_subscriber(self) -> None:
         """Until somebody's subscription has arrived: what is published from now on is heard."""
@@ -98,12 +96,15 @@ class FakeDaemon:
         self._publisher.recv()
 
     def publish(self, kind: type, **fields: Any) -> None:
-        """Publish an event with the next sequence number."""
+        """Publish an event with the next sequence number, and be from now on as it says."""
+        if kind is messages.ClusterStateChanged:
+            self.state = fields["state"]
         self.sequence += 1
         message = kind(sequence=self.sequence, at=time.time(), **fields)
         self._publisher.send_multipart([kind.__name__.encode(), codec.encode(message)])
 
     def transition(self, service: str, old: str, new: str, cause: str = "", spent_s: float = 0.0) -> None:
+        self.rows = [replace(each, state=new, cause=cause) if each.name == service else each for each in self.rows]
         self.publish(
             messages.ServiceTransitioned, service=service, invocation=1, old=old, new=new, cause=cause, spent_s=spent_s
         )

@@ -19,7 +19,7 @@ from rotating import Writer
 from screen import Terminal
 
 from svcd.cli.following import write_marks
-from svcd.protocol.messages import ClusterStateChanged, NoticeGiven
+from svcd.protocol.messages import ClusterStateChanged, GetStatus, NoticeGiven
 
 
 def command(directories: Directories) -> list[str]:
@@ -126,6 +126,7 @@ def test_events_that_were_missed_are_found_by_looking(
 ) -> None:
     daemon.wait_subscriber()
     plain.line()
+    daemon.wait_asked(GetStatus, 2)  # its own second look is over: only the hole makes it look again
     daemon.sequence += 1  # one that never comes
     daemon.rows = [row("db", "failed", cause="exit code 7"), row("web", "waiting", cause="for db (failed)")]
     daemon.publish(NoticeGiven, service="", text="a hole before me")

@@ -5,6 +5,7 @@ Must not test the command: ``test_logs_command`` does.
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 from pathlib import Path
@@ -121,6 +122,69 @@ def test_a_reader_that_keeps_up_misses_nothing(
     assert follower.gaps == 0
 
 
+def test_a_write_between_the_last_read_and_the_look_around(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer, follower = Writer(log, 10, 3), Follower(log)
+    writer.write(b"01234")
+    younger = Follower._younger
+
+    def late(self: Follower, own: os.stat_result) -> int | None:
+        if len(writer.written) == 5:
+            writer.write(b"56789abc")
+        return younger(self, own)
+
+    monkeypatch.setattr(Follower, "_younger", late)
+    assert drain(follower) == b"0123456789abc"
+    writer.close()
+    follower.close()
+
+
+def test_a_rotation_between_the_look_around_and_the_open(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from svcd.cli import following  # noqa: PLC0415 - patched here
+
+    writer, follower = Writer(log, 4, 9), Follower(log)
+    writer.write(b"0000")
+    assert drain(follower) == b"0000"
+    writer.write(b"1111")
+    real = following.open_log
+
+    def late(path: Path) -> int | None:
+        if len(writer.written) == 8:
+            writer.write(b"22223333")
+        return real(path)
+
+    monkeypatch.setattr(following, "open_log", late)
+    assert drain(follower) == b"111122223333"
+    assert follower.gaps == 0
+    writer.close()
+    follower.close()
+
+
+@pytest.mark.parametrize("rotations", [1, 2, 3])
+def test_rotations_after_the_listing_do_not_hide_the_file(
+    log: Path, monkeypatch: pytest.MonkeyPatch, rotations: int
+) -> None:
+    from svcd.cli import following  # noqa: PLC0415 - patched here
+
+    writer, follower = Writer(log, 4, 9), Follower(log)
+    writer.write(b"0000")
+    assert drain(follower) == b"0000"
+    writer.write(b"1111")
+    real, turns = following.rotated_numbers, itertools.count()
+
+    def late(path: Path) -> list[int]:
+        listed = real(path)
+        if next(turns) == 0:
+            for _ in range(rotations):
+                writer.write(b"2222")
+        return listed
+
+    monkeypatch.setattr(following, "rotated_numbers", late)
+    assert drain(follower) == b"1111" + b"2222" * rotations
+    assert follower.gaps == 0
+    writer.close()
+    follower.close()
+
+
 def test_says_when_files_were_rotated_away(log: Path) -> None:
     writer, follower = Writer(log, 10, 2), Follower(log)
     writer.write(b"0123456789")
@@ -213,18 +277,17 @@ def test_a_rotation_between_two_opens_leaves_nothing_out(log: Path, monkeypatch:
         path = log.with_name(f"{before}-stdout.log")
         writer = Writer(path, 4, 100)
         writer.write(b"1111222233334444")
-        opens, real = [0], logfiles.open_log
+        real, opens = logfiles.open_log, itertools.count()
 
-        def rotating_open(
-            wanted: Path, opens: list[int] = opens, real=real, writer: Writer = writer, before: int = before
-        ):  # type: ignore[no-untyped-def]
-            if opens[0] == before:
-                writer.write(b"5555")
-            opens[0] += 1
-            return real(wanted)
+        def rotating_open(wanted: Path) -> int | None:
+            if before <= next(opens) < before + 2:  # noqa: B023 - called within this turn of the loop alone
+                writer.write(b"5555")  # noqa: B023
+            return real(wanted)  # noqa: B023
 
         monkeypatch.setattr(logfiles, "open_log", rotating_open)
-        assert tail(path, None) in (b"1111222233334444", b"11112222333344445555"), before
+        found = tail(path, None)
+        assert found.startswith(b"1111222233334444"), before
+        assert writer.written.startswith(found)
         monkeypatch.setattr(logfiles, "open_log", real)
         writer.close()
 

@@ -156,7 +156,10 @@ def test_a_full_disk_is_no_success() -> None:
 @pytest.mark.parametrize("closed", ["1>&-", "2>&-", "0<&-", "0<&- 1>&- 2>&-"])
 def test_closed_streams_harm_nobody(daemon: FakeDaemon, closed: str) -> None:
     daemon.rows = [row("a")]
-    for command in ("version", "status", "status --json"):
+    log = daemon.places.logs("a", "stdout")
+    log.parent.mkdir(parents=True)
+    log.write_bytes(b"x\n" * 1000)
+    for command in ("version", "status", "status --json", "logs a"):
         done = subprocess.run(
             ["sh", "-c", f'"{sys.executable}" -m svcd.cli {command} {closed}'],
             capture_output=True, text=True, timeout=PATIENCE_S, check=False,
