@@ -215,7 +215,8 @@ class Guarded:
 
     def output(self, service: str, stream: str = "stdout") -> str:
         """What it has written, once the collector has all of it: call it after the end."""
-        return (self.logs / service / f"{stream}.log").read_text()
+        path = self.logs / service / f"{stream}.log"
+        return path.read_text() if path.exists() else ""
 
     # ---- the end -----------------------------------------------------------------------------------------------------
 
