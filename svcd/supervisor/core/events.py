@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from svcd.supervisor.core.spec import ServiceSpec
+from svcd.supervisor.core.spec import Hook, ServiceSpec
 
 
 class ShutdownLevel(Enum):
@@ -29,7 +29,8 @@ class StubPhase(Enum):
     LOADED = "loaded"
     INITIALIZED = "initialized"
     STARTING = "starting"
-    RUNNING = "running"
+    RUNNING = "running"  # started, or resumed
+    PAUSED = "paused"
     STOPPING = "stopping"
 
 
@@ -40,6 +41,7 @@ class TimerKind(Enum):
     STOP = "stop"  # stop asked to SIGKILL
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
+    WATCHDOG = "watchdog"  # the last sign of life to its failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,29 @@ class ServiceUnregistered:
 
 
 @dataclass(frozen=True, slots=True)
+class SpecChange:
+    """A new spec for a service that is registered. ``needs_restart``: a process of the old one does not do for it."""
+
+    spec: ServiceSpec
+    needs_restart: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationApplied:
+    """A change of what is registered, all of it or nothing. Services that are not named stay as they are.
+
+    New eager services are started with it, as are those in ``start``; a removed service is stopped, then forgotten.
+    """
+
+    at: float
+    request: str
+    added: tuple[ServiceSpec, ...] = ()
+    changed: tuple[SpecChange, ...] = ()
+    removed: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class StartRequested:
     """Start these services and what they require; an empty tuple means every eager service."""
 
@@ -79,13 +104,33 @@ class StartRequested:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
+    """``unneeded``: afterwards also whatever runs only because something else needed it, and is needed no more."""
+
+    at: float
+    request: str
+    services: tuple[str, ...]
+    unneeded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """``rolling``: one after the other, each once the one before is running again; the first failure ends it."""
+
+    at: float
+    request: str
+    services: tuple[str, ...]
+    rolling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
     at: float
     request: str
     services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RestartRequested:
+class ResumeRequested:
     at: float
     request: str
     services: tuple[str, ...]
@@ -114,6 +159,35 @@ class RequestAbandoned:
 
     at: float
     request: str
+
+
+# ---- what calls for a service -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DemandArose:
+    """Somebody connected to a socket that is held for this service (on demand)."""
+
+    at: float
+    service: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleReached:
+    """Nobody has used this on-demand service for its idle timeout."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFired:
+    """The time of a scheduled task has come."""
+
+    at: float
+    service: str
 
 
 # ---- what happened to a process ---------------------------------------------------------------------------
@@ -188,6 +262,68 @@ class LeftoversGone:
     jitter: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class HealthChecked:
+    """One health check ended. ``text`` says what was wrong."""
+
+    at: float
+    service: str
+    invocation: int
+    healthy: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogPinged:
+    """A sign of life: WATCHDOG=1 of a program, the event loop of a stub."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogTriggered:
+    """The service says itself that it has failed (WATCHDOG=trigger)."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutExtended:
+    """The service asks for more time (EXTEND_TIMEOUT_USEC): whatever bounds it now ends ``by_s`` from now, at the
+    earliest.
+    """
+
+    at: float
+    service: str
+    invocation: int
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnnounced:
+    """A program says that it ends (STOPPING=1)."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnded:
+    """A command that ``actions.RunHook`` asked for is over; ``error`` None: with exit code 0."""
+
+    at: float
+    service: str
+    invocation: int
+    hook: Hook
+    error: str | None = None
+    jitter: float = 0.0
+
+
 # ---- what a stub said ---------------------------------------------------------------------------------------
 
 
@@ -234,12 +370,18 @@ class TimerFired:
 Event = (
     ServicesRegistered
     | ServiceUnregistered
+    | ConfigurationApplied
     | StartRequested
     | StopRequested
     | RestartRequested
+    | PauseRequested
+    | ResumeRequested
     | SignalRequested
     | ShutdownRequested
     | RequestAbandoned
+    | DemandArose
+    | IdleReached
+    | ScheduleFired
     | ProcessSpawned
     | SpawnFailed
     | ProgramExecuted
@@ -247,6 +389,12 @@ Event = (
     | ReadinessFailed
     | ProcessExited
     | LeftoversGone
+    | HealthChecked
+    | WatchdogPinged
+    | WatchdogTriggered
+    | TimeoutExtended
+    | StopAnnounced
+    | HookEnded
     | StubConnected
     | StubReported
     | ConnectionLost

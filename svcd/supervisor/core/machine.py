@@ -20,6 +20,13 @@ from svcd.supervisor.core.unit import Run, Unit, View
 from svcd.supervisor.core.wishes import Wishes
 
 _FROM_STUBS: Final = (events.StubConnected, events.StubReported, events.ConnectionLost)
+_LATER: Final = (
+    events.ConfigurationApplied, events.PauseRequested, events.ResumeRequested, events.DemandArose, events.ScheduleFired
+)  # fmt: skip
+_LATER_RUN: Final = (
+    events.IdleReached, events.HealthChecked, events.WatchdogPinged, events.WatchdogTriggered, events.TimeoutExtended,
+    events.StopAnnounced, events.HookEnded,
+)  # fmt: skip
 _UP: Final = frozenset({State.RUNNING, State.COMPLETED})
 _ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
 
@@ -44,6 +51,7 @@ class Machine:
             events.RestartRequested: self._wishes.restart,
             events.SignalRequested: self._wishes.signal,
             events.ShutdownRequested: self._wishes.shut_down,
+            **dict.fromkeys(_LATER, self._not_yet),
             events.RequestAbandoned: lambda event: self._cluster.requests.abandon(event.request),
         }
         runs = self._runs
@@ -55,6 +63,7 @@ class Machine:
             events.ReadinessFailed: lambda unit, run, event: runs.on_unready(unit, run, event.reason),
             events.ProcessExited: lambda unit, run, event: runs.on_exited(unit, run, event.status, event.leftovers),
             events.LeftoversGone: lambda unit, run, event: runs.on_leftovers_gone(unit, run),
+            **dict.fromkeys(_LATER_RUN, lambda unit, run, event: False),
             events.StubConnected: lambda unit, run, event: runs.on_connected(unit, run),
             events.StubReported: lambda unit, run, event: runs.on_phase(unit, run, event.phase, event.error),
             events.ConnectionLost: lambda unit, run, event: runs.on_connection_lost(unit, run),
@@ -115,6 +124,9 @@ class Machine:
         for unit in new:
             graph.connect(cluster.units, unit)
             cluster.changed[unit.name] = None
+
+    def _not_yet(self, event: Any) -> None:
+        raise NotImplementedError(type(event).__name__)
 
     # ---- one step ----
 

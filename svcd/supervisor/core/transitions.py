@@ -78,6 +78,13 @@ ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.ReadinessFailed: frozenset({State.STARTING}),
     events.ProcessExited: WITH_PROCESS,
     events.LeftoversGone: frozenset({State.STOPPING}),
+    events.IdleReached: frozenset({State.RUNNING}),
+    events.HealthChecked: frozenset({State.RUNNING}),
+    events.WatchdogPinged: frozenset({State.RUNNING}),
+    events.WatchdogTriggered: frozenset({State.RUNNING}),
+    events.TimeoutExtended: IN_START | {State.RUNNING, State.STOPPING},
+    events.StopAnnounced: frozenset({State.STARTING, State.RUNNING}),
+    events.HookEnded: WITH_PROCESS,
     events.StubConnected: WITH_PROCESS,
     events.StubReported: _STUB_SPEAKS,
     events.ConnectionLost: WITH_PROCESS,
@@ -90,6 +97,7 @@ ACCEPTED_TIMER: Final[Mapping[events.TimerKind, frozenset[State]]] = {
     events.TimerKind.STOP: frozenset({State.STOPPING}),
     events.TimerKind.RESTART: frozenset({State.BACKOFF}),
     events.TimerKind.LEFTOVERS: frozenset({State.STOPPING}),
+    events.TimerKind.WATCHDOG: frozenset({State.RUNNING}),
 }
 """Timers -> the states in which they may be armed, and in which their end means something."""
 
