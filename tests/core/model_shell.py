@@ -303,7 +303,12 @@ class ModelShell:
         old = self.processes.get(action.service)
         assert old is None or not old.lives, f"two live invocations of {action.service}"
         assert old is None or action.invocation > old.invocation
-        assert self.machine.services[action.service].desired == "up"
+        unit = self.machine._cluster.units[action.service]
+        assert unit.run is not None
+        if unit.run.held:
+            self.processes[action.service] = Process(action.service, action.invocation)
+            return
+        assert unit.desired == "up"
         for dependency in self.specs[action.service].dependencies:
             if dependency.kind is DependencyKind.REQUIRES:
                 assert self.is_ready(dependency), f"{action.service} spawned while {dependency.target} is not ready"
