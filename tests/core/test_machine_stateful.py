@@ -206,7 +206,13 @@ class MachineAndWorld(RuleBasedStateMachine):
     @invariant()
     def turns_are_kept(self) -> None:
         if self.shell.max_parallel:
-            starting = [unit for unit in self.shell.machine.services.values() if unit.state in IN_START]
+            units = self.shell.machine._cluster.units.values()
+            starting = [
+                unit
+                for unit in units
+                if unit.state is State.LOADING
+                or (unit.state in IN_START and unit.run is not None and not unit.run.held)
+            ]
             assert len(starting) <= self.shell.max_parallel
 
     @invariant()
@@ -223,7 +229,7 @@ class MachineAndWorld(RuleBasedStateMachine):
             waits = unit.state is State.WAITING or (unit.run is not None and unit.run.held)
             assert unit.stuck == (waits and unit.up and bool(unit.dead))
             assert (unit.name in cluster.moving) == is_moving(unit)
-            assert (unit.name in cluster.queue) <= (waits and not unit.blockers)
+            assert (unit.name in cluster.queue) <= (waits and (not unit.blockers or not unit.up))
         assert cluster.live == sum(unit.run is not None for unit in cluster.units.values())
 
     @invariant()

@@ -173,8 +173,8 @@ class Apply:
         graph.isolate(unit)
         del cluster.units[unit.name]
         cluster.forget(unit)
-        cluster.requests.gone(unit.name, cluster.out)
         cluster.out.append(ForgetService(unit.name))
+        cluster.requests.gone(unit.name, cluster.out)
 
     # ---- saying what it would do ----
 
