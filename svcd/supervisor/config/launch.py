@@ -172,9 +172,11 @@ class ServiceDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A whole, validated cluster. ``files``: the absolute paths that it was read from, in layer order.
+    """A whole, validated cluster. ``files``: the absolute paths that were named, in layer order.
 
-    ``max_parallel``: services in their start at the same time, 0 for no bound.
+    ``max_parallel``: services in their start at the same time, 0 for no bound. ``environ``: what every service's
+    environment began as. ``profiles``: those that were chosen. ``scales``: service -> number of instances, where it is
+    not the file's. The last three are what a later load must be given to mean the same.
     """
 
     name: str
@@ -182,3 +184,6 @@ class ClusterSpec:
     services: tuple[ServiceDefinition, ...]
     max_parallel: int = 0
     controller_timeout_s: float = 30.0
+    environ: dict[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
+    scales: dict[str, int] = field(default_factory=dict)
