@@ -48,6 +48,7 @@ class Process:
     probes: bool = False
     probed: bool = False
     status: ev.ExitStatus | None = None
+    ahead: bool = False  # loaded ahead of time
 
     @property
     def lives(self) -> bool:
@@ -93,6 +94,7 @@ class ModelShell:
         self.abandoned: set[str] = set()
         self.answers: dict[str, act.AnswerRequest] = {}
         self.ended = 0
+        self.preloaded: set[str] = set()  # those whose last run began ahead of time
         self.is_killing = False
         self.next_pid = 1000
         self.last_ending: dict[str, tuple[ev.ExitStatus | None, bool]] = {}
@@ -303,7 +305,14 @@ class ModelShell:
         old = self.processes.get(action.service)
         assert old is None or not old.lives, f"two live invocations of {action.service}"
         assert old is None or action.invocation > old.invocation
-        assert self.machine.services[action.service].desired == "up"
+        unit = self.machine._cluster.units[action.service]
+        assert unit.run is not None
+        self.preloaded.discard(action.service)
+        if unit.run.held:
+            self.preloaded.add(action.service)
+            self.processes[action.service] = Process(action.service, action.invocation, ahead=True)
+            return
+        assert unit.desired == "up"
         for dependency in self.specs[action.service].dependencies:
             if dependency.kind is DependencyKind.REQUIRES:
                 assert self.is_ready(dependency), f"{action.service} spawned while {dependency.target} is not ready"
@@ -355,7 +364,8 @@ class ModelShell:
             for dependency in spec.dependencies:
                 if dependency.target == process.service and dependency.kind is DependencyKind.REQUIRES:
                     other = self.processes.get(name)
-                    assert other is None or not other.lives, f"{process.service} told to stop before {name} ended"
+                    leans = other is not None and not (other.ahead and act.StubOrder.START not in other.orders)
+                    assert not leans or not other.lives, f"{process.service} told to stop before {name} ended"
 
     def do_KillProcess(self, action: act.KillProcess) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
@@ -389,7 +399,8 @@ class ModelShell:
             assert limit is not None
             assert self._restarts_in_window(action.service) >= limit, "given up before the intensity was reached"
         elif action.new is State.FAILED:
-            assert policy.mode is RestartMode.NEVER, "failed though its policy restarts it"
+            ahead = action.service in self.preloaded
+            assert ahead or policy.mode is RestartMode.NEVER, "failed though its policy restarts it"
         elif action.new is State.COMPLETED:
             status, _ = self.last_ending[action.service]
             assert status == ev.ExitStatus(code=0), "completed though it crashed"

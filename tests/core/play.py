@@ -60,6 +60,14 @@ LINES: dict[type, Callable[[Any], str]] = {
     act.SpawnProcess: lambda a: f"spawn {a.service}",
     act.TellStub: lambda a: f"tell {a.service} {a.order.value}",
     act.AwaitReadiness: lambda a: f"probe {a.service}",
+    act.CheckHealth: lambda a: f"check {a.service}",
+    act.CeaseHealthChecks: lambda a: f"cease {a.service}",
+    act.RunHook: lambda a: f"hook {a.service} {a.hook.value}",
+    act.KillHook: lambda a: f"kill hook {a.service} {a.hook.value}",
+    act.AwaitDemand: lambda a: f"await {a.service}",
+    act.CeaseAwaitingDemand: lambda a: f"cease awaiting {a.service}",
+    act.AdoptSpec: lambda a: f"adopt {a.service}",
+    act.ForgetService: lambda a: f"forget {a.service}",
     act.SignalProcess: lambda a: f"signal {a.service} {a.signal}" + ("" if a.group else " alone"),
     act.KillProcess: lambda a: f"kill {a.service}",
     act.ArmTimer: lambda a: f"arm {a.service} {a.kind.value} {a.delay_s:g}",
@@ -115,7 +123,7 @@ class Play:
         return self.tell(ev.ShutdownRequested(self.at, self._request(), level))
 
     def unregister(self, name: str) -> list[str]:
-        return self.tell(ev.ServiceUnregistered(self.at, self._request(), name))
+        return self.tell(ev.ConfigurationApplied(self.at, self._request(), removed=(name,)))
 
     # ---- what happens to the present run of a service ----
 

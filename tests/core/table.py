@@ -9,7 +9,6 @@ from __future__ import annotations
 EXPECTED: dict[str, dict[str, list[str]]] = {
     "unloaded": {
         "registered": [],
-        "unregistered": ["answer r1 done"],
         "start": ["x unloaded > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["x unloaded > stopped", "answer r1 done"],
         "restart": ["x unloaded > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
@@ -21,7 +20,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "waiting": {
         "registered": [],
-        "unregistered": ["answer r1 superseded: superseded by the unregistration of x", "answer r2 done"],
         "start": [],
         "stop": ["answer r1 superseded: superseded by a stop of x", "x waiting > stopped", "answer r2 done"],
         "restart": [],
@@ -50,7 +48,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "loading": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is loading; stop it first"],
         "start": [],
         "stop": [
             "answer r1 superseded: superseded by a stop of x",
@@ -94,7 +91,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "loading, connected": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is loading; stop it first"],
         "start": [],
         "stop": ["answer r1 superseded: superseded by a stop of x", "tell x stop"],
         "restart": ["tell x stop"],
@@ -129,7 +125,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "loaded": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is loaded; stop it first"],
         "start": [],
         "stop": ["answer r1 superseded: superseded by a stop of x", "tell x stop"],
         "restart": ["tell x stop"],
@@ -158,7 +153,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "initialized": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is initialized; stop it first"],
         "start": [],
         "stop": ["answer r1 superseded: superseded by a stop of x", "tell x stop"],
         "restart": ["tell x stop"],
@@ -191,7 +185,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "starting, stub": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is starting; stop it first"],
         "start": [],
         "stop": ["answer r1 superseded: superseded by a stop of x", "tell x stop"],
         "restart": ["tell x stop"],
@@ -223,7 +216,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "starting": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is starting; stop it first"],
         "start": [],
         "stop": [
             "answer r1 superseded: superseded by a stop of x",
@@ -264,7 +256,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "starting, probed": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is starting; stop it first"],
         "start": [],
         "stop": [
             "answer r1 superseded: superseded by a stop of x",
@@ -306,7 +297,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "running, stub": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is running; stop it first"],
         "start": ["answer r2 done"],
         "stop": ["x running > stopping", "arm x stop 10", "tell x stop"],
         "restart": ["x running > stopping", "arm x stop 10", "tell x stop"],
@@ -325,7 +315,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "running": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is running; stop it first"],
         "start": ["answer r2 done"],
         "stop": ["x running > stopping", "arm x stop 10", "signal x 15"],
         "restart": ["x running > stopping", "arm x stop 10", "signal x 15"],
@@ -341,7 +330,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "stopping, stub": {
         "registered": [],
-        "unregistered": ["answer r3 refused: cannot unregister x: it is stopping; stop it first"],
         "start": ["answer r2 superseded: superseded by a start of x"],
         "stop": [],
         "restart": ["answer r2 superseded: superseded by a restart of x"],
@@ -359,7 +347,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "stopping": {
         "registered": [],
-        "unregistered": ["answer r3 refused: cannot unregister x: it is stopping; stop it first"],
         "start": ["answer r2 superseded: superseded by a start of x"],
         "stop": [],
         "restart": ["answer r2 superseded: superseded by a restart of x"],
@@ -376,7 +363,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "stopping, leftovers": {
         "registered": [],
-        "unregistered": ["answer r2 refused: cannot unregister x: it is stopping; stop it first"],
         "start": [],
         "stop": [],
         "restart": [],
@@ -390,7 +376,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "stopped": {
         "registered": [],
-        "unregistered": ["answer r3 done"],
         "start": ["x stopped > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["answer r3 done"],
         "restart": ["x stopped > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
@@ -402,7 +387,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "completed": {
         "registered": [],
-        "unregistered": ["answer r2 done"],
         "start": ["x completed > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["answer r2 done"],
         "restart": ["x completed > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
@@ -414,7 +398,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "backoff": {
         "registered": [],
-        "unregistered": ["disarm x restart", "answer r2 done"],
         "start": ["disarm x restart", "x backoff > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["disarm x restart", "x backoff > stopped", "answer r2 done"],
         "restart": ["disarm x restart", "x backoff > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
@@ -427,7 +410,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "failed": {
         "registered": [],
-        "unregistered": ["answer r2 done"],
         "start": ["x failed > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["x failed > stopped", "answer r2 done"],
         "restart": ["x failed > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
@@ -439,7 +421,6 @@ EXPECTED: dict[str, dict[str, list[str]]] = {
     },
     "unavailable": {
         "registered": [],
-        "unregistered": ["answer r2 done"],
         "start": ["x unavailable > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],
         "stop": ["x unavailable > stopped", "answer r2 done"],
         "restart": ["x unavailable > waiting", "x waiting > starting", "spawn x", "arm x ready 60"],

@@ -174,7 +174,8 @@ class MachineAndWorld(RuleBasedStateMachine):
             if run is None:
                 assert armed <= {ev.TimerKind.RESTART}
             elif unit.state in IN_START:
-                assert armed == (set() if run.overdue else {ev.TimerKind.READY})
+                is_held = run.held and unit.state is not State.LOADING
+                assert armed == (set() if run.overdue or is_held else {ev.TimerKind.READY})
             elif unit.state is State.STOPPING:
                 wanted = ev.TimerKind.LEFTOVERS if run.exited else ev.TimerKind.STOP
                 assert armed == (set() if run.killed else {wanted})
@@ -191,7 +192,10 @@ class MachineAndWorld(RuleBasedStateMachine):
             assert not (unit.up and unit.state in (State.UNLOADED, State.STOPPED)), "asked to run, and nothing happens"
             if unit.state is not State.WAITING:
                 continue
-            assert unit.up
+            assert unit.up or unit.preload
+            if not unit.up:
+                assert not free
+                continue
             hard = [each for each in shell.specs[name].dependencies if each.kind is DependencyKind.REQUIRES]
             soft = [each for each in shell.specs[name].dependencies if each.kind is not DependencyKind.REQUIRES]
             steady = {each for each in shell.specs[name].dependencies if not units[each.target].doomed}
@@ -202,7 +206,13 @@ class MachineAndWorld(RuleBasedStateMachine):
     @invariant()
     def turns_are_kept(self) -> None:
         if self.shell.max_parallel:
-            starting = [unit for unit in self.shell.machine.services.values() if unit.state in IN_START]
+            units = self.shell.machine._cluster.units.values()
+            starting = [
+                unit
+                for unit in units
+                if unit.state is State.LOADING
+                or (unit.state in IN_START and unit.run is not None and not unit.run.held)
+            ]
             assert len(starting) <= self.shell.max_parallel
 
     @invariant()
@@ -216,9 +226,10 @@ class MachineAndWorld(RuleBasedStateMachine):
             assert set(unit.blockers) == {edge for edge in unit.outgoing if edge.blocked}
             assert set(unit.dead) == {edge for edge in unit.outgoing if edge.dead}
             assert unit.holders == sum(edge.holds for edge in unit.incoming)
-            assert unit.stuck == (unit.state is State.WAITING and unit.up and bool(unit.dead))
+            waits = unit.state is State.WAITING or (unit.run is not None and unit.run.held)
+            assert unit.stuck == (waits and unit.up and bool(unit.dead))
             assert (unit.name in cluster.moving) == is_moving(unit)
-            assert (unit.name in cluster.queue) <= (unit.state is State.WAITING and not unit.blockers)
+            assert (unit.name in cluster.queue) <= (waits and (not unit.blockers or not unit.up))
         assert cluster.live == sum(unit.run is not None for unit in cluster.units.values())
 
     @invariant()
@@ -226,7 +237,7 @@ class MachineAndWorld(RuleBasedStateMachine):
         """The converse of the stop order: a run that is to end, and that nobody holds, has been told."""
         for unit in self.shell.machine._cluster.units.values():
             run = unit.run
-            if run is not None and not unit.up and not run.exited:
+            if run is not None and not unit.up and not run.exited and not (run.held and run.mark is None):
                 assert run.told or unit.holders
 
     @invariant()
@@ -258,7 +269,7 @@ class MachineAndWorld(RuleBasedStateMachine):
                 assert unit.state in (State.RUNNING, State.COMPLETED, State.FAILED, State.UNAVAILABLE) or unit.stuck
                 assert shell.machine.as_desired(unit.name) == (unit.state in (State.RUNNING, State.COMPLETED))
             else:
-                assert unit.run is None
+                assert unit.run is None or (unit.run.held and unit.state is State.LOADED)
                 assert shell.machine.as_desired(unit.name)
 
 

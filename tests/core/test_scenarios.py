@@ -676,13 +676,11 @@ def test_unknown_names_are_refused_as_a_whole() -> None:
 
 def test_unregistering() -> None:
     play = Play(service("a"), service("b", "a"), service("w", wants("a"))).all_up()
-    assert play.unregister("a") == ["answer r2 refused: cannot unregister a: required by b"]
-    assert play.unregister("b") == ["answer r3 refused: cannot unregister b: it is running; stop it first"]
-    play.stop("a", "b")
-    play.exits("b")
-    play.exits("a")
-    assert play.unregister("b") == ["answer r5 done"]
-    assert play.unregister("a") == ["answer r6 done"]
+    assert play.unregister("a") == ["answer r2 refused: cannot remove a: required by b"]
+    assert play.unregister("b") == ["b running > stopping", "signal b 15"]
+    assert play.exits("b") == ["b stopping > stopped", "forget b", "answer r3 done"]
+    assert play.unregister("a") == ["a running > stopping", "signal a 15"]
+    assert play.exits("a") == ["a stopping > stopped", "forget a", "answer r4 done"]
     assert list(play.machine.services) == ["w"]
     play.restart("w")
     assert play.exits("w")[-1] == "spawn w", "a wish for what is gone holds nobody"
@@ -692,10 +690,11 @@ def test_unregistering_what_waits() -> None:
     play = Play(service("a"), service("b", "a"), timers=True)
     play.start()
     play.spawn_fails("a")
-    assert play.unregister("b") == ["answer r2 done"]
+    assert play.unregister("b") == ["forget b", "answer r2 done"]
     assert play.unregister("a") == [
-        "answer r1 superseded: superseded by the unregistration of a; superseded by the unregistration of b",
+        "answer r1 superseded: superseded by the removal of a; superseded by the removal of b",
         "disarm a restart",
+        "forget a",
         "answer r3 done",
     ]
     assert play.machine.settled()

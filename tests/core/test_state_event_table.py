@@ -90,7 +90,6 @@ def _never() -> object:
 
 EVENTS: dict[str, tuple[type, Callable[[Play], list[str]]]] = {
     "registered": (ev.ServicesRegistered, lambda p: p.tell(ev.ServicesRegistered(p.at, (service("new"),)))),
-    "unregistered": (ev.ServiceUnregistered, lambda p: p.unregister("x")),
     "start": (ev.StartRequested, lambda p: p.start("x")),
     "stop": (ev.StopRequested, lambda p: p.stop("x")),
     "restart": (ev.RestartRequested, lambda p: p.restart("x")),

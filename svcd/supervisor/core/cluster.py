@@ -11,9 +11,10 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from svcd.supervisor.core import graph
-from svcd.supervisor.core.actions import Action, ArmTimer, CancelTimer, PublishTransition
+from svcd.supervisor.core.actions import Action, AdoptSpec, ArmTimer, CancelTimer, PublishTransition
 from svcd.supervisor.core.errors import IllegalTransition
 from svcd.supervisor.core.events import ShutdownLevel, TimerKind
+from svcd.supervisor.core.ledger import Ledger, Transaction
 from svcd.supervisor.core.requests import Requests
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import TRANSITIONS
@@ -32,6 +33,9 @@ class Cluster:
         self.at = 0.0  # of the present event
         self.jitter = 0.0
         self.out: list[Action] = []
+        self.ledger = Ledger()
+        self.transaction: Transaction | None = None  # that the present event belongs to
+        self.essential_lost = ""  # the final failure of an essential service, in words
         self.changed: dict[str, None] = {}  # whose view may read differently since the present event
         self.moving: set[str] = set()
         self.starting: set[str] = set()  # who holds a turn
@@ -48,9 +52,12 @@ class Cluster:
         old = unit.state
         if new not in TRANSITIONS[old]:
             raise IllegalTransition(unit.name, old, new)
-        told = PublishTransition(self.at, unit.name, unit.last_invocation, old, new, cause, self.at - unit.since)
+        transaction = self._transaction_of(unit, cause)
+        spent_s = self.at - unit.since
+        told = PublishTransition(self.at, unit.name, unit.last_invocation, old, new, cause, spent_s, transaction.id)
         unit.state, unit.since, unit.cause = new, self.at, cause
         unit.story.append(told)
+        self.ledger.enter(transaction, told)
         self.out.append(told)
         self.touch(unit)
 
@@ -70,6 +77,32 @@ class Cluster:
     def again(self, unit: Unit) -> None:
         """Evaluate this unit once more."""
         self._work[unit] = None
+
+    # ---- transactions ----
+
+    def begin(self, cause: str) -> None:
+        """A new cause: what follows from the present event is one transaction."""
+        self.transaction = self.ledger.begin(cause, self.at)
+
+    def enlist(self, unit: Unit) -> None:
+        """What this unit does from now on belongs to the present transaction."""
+        if self.transaction is not None and unit.transaction is not self.transaction:
+            if unit.transaction is not None:
+                self.ledger.rest(unit.transaction, unit.name, self.at)
+            unit.transaction = self.transaction
+            self.transaction.moving.add(unit.name)
+
+    def _transaction_of(self, unit: Unit, cause: str) -> Transaction:
+        own = unit.transaction
+        if own is not None and own.is_open and (unit.name in own.moving or self.transaction is None):
+            return own
+        if self.transaction is None:
+            self.begin(f"{unit.name}: {cause}")
+        assert self.transaction is not None
+        unit.transaction = self.transaction
+        return self.transaction
+
+    # ---- timers ----
 
     def arm(self, unit: Unit, kind: TimerKind, delay_s: float) -> None:
         unit.timers.add(kind)
@@ -131,32 +164,60 @@ class Cluster:
 
     def _refresh(self, unit: Unit) -> None:
         self._refresh_stuck(unit)
-        for edge in unit.incoming:
-            blocked, dead = graph.assess(edge)
-            dependent = edge.dependent
-            changed = blocked != edge.blocked or dead != edge.dead
-            if changed:
-                edge.blocked, edge.dead = blocked, dead
-                _enter(dependent.blockers, edge, blocked)
-                _enter(dependent.dead, edge, dead)
-                self._refresh_stuck(dependent)
-            if dependent.state is State.WAITING and (changed or blocked):
-                self._work[dependent] = None
+        for served in (unit, *_covered_by(unit)):
+            for edge in served.incoming:
+                self._refresh_edge(edge)
         for edge in unit.outgoing:
-            holds = graph.holds(edge)
-            if holds != edge.holds:
-                edge.holds = holds
-                target = edge.target
-                target.holders += 1 if holds else -1
-                if target.holders == 0 and target.doomed:
-                    self._work[target] = None
+            self._refresh_hold(edge)
+        if unit.fallback is not None:
+            self._work[unit.fallback] = None
+        if unit.covers:
+            self._work.update(unit.covers)
         if is_moving(unit):
             self.moving.add(unit.name)
         else:
             self.moving.discard(unit.name)
+            if unit.transaction is not None:
+                self.ledger.rest(unit.transaction, unit.name, self.at)
+
+    def _refresh_edge(self, edge: Edge) -> None:
+        """The target has changed: may the dependent start, and does it still hold the target, and those beside it?"""
+        dependent = edge.dependent
+        changed = graph.refresh(edge)
+        if changed:
+            self._refresh_stuck(dependent)
+        if (dependent.state is State.WAITING or (dependent.run is not None and dependent.run.held)) and (
+            changed or edge.blocked
+        ):
+            self._work[dependent] = None
+        for each in edge.siblings:
+            self._refresh_hold(each)
+
+    def _refresh_hold(self, edge: Edge) -> None:
+        if graph.refresh_hold(edge) and edge.target.holders == 0 and edge.target.doomed:
+            self._work[edge.target] = None
+
+    def adopt(self, unit: Unit) -> None:
+        """No process of the old configuration is left: from here on the new one holds."""
+        if unit.next_spec is not None:
+            unit.spec, unit.next_spec = unit.next_spec, None
+            self.out.append(AdoptSpec(unit.name))
+
+    def give_back(self, unit: Unit) -> None:
+        """Its run is over, and with it the edges that it had for this run alone."""
+        run = unit.run
+        if run is None:
+            return
+        for edge in run.borrowed:
+            graph.cut(edge)
+            self.touch(edge.target)
+            for covered in _covered_by(edge.target):
+                covered.stood_in.pop(edge, None)
+        run.borrowed.clear()
 
     def _refresh_stuck(self, unit: Unit) -> None:
-        stuck = unit.state is State.WAITING and unit.up and bool(unit.dead)
+        waits = unit.state is State.WAITING or (unit.run is not None and unit.run.held)
+        stuck = waits and unit.up and bool(unit.dead)
         if stuck != unit.stuck:
             unit.stuck = stuck
             self.touch(unit)
@@ -164,13 +225,21 @@ class Cluster:
 
 def is_moving(unit: Unit) -> bool:
     """Whether something is on its way that will change this unit's state by itself."""
-    if unit.run is not None:
-        return unit.state is not State.RUNNING or unit.doomed or unit.is_task
+    run = unit.run
+    if run is not None:
+        if run.held and unit.state is State.LOADED and not run.doomed:
+            return unit.up and not unit.stuck
+        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or unit.is_task
     return unit.state is State.BACKOFF or (unit.state is State.WAITING and not unit.stuck)
 
 
-def _enter(edges: dict[Edge, None], edge: Edge, inside: bool) -> None:
-    if inside:
-        edges[edge] = None
-    else:
-        edges.pop(edge, None)
+def _covered_by(unit: Unit) -> list[Unit]:
+    """Every unit that this one may serve in the place of, be it through another fallback."""
+    found: dict[Unit, None] = {}
+    pending = [unit]
+    while pending:
+        for each in pending.pop().covers:
+            if each not in found:
+                found[each] = None
+                pending.append(each)
+    return list(found)

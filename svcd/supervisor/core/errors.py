@@ -29,6 +29,15 @@ class UnknownDependency(CoreError):  # noqa: N818 - named for what is the matter
         self.target = target
 
 
+class StillRequired(CoreError):  # noqa: N818 - named for what is the matter
+    """A service is to go that others require."""
+
+    def __init__(self, service: str, others: list[str]) -> None:
+        super().__init__(f"cannot remove {service}: required by {', '.join(others)}")
+        self.service = service
+        self.others = others
+
+
 class DependencyCycle(CoreError):  # noqa: N818 - named for what is the matter
     """Services that depend on each other in a circle: ``path`` begins and ends with the same name."""
 

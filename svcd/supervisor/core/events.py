@@ -42,6 +42,7 @@ class TimerKind(Enum):
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
     WATCHDOG = "watchdog"  # the last sign of life to its failure
+    HOOK = "hook"  # a hook that runs while the cluster is in a hurry is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,6 @@ class ServicesRegistered:
 
     at: float
     specs: tuple[ServiceSpec, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceUnregistered:
-    at: float
-    request: str
-    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +155,7 @@ class RequestAbandoned:
     request: str
 
 
-# ---- what calls for a service -----------------------------------------------------------------------------------------
+# ---- what calls for a service ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +363,6 @@ class TimerFired:
 
 Event = (
     ServicesRegistered
-    | ServiceUnregistered
     | ConfigurationApplied
     | StartRequested
     | StopRequested

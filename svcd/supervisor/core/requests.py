@@ -5,6 +5,7 @@ Must not move a service: it looks at units and says whether a goal is reached, f
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -21,16 +22,21 @@ class Intent(Enum):
     START = "start"
     STOP = "stop"
     RESTART = "restart"
+    PAUSE = "pause"
+    RESUME = "resume"
     SHUTDOWN = "shutdown"
     REMOVAL = "unregistration"
 
 
+_OF_STATE: Final = frozenset({Intent.PAUSE, Intent.RESUME})
 OVERTAKES: Final = {
-    Intent.START: frozenset({Intent.STOP}),
-    Intent.STOP: frozenset({Intent.START, Intent.RESTART}),
-    Intent.RESTART: frozenset({Intent.STOP, Intent.RESTART}),
-    Intent.SHUTDOWN: frozenset({Intent.START, Intent.STOP, Intent.RESTART}),
-    Intent.REMOVAL: frozenset({Intent.START, Intent.STOP, Intent.RESTART}),
+    Intent.START: frozenset({Intent.STOP, Intent.PAUSE}),
+    Intent.STOP: frozenset({Intent.START, Intent.RESTART}) | _OF_STATE,
+    Intent.RESTART: frozenset({Intent.STOP, Intent.RESTART}) | _OF_STATE,
+    Intent.PAUSE: frozenset({Intent.RESUME}),
+    Intent.RESUME: frozenset({Intent.PAUSE}),
+    Intent.SHUTDOWN: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
+    Intent.REMOVAL: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
 }
 """What is asked now -> which open goals of the same service it overtakes; it joins the others."""
 
@@ -40,24 +46,35 @@ if set(OVERTAKES) != set(Intent):
 
 @dataclass(slots=True, eq=False)
 class Request:
-    """``open_goals``: service -> the last invocation before the request, for what is not settled yet."""
+    """``open_goals``: service -> the last invocation before the request, for what is not settled yet.
+
+    ``intents``: where a service's own differs from the request's. ``turns``: of a rolling restart, who has not had its
+    turn yet, in order.
+    """
 
     id: str
     intent: Intent
     names: tuple[str, ...]
     also: tuple[str, ...] = ()
+    intents: dict[str, Intent] = field(default_factory=dict)
+    turns: deque[str] = field(default_factory=deque)
     open_goals: dict[str, int | None] = field(default_factory=dict)
     results: dict[str, ServiceResult] = field(default_factory=dict)
+
+    def intent_of(self, name: str) -> Intent:
+        return self.intents.get(name, self.intent)
 
 
 def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     """What has become of one goal, or None while it is open."""
-    if request.intent is Intent.STOP:
+    intent = request.intent_of(unit.name)
+    if unit.name in request.turns or intent is Intent.REMOVAL:
+        return None
+    if intent is Intent.STOP:
         return ServiceResult(unit.name, Outcome.DONE) if unit.run is None and not unit.up else None
-    if request.intent is Intent.RESTART and unit.last_invocation == request.open_goals[unit.name]:
-        is_new = False
-    else:
-        is_new = True
+    if intent in _OF_STATE:
+        return _verdict_on_pause(intent, unit)
+    is_new = intent is not Intent.RESTART or unit.last_invocation != request.open_goals[unit.name]
     if unit.state is State.COMPLETED or (unit.state is State.RUNNING and not unit.doomed and not unit.is_task):
         return ServiceResult(unit.name, Outcome.DONE) if is_new else None
     if unit.state in (State.FAILED, State.UNAVAILABLE):
@@ -65,6 +82,20 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     if unit.stuck:
         return ServiceResult(unit.name, Outcome.FAILED, causes.stuck_words(unit))
     return None
+
+
+def _verdict_on_pause(intent: Intent, unit: Unit) -> ServiceResult | None:
+    wanted, before = (State.PAUSED, State.RUNNING) if intent is Intent.PAUSE else (State.RUNNING, State.PAUSED)
+    run = unit.run
+    if run is None or run.doomed or unit.state not in (wanted, before):
+        standing = f"{unit.state.value}, about to stop" if run is not None and run.doomed else unit.state.value
+        return ServiceResult(unit.name, Outcome.FAILED, f"cannot {intent.value} {unit.name}: it is {standing}")
+    if run.pausing:
+        return None
+    if unit.state is wanted:
+        return ServiceResult(unit.name, Outcome.DONE)
+    text = f"cannot {intent.value} {unit.name}: {run.pause_error or 'it did not'}"
+    return ServiceResult(unit.name, Outcome.FAILED, text)
 
 
 def overall(results: Iterable[ServiceResult]) -> Outcome:
@@ -80,6 +111,7 @@ class Requests:
 
     def __init__(self) -> None:
         self._open: dict[str, Request] = {}
+        self.due: dict[str, Request] = {}  # rolling restarts whose next turn has come
         self._waiting_for: dict[str, dict[str, Request]] = {}
 
     def __contains__(self, request_id: object) -> bool:
@@ -101,6 +133,7 @@ class Requests:
             raise DuplicateRequest(request_id)
 
     def abandon(self, request_id: str) -> None:
+        self.due.pop(request_id, None)
         request = self._open.pop(request_id, None)
         if request is not None:
             for name in request.open_goals:
@@ -109,8 +142,13 @@ class Requests:
     def overtake(self, name: str, intent: Intent, text: str, out: list[Action]) -> None:
         """A later request wants something else of this service."""
         for request in list(self._waiting_for.get(name, {}).values()):
-            if request.intent in OVERTAKES[intent]:
+            if request.intent_of(name) in OVERTAKES[intent]:
                 self._settle(request, ServiceResult(name, Outcome.SUPERSEDED, f"superseded by {text}"), out)
+
+    def gone(self, name: str, out: list[Action]) -> None:
+        """A service was removed: that is what some waited for."""
+        for request in list(self._waiting_for.get(name, {}).values()):
+            self._settle(request, ServiceResult(name, Outcome.DONE), out)
 
     def look(self, unit: Unit, out: list[Action]) -> None:
         """Settle what this unit's present standing settles."""
@@ -131,7 +169,20 @@ class Requests:
         del request.open_goals[result.service]
         self._forget_goal(result.service, request.id)
         request.results[result.service] = result
+        if result.service in request.turns:
+            request.turns.remove(result.service)
+        elif request.turns:
+            self._pass_turn(request, result, out)
         self.close_if_done(request, out)
+
+    def _pass_turn(self, request: Request, result: ServiceResult, out: list[Action]) -> None:
+        """One service of a rolling restart is done: the next one's turn, or, after a failure, nobody's."""
+        if result.outcome is Outcome.DONE:
+            self.due[request.id] = request
+            return
+        text = f"not restarted: {result.service} did not come back"
+        for name in tuple(request.turns):
+            self._settle(request, ServiceResult(name, Outcome.FAILED, f"{name} was {text}"), out)
 
     def _forget_goal(self, name: str, request_id: str) -> None:
         waiting = self._waiting_for[name]

@@ -111,13 +111,15 @@ class ReadyKind(Enum):
 class Dependency:
     """An edge from a dependent to the service that it depends on.
 
-    ``condition`` RUNNING is also met by a task (``ServiceType.TASK``) that has completed.
+    ``condition`` RUNNING is also met by a task (``ServiceType.TASK``) that has completed. Edges with the same ``group``
+    lead to the instances of one service: any one of these is enough.
     """
 
     target: str
     kind: DependencyKind = DependencyKind.REQUIRES
     condition: Condition = Condition.RUNNING
     on_crash: OnCrash = OnCrash.RESTART
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +144,8 @@ class Intensity:
 class RestartPolicy:
     """When and how soon a service that ended by itself is started again.
 
-    ``by_cause`` replaces ``mode`` for the ends that it names. ``success_codes`` and ``prevent_codes`` hold exit codes; ``prevent_signals`` holds signal numbers.
+    ``by_cause`` replaces ``mode`` for the ends that it names. ``success_codes`` and ``prevent_codes`` hold exit codes;
+    ``prevent_signals`` holds signal numbers.
     """
 
     mode: RestartMode = RestartMode.ON_FAILURE

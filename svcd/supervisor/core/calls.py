@@ -1,0 +1,97 @@
+"""What calls for a service without anybody asking by name: a connection, a schedule, a fallback's duty; and idleness.
+
+Must not answer requests (``wishes`` does): nobody waits for these.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from svcd.supervisor.core import events
+from svcd.supervisor.core.actions import AwaitDemand, CeaseAwaitingDemand, PublishNotice
+from svcd.supervisor.core.cluster import Cluster
+from svcd.supervisor.core.endings import Endings
+from svcd.supervisor.core.spec import Overlap, StartMode
+from svcd.supervisor.core.states import State
+from svcd.supervisor.core.unit import Mark, Run, Unit
+from svcd.supervisor.core.wishes import Wishes
+
+IDLE: Final = "idle"
+SCHEDULED: Final = "its scheduled time has come"
+ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
+AT_REST: Final = frozenset({*ASLEEP, State.COMPLETED, State.FAILED, State.UNAVAILABLE})
+
+
+class Calls:
+    def __init__(self, cluster: Cluster, endings: Endings, wishes: Wishes) -> None:
+        self._cluster = cluster
+        self._endings = endings
+        self._wishes = wishes
+
+    # ---- demand ----
+
+    def on_demand(self, event: events.DemandArose) -> bool:
+        unit = self._cluster.units.get(event.service)
+        if unit is None or not unit.listening:
+            return False
+        unit.listening = False
+        reason = f"on demand{f': {event.text}' if event.text else ''}"
+        self._wake(unit, f"demand for {unit.name}", reason)
+        return True
+
+    def look_out(self, unit: Unit) -> None:
+        """Have the shell watch for demand, or not, as things stand."""
+        wanted = (
+            unit.spec.start is StartMode.ON_DEMAND
+            and unit.run is None
+            and not (unit.up or unit.held_back or unit.removed)
+            and unit.state in ASLEEP
+            and self._cluster.level is None
+        )
+        if wanted != unit.listening:
+            unit.listening = wanted
+            self._cluster.out.append(AwaitDemand(unit.name) if wanted else CeaseAwaitingDemand(unit.name))
+
+    def on_idle(self, unit: Unit, run: Run) -> bool:
+        """Nobody uses it: down again, unless something that is up needs it."""
+        if run.doomed or self._wishes.is_needed(unit):
+            return False
+        self._cluster.begin(f"{unit.name} is {IDLE}")
+        self._wishes.put_down(unit, IDLE)
+        return True
+
+    # ---- schedule ----
+
+    def on_schedule(self, event: events.ScheduleFired) -> bool:
+        unit = self._cluster.units.get(event.service)
+        if unit is None or unit.held_back or unit.removed or self._cluster.level is not None:
+            return False
+        if unit.run is None and unit.state in AT_REST:
+            self._wake(unit, f"schedule of {unit.name}", SCHEDULED)
+        elif unit.spec.overlap is Overlap.QUEUE:
+            unit.queued = True
+        elif unit.spec.overlap is Overlap.KILL and unit.run is not None:
+            self._cluster.begin(f"schedule of {unit.name}")
+            self._endings.mark(unit, Mark.RESTART, SCHEDULED, f"{unit.name} runs again: {SCHEDULED}")
+        else:
+            text = f"{SCHEDULED}, but the run before is {unit.state.value}: skipped"
+            self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, text))
+        return True
+
+    # ---- fallback ----
+
+    def stand_in(self, unit: Unit) -> None:
+        """A unit that is somebody's fallback: up while it is needed as such, down when that is over."""
+        needed = any(covered.is_out for covered in unit.covers) and self._cluster.level is None
+        if needed and not unit.up:
+            covered = next(each for each in unit.covers if each.is_out)
+            unit.standing_in = True
+            reason = f"stands in for {covered.name} ({covered.state.value}: {covered.cause})"
+            self._wishes.wake_for(unit, reason)
+        elif unit.standing_in and not (needed or unit.asked or self._wishes.is_needed(unit)):
+            self._wishes.put_down(unit, "no longer needed as a fallback")
+
+    def _wake(self, unit: Unit, cause: str, reason: str) -> None:
+        self._cluster.begin(cause)
+        unit.asked = True
+        self._wishes.wake_for(unit, reason)
