@@ -53,13 +53,16 @@ def spawn_order(
     cgroup: str | None,
     extra_env: dict[str, str],
     around: Surroundings,
+    targets: tuple[int, ...] = (),
+    pid_variables: tuple[str, ...] = (),
 ) -> SpawnRequested:
-    """The complete order for one run."""
+    """The complete order for one run. ``targets``: where the descriptors go that are sent along."""
     name, launch = definition.spec.name, definition.launch
     env = {
         **launch.env,
         "SVCD_CLUSTER": around.cluster.name,
         "SVCD_SERVICE": name,
+        "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
         MARK: mark,
         **extra_env,
@@ -71,7 +74,7 @@ def spawn_order(
             "cluster": around.cluster.name,
             "service": name,
             "invocation": invocation,
-            "instance": 0,
+            "instance": definition.instance,
             "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
@@ -95,6 +98,43 @@ def spawn_order(
         streams=_streams(name, launch.logs, around.state_dir),
         cgroup=cgroup,
         stub=stub,
+        targets=targets,
+        pid_variables=pid_variables,
+    )
+
+
+def errand_order(
+    definition: ServiceDefinition,
+    argv: tuple[str, ...],
+    invocation: int,
+    mark: str,
+    cgroup: str | None,
+    extra_env: dict[str, str],
+    output: bool,
+    around: Surroundings,
+) -> SpawnRequested:
+    """The order for a command that runs as the service would."""
+    name, launch = definition.spec.name, definition.launch
+    return SpawnRequested(
+        service=name,
+        invocation=invocation,
+        title=f"svcd: errand {around.cluster.name}/{name}",
+        argv=argv,
+        env={
+            **launch.env,
+            "SVCD_CLUSTER": around.cluster.name,
+            "SVCD_SERVICE": name,
+            "SVCD_INSTANCE": str(definition.instance),
+            MARK: mark,
+            **extra_env,
+        },
+        workdir=launch.workdir,
+        uid=launch.uid,
+        gid=launch.gid,
+        groups=launch.groups,
+        umask=launch.umask,
+        streams=_streams(name, launch.logs, around.state_dir) if output else (),
+        cgroup=cgroup,
     )
 
 
