@@ -102,7 +102,8 @@ class HookCommand:
 class SocketSpec:
     """A socket that svcd listens on for the service: ``path`` (a Unix socket, absolute) or ``host`` and ``port``.
 
-    ``name`` goes into LISTEN_FDNAMES. ``type``: "stream" or "dgram".
+    ``name`` goes into LISTEN_FDNAMES. ``type``: "stream" or "dgram". ``host`` is a number, ``localhost``, or None for
+    every address. ``mode``: of a Unix socket's file, which belongs to the service's user and group.
     """
 
     name: str
@@ -110,6 +111,7 @@ class SocketSpec:
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    mode: int = 0o660
 
 
 @dataclass(frozen=True, slots=True)
