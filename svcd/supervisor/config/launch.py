@@ -114,6 +114,16 @@ class SocketSpec:
     mode: int = 0o660
 
 
+def address(spec: SocketSpec) -> str:
+    """For people: "127.0.0.1:80", "[::1]:80", "unix:/run/x"; datagram sockets say so."""
+    if spec.path is not None:
+        where = f"unix:{spec.path}"
+    else:
+        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host
+        where = f"{host}:{spec.port}"
+    return where if spec.type == "stream" else f"{where} ({spec.type})"
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a task runs: a cron expression of five fields, in local time, or an interval. Exactly one is set."""
@@ -164,9 +174,11 @@ class ServiceDefinition:
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A whole, validated cluster. ``files``: the absolute paths that it was read from, in layer order.
+    """A whole, validated cluster. ``files``: the absolute paths that were named, in layer order.
 
-    ``max_parallel``: services in their start at the same time, 0 for no bound.
+    ``max_parallel``: services in their start at the same time, 0 for no bound. ``environ``: what every service's
+    environment began as. ``profiles``: those that were chosen. ``scales``: service -> number of instances, where it is
+    not the file's. The last three are what a later load must be given to mean the same.
     """
 
     name: str
@@ -174,3 +186,6 @@ class ClusterSpec:
     services: tuple[ServiceDefinition, ...]
     max_parallel: int = 0
     controller_timeout_s: float = 30.0
+    environ: dict[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
+    scales: dict[str, int] = field(default_factory=dict)
