@@ -115,11 +115,11 @@ class SocketSpec:
 
 
 def address(spec: SocketSpec) -> str:
-    """For people: "127.0.0.1:80", "[::1]:80", "unix:/run/x"; datagram sockets say so."""
+    """For people: "127.0.0.1:80", "[::1]:80", "*:80", "unix:/run/x"; datagram sockets say so."""
     if spec.path is not None:
         where = f"unix:{spec.path}"
     else:
-        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host
+        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host or "*"
         where = f"{host}:{spec.port}"
     return where if spec.type == "stream" else f"{where} ({spec.type})"
 

@@ -122,6 +122,13 @@ class IdleWatch:
         self._sockets.watch(name)
         self._set_timer()
 
+    def adopt(self, definition: ServiceDefinition) -> None:
+        """Go by this from now on, if it is watched; its time begins anew."""
+        each = self._watched.get(definition.spec.name)
+        if each is not None:
+            self.end(each.service)
+            self.begin(definition, each.invocation)
+
     def end(self, service: str) -> None:
         """It does not run any more, or not as something that may be idle."""
         if self._watched.pop(service, None) is not None:

@@ -19,7 +19,7 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
-from svcd.supervisor.config.launch import SocketSpec
+from svcd.supervisor.config.launch import SocketSpec, address
 from svcd.supervisor.controller import holders
 
 BACKLOG: Final = 4096  # what the kernel allows is less where net.core.somaxconn says so
@@ -63,20 +63,12 @@ class Listener:
         self.socket.close()
 
 
-def address_of(spec: SocketSpec) -> str:
-    """As it is shown: 127.0.0.1:80, [::1]:80, *:80, unix:/run/web.sock."""
-    if spec.path is not None:
-        return f"unix:{spec.path}"
-    host = "*" if spec.host in EVERY_ADDRESS else spec.host or ""
-    return f"[{host}]:{spec.port}" if ":" in host else f"{host}:{spec.port}"
-
-
 def listen(spec: SocketSpec, owner: Owner) -> Listener:
     """Open it. Raises ``CannotListen``."""
     try:
         return _listen_unix(spec, spec.path, owner) if spec.path is not None else _listen_inet(spec)
     except OSError as error:
-        raise CannotListen(f"cannot listen on {address_of(spec)}: {_reason(spec, error)}") from None
+        raise CannotListen(f"cannot listen on {address(spec)}: {_reason(spec, error)}") from None
 
 
 def _listen_inet(spec: SocketSpec) -> Listener:
@@ -93,7 +85,7 @@ def _listen_inet(spec: SocketSpec) -> Listener:
 def _bind_inet(spec: SocketSpec, host: str) -> Listener:
     try:
         flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
-        family, kind, protocol, _, address = socket.getaddrinfo(host, spec.port, type=KINDS[spec.type], flags=flags)[0]
+        family, kind, protocol, _, place = socket.getaddrinfo(host, spec.port, type=KINDS[spec.type], flags=flags)[0]
     except (socket.gaierror, UnicodeError):
         raise OSError(errno.EINVAL, f"{host} is no IP address") from None
     made = socket.socket(family, kind, protocol)
@@ -102,7 +94,7 @@ def _bind_inet(spec: SocketSpec, host: str) -> Listener:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(spec.host not in EVERY_ADDRESS))
-        made.bind(address)
+        made.bind(place)
         if spec.type == "stream":
             made.listen(BACKLOG)
     except BaseException:

@@ -61,15 +61,15 @@ class Entry:
 
 
 class Schedules:
-    """``submit`` gets a ``ScheduleFired`` whenever a service's time has come; ``changed`` its name, whenever the time
-    of its next run is another.
+    """``submit`` gets a ``ScheduleFired`` whenever a service's time has come; ``changed`` its name and ``next_run``
+    whenever that is another.
     """
 
     def __init__(
         self,
         time: Clock,
         submit: Callable[[ScheduleFired], None],
-        changed: Callable[[str], None] = lambda service: None,
+        changed: Callable[[str, float | None], None] = lambda service, at: None,
         zone: tzinfo | None = None,
     ) -> None:
         self._time = time
@@ -94,7 +94,7 @@ class Schedules:
         self._entries.pop(service, None)
         if schedule is not None:
             self._entries[service] = self._begin(service, schedule)
-        self._changed(service)
+        self._changed(service, self.next_run(service))
         self._set_timer()
 
     def forget(self, service: str) -> None:
@@ -174,11 +174,9 @@ class Schedules:
         self._queue_cron(service, entry)
         if fires:
             self._fire(service)
-        else:
-            self._changed(service)
 
     def _fire(self, service: str) -> None:
-        self._changed(service)
+        self._changed(service, self.next_run(service))
         self._submit(ScheduleFired(self._time.now(), service))
 
     def _follow_wall_clock(self) -> None:
@@ -192,3 +190,4 @@ class Schedules:
             if entry.cron is not None:
                 entry.cron.clock_set_back(wall, back_s)
                 self._serve_cron(service, entry)
+            self._changed(service, self.next_run(service))

@@ -20,14 +20,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from svcd.supervisor.config.launch import LaunchSpec, ServiceDefinition, SocketSpec
+from svcd.supervisor.config.launch import LaunchSpec, ServiceDefinition, SocketSpec, address
 from svcd.supervisor.controller import clock
-from svcd.supervisor.controller.listening import EVERY_ADDRESS, CannotListen, Listener, Owner, address_of, listen
+from svcd.supervisor.controller.launching import Given
+from svcd.supervisor.controller.listening import EVERY_ADDRESS, CannotListen, Listener, Owner, listen
 from svcd.supervisor.core.events import DemandArose
 
 FIRST_TARGET: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 
-Address = tuple[object, ...]
+Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
@@ -54,7 +55,7 @@ class HeldSockets:
         self._submit = submit
         self._on_arrival = on_arrival
         self._definitions: dict[str, ServiceDefinition] = {}  # of services that have sockets
-        self._shared: dict[Address, Shared] = {}
+        self._shared: dict[Key, Shared] = {}
         self._awaiting: set[str] = set()
         self._watching: set[str] = set()
         self._watched: dict[int, Shared] = {}  # by descriptor: those in the epoll that are armed
@@ -69,7 +70,7 @@ class HeldSockets:
         What cannot be had is left for ``descriptors`` to complain about.
         """
         service = definition.spec.name
-        self._release(service, keep=set(_addresses(definition)))
+        self._release(service, keep=set(_keys(definition)))
         if not definition.launch.sockets:
             self._definitions.pop(service, None)
             return
@@ -95,17 +96,18 @@ class HeldSockets:
             return ()
         return tuple(self._hold(definition, spec).listener.fileno() for spec in definition.launch.sockets)
 
-    def environment(self, service: str) -> dict[str, str]:
-        """LISTEN_FDS and LISTEN_FDNAMES; LISTEN_PID is among ``SpawnRequested.pid_variables``."""
-        definition = self._definitions.get(service)
-        if definition is None:
-            return {}
-        sockets = definition.launch.sockets
-        return {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(each.name for each in sockets)}
-
-    def addresses(self, service: str) -> tuple[str, ...]:
-        """Where svcd listens for it now, as shown to people."""
-        return tuple(address_of(each.listener.spec) for each in self._held_by(service))
+    def give(self, service: str, given: Given) -> None:
+        """Hand them over, as sd_listen_fds(3) has it. Raises ``CannotListen``."""
+        descriptors = self.descriptors(service)
+        if not descriptors:
+            return
+        taken = given.descriptors.keys() & set(range(FIRST_TARGET, FIRST_TARGET + len(descriptors)))
+        if taken:
+            raise CannotListen(f"cannot hand over its sockets: descriptor {min(taken)} is meant for something else")
+        names = (each.name for each in self._definitions[service].launch.sockets)
+        given.descriptors.update(enumerate(descriptors, FIRST_TARGET))
+        given.env.update(LISTEN_FDS=str(len(descriptors)), LISTEN_FDNAMES=":".join(names))
+        given.pid_variables += ("LISTEN_PID",)
 
     def listeners(self, service: str) -> tuple[Listener, ...]:
         return tuple(each.listener for each in self._held_by(service))
@@ -122,29 +124,29 @@ class HeldSockets:
         definition = self._definitions.get(service)
         if definition is None:
             return []
-        found = (self._shared.get(each) for each in _addresses(definition))
+        found = (self._shared.get(each) for each in _keys(definition))
         return [each for each in found if each is not None and service in each.users]
 
     def _hold(self, definition: ServiceDefinition, spec: SocketSpec) -> Shared:
         launch, group = definition.launch, definition.service or definition.spec.name
-        address = _address(spec, launch)
-        shared = self._shared.get(address)
+        key = _key(spec, launch)
+        shared = self._shared.get(key)
         if shared is None:
-            shared = self._shared[address] = Shared(group, listen(spec, Owner(launch.uid, launch.gid)))
+            shared = self._shared[key] = Shared(group, listen(spec, Owner(launch.uid, launch.gid)))
         elif shared.group != group:
-            raise CannotListen(f"cannot listen on {address_of(spec)}: svcd listens there for {shared.group}")
+            raise CannotListen(f"cannot listen on {address(spec)}: svcd listens there for {shared.group}")
         shared.users.add(definition.spec.name)
         return shared
 
-    def _release(self, service: str, keep: set[Address]) -> None:
+    def _release(self, service: str, keep: set[Key]) -> None:
         definition = self._definitions.get(service)
-        for address in _addresses(definition) if definition is not None else ():
-            shared = self._shared.get(address)
-            if shared is None or address in keep or service not in shared.users:
+        for key in _keys(definition) if definition is not None else ():
+            shared = self._shared.get(key)
+            if shared is None or key in keep or service not in shared.users:
                 continue
             shared.users.discard(service)
             if not shared.users:
-                del self._shared[address]
+                del self._shared[key]
                 self._disarm(shared)
                 shared.listener.close()
 
@@ -209,7 +211,7 @@ class HeldSockets:
                 self.cease_watching(service)
                 self._on_arrival(service)
             for service in sorted(shared.users & self._awaiting):
-                self._arise(service, f"{what} {address_of(shared.listener.spec)}")
+                self._arise(service, f"{what} {address(shared.listener.spec)}")
 
 
 def is_waiting(listener: Listener) -> bool:
@@ -219,12 +221,12 @@ def is_waiting(listener: Listener) -> bool:
     return bool(poll.poll(0))
 
 
-def _address(spec: SocketSpec, launch: LaunchSpec) -> Address:
+def _key(spec: SocketSpec, launch: LaunchSpec) -> Key:
     """What has to be the same for a socket to be the same: its place, and whose its file is."""
     if spec.path is not None:
         return spec.type, os.path.normpath(spec.path), spec.mode, launch.uid, launch.gid
     return spec.type, None if spec.host in EVERY_ADDRESS else spec.host, spec.port
 
 
-def _addresses(definition: ServiceDefinition) -> list[Address]:
-    return [_address(each, definition.launch) for each in definition.launch.sockets]
+def _keys(definition: ServiceDefinition) -> list[Key]:
+    return [_key(each, definition.launch) for each in definition.launch.sockets]

@@ -12,11 +12,14 @@ from collections.abc import Callable
 
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import launching
+from svcd.supervisor.controller.launching import Given
+from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.probes import Probe
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.sockets import HeldSockets
 from svcd.supervisor.core import actions
 from svcd.supervisor.core.events import Event
 from svcd.supervisor.core.spec import ReadyKind
@@ -31,6 +34,7 @@ class Spawner:
         registry: Registry,
         runs: Runs,
         parts: Parts,
+        sockets: HeldSockets,
         records: Records,
         submit: Callable[[Event], None],
         around: launching.Surroundings,
@@ -40,6 +44,7 @@ class Spawner:
         self._registry = registry
         self._runs = runs
         self._parts = parts
+        self._sockets = sockets
         self._records = records
         self._submit = submit
         self._around = around
@@ -58,9 +63,15 @@ class Spawner:
         except OSError as error:
             self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
             return
-        environment = {} if probe is None else probe.environment
-        order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)
-        self._parts.send(launcher, order)
+        given = Given({} if probe is None else dict(probe.environment))
+        try:
+            self._sockets.give(action.service, given)
+            order = launching.spawn_order(definition, action.invocation, mark, cgroup, given, self._around)
+            self._parts.send(launcher, order, tuple(given.descriptors.values()))
+        except CannotListen as error:
+            self._runs.rejected(action.invocation, str(error), False)
+        except OSError as error:
+            self._runs.rejected(action.invocation, f"cannot pass its descriptors on: {error.strerror}", False)
 
     def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
         kind = definition.spec.ready
