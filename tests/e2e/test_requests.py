@@ -290,7 +290,8 @@ def test_a_restart_of_what_is_down_starts_it(stage: Stage) -> None:
 
 def test_a_failed_restart_is_told_and_leaves_the_dependents_waiting(stage: Stage) -> None:
     stage.up(
-        "db: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 20ms}, restart: {policy: never}}\napi: {depends_on: [db]}"
+        "db: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 20ms}, restart: {policy: never}}\n"
+        "api: {depends_on: [db]}"
     )
     stage.write("", "broken")
     assert stage.order("restart", "db").outcome() == "failed: db failed: exit code 4"

@@ -12,6 +12,7 @@ from typing import Final
 
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.launching import Given
 from svcd.supervisor.controller.notify import Assignments, NotifySocket, microseconds
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.runs import Run, Runs
@@ -33,14 +34,16 @@ class Announcements:
         self._records = records
         self._submit = submit
 
-    def open(self, definition: ServiceDefinition, run: Run, ready: Callable[[], None]) -> tuple[dict[str, str], bool]:
-        """What the process is told in its environment, and whether it is told of a watchdog. ``ready`` is called at
-        READY=1. The socket closes with the run.
+    def open(self, definition: ServiceDefinition, run: Run, ready: Callable[[None], None] | None) -> Given:
+        """What the process is told in its environment. The socket closes with the run.
+
+        ``ready`` is called at READY=1, if that is what its readiness is about.
         """
         spec = definition.spec
         watchdog_s = spec.watchdog_s if spec.runner is Runner.PROGRAM else None
         if spec.ready is not ReadyKind.NOTIFY and watchdog_s is None:
-            return {}, False
+            return Given()
+        ready = ready if spec.ready is ReadyKind.NOTIFY else None
         uid = definition.launch.uid
         uids = frozenset({0, os.geteuid(), 0 if uid is None else uid})
         notify = NotifySocket(
@@ -51,11 +54,11 @@ class Announcements:
         )
         run.clean_up.append(notify.close)
         found = {"NOTIFY_SOCKET": notify.address}
-        if watchdog_s is not None:
-            found["WATCHDOG_USEC"] = str(int(watchdog_s * 1e6))
-        return found, watchdog_s is not None
+        if watchdog_s is None:
+            return Given(found)
+        return Given({**found, "WATCHDOG_USEC": str(int(watchdog_s * 1e6))}, pid_variables=("WATCHDOG_PID",))
 
-    def _take(self, run: Run, said: Assignments, ready: Callable[[], None]) -> None:
+    def _take(self, run: Run, said: Assignments, ready: Callable[[None], None] | None) -> None:
         at, name, invocation = clock.now(), run.service, run.invocation
         if said.get("MAINPID", "").isdigit():
             self._runs.adopt_main(run, int(said["MAINPID"]))
@@ -63,8 +66,8 @@ class Announcements:
         by_s = microseconds(said.get("EXTEND_TIMEOUT_USEC", ""))
         if by_s is not None:
             self._submit(TimeoutExtended(at, name, invocation, by_s))
-        if said.get("READY") == "1":
-            ready()
+        if said.get("READY") == "1" and ready is not None:
+            ready(None)
         if said.get("STOPPING") == "1":
             self._submit(StopAnnounced(at, name, invocation))
         watchdog = said.get("WATCHDOG")

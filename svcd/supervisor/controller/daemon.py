@@ -25,6 +25,7 @@ from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.engine import Engine
@@ -130,11 +131,13 @@ class Daemon:
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
             loop,
             self._registry,
             self._runs,
             self._parts,
+            self._callers.sockets,
             self._records,
             self._engine.submit,
             self._around,
@@ -157,6 +160,7 @@ class Daemon:
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._open_doors()
+        self._registry.followed_by(self._callers)
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
@@ -298,8 +302,7 @@ class Daemon:
             actions.CeaseHealthChecks: self._health.cease,
             actions.RunHook: self._hooks.run,
             actions.KillHook: self._hooks.kill,
-            actions.AwaitDemand: self._later,
-            actions.CeaseAwaitingDemand: self._later,
+            **self._callers.executors,
             actions.AdoptSpec: self._adopt,
             actions.ForgetService: self._forget,
             actions.SignalProcess: lambda action: self._runs.send_signal(
@@ -321,6 +324,7 @@ class Daemon:
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
+        self._callers.transitioned(action)
 
     def _notice(self, service: str, text: str) -> None:
         self._publisher.notice(service, text)
@@ -387,6 +391,7 @@ class Daemon:
         self._enter("ended", "")
         self._sampler.close()
         self._health.close()
+        self._callers.close()
         self._timers.cancel_all()
         self._control.close()
         self._containment.close()
@@ -399,6 +404,7 @@ class Daemon:
         """The guardian was killed: nothing may outlive it. There is nobody left to reap, to ask or to tell."""
         self._journal.note("guardian lost: taking everything down")
         takedown.kill_all(self._runs, self._containment)
+        self._callers.close()
         self._control.close()
         self._containment.close()
         self._journal.close()

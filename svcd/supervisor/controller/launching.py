@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,17 @@ class Surroundings:
     site: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class Given:
+    """What a newborn process is given beyond its configuration. ``descriptors``: number there -> ours;
+    ``pid_variables``: variables that will name the process itself.
+    """
+
+    env: dict[str, str] = field(default_factory=dict)
+    descriptors: dict[int, int] = field(default_factory=dict)
+    pid_variables: tuple[str, ...] = ()
+
+
 def launcher_of(definition: ServiceDefinition) -> str:
     """Which part makes this service's process."""
     run = definition.launch.run
@@ -51,12 +62,10 @@ def spawn_order(
     invocation: int,
     mark: str,
     cgroup: str | None,
-    extra_env: dict[str, str],
+    given: Given,
     around: Surroundings,
-    targets: tuple[int, ...] = (),
-    pid_variables: tuple[str, ...] = (),
 ) -> SpawnRequested:
-    """The complete order for one run. ``targets``: where the descriptors go that are sent along."""
+    """The complete order for one run; ``given.descriptors`` are to be sent along with it, in their order."""
     name, launch = definition.spec.name, definition.launch
     env = {
         **launch.env,
@@ -65,7 +74,7 @@ def spawn_order(
         "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
         MARK: mark,
-        **extra_env,
+        **given.env,
     }
     stub: dict[str, Any] | None = None
     argv: tuple[str, ...] | None = None
@@ -98,8 +107,8 @@ def spawn_order(
         streams=_streams(name, launch.logs, around.state_dir),
         cgroup=cgroup,
         stub=stub,
-        targets=targets,
-        pid_variables=pid_variables,
+        targets=tuple(given.descriptors),
+        pid_variables=given.pid_variables,
     )
 
 

@@ -14,11 +14,13 @@ from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import launching
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.probes import Probe, probe_for
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.sockets import HeldSockets
 from svcd.supervisor.core import actions
 from svcd.supervisor.core.events import Event
 
@@ -32,6 +34,7 @@ class Spawner:
         registry: Registry,
         runs: Runs,
         parts: Parts,
+        sockets: HeldSockets,
         records: Records,
         submit: Callable[[Event], None],
         around: launching.Surroundings,
@@ -45,6 +48,7 @@ class Spawner:
         self._registry = registry
         self._runs = runs
         self._parts = parts
+        self._sockets = sockets
         self._records = records
         self._submit = submit
         self._around = around
@@ -64,26 +68,20 @@ class Spawner:
             return
         try:
             self._order(definition, run, cgroup)
+        except CannotListen as error:
+            self._runs.rejected(action.invocation, str(error), False)
         except OSError as error:
             text = f"cannot open what it needs: {error.strerror or error}"
             self._runs.rejected(action.invocation, text, False)
 
     def _order(self, definition: ServiceDefinition, run: Run, cgroup: str | None) -> None:
         probe = self._probe_for(definition, run)
-        ready = probe.report if probe is not None else None
-        environment, is_watched = self._announcements.open(definition, run, lambda: ready and ready(None))
-        passed = probe.descriptors if probe is not None else {}
-        order = launching.spawn_order(
-            definition,
-            run.invocation,
-            run.mark,
-            cgroup,
-            environment,
-            self._around,
-            targets=tuple(passed),
-            pid_variables=("WATCHDOG_PID",) if is_watched else (),
-        )
-        self._parts.send(run.launcher, order, tuple(passed.values()))
+        given = self._announcements.open(definition, run, None if probe is None else probe.report)
+        self._sockets.give(run.service, given)
+        if probe is not None:
+            given.descriptors.update(probe.descriptors)
+        order = launching.spawn_order(definition, run.invocation, run.mark, cgroup, given, self._around)
+        self._parts.send(run.launcher, order, tuple(given.descriptors.values()))
         if probe is not None:
             probe.sent()
 
