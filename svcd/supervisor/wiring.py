@@ -34,6 +34,10 @@ class SpawnRequested:
     absolute path of the log file, "max_size_bytes", "keep"}; stderr goes where stdout goes if it has no entry of its
     own; no entry at all: output is discarded (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
     born in, or None. ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
+
+    ``targets``: the numbers, from 3 on, at which the process finds the descriptors that come with this message, in
+    their order; at most ``MAX_DESCRIPTORS`` less one, which the message itself may need. ``pid_variables``: names of
+    environment variables whose value is the process' own pid.
     """
 
     service: str
@@ -49,6 +53,8 @@ class SpawnRequested:
     streams: tuple[dict[str, Any], ...] = ()
     cgroup: str | None = None
     stub: dict[str, Any] | None = None
+    targets: tuple[int, ...] = ()
+    pid_variables: tuple[str, ...] = ()
 
 
 # ---- launcher / fork server -> controller -----------------------------------------------------------------------
@@ -66,7 +72,7 @@ class ProgramExecuted:
 class SpawnRejected:
     """No program runs. ``born``: a process did exist and ends; its ``ProcessReaped`` comes as for every other.
 
-    ``stage``: "fork", "cgroup", "session", "user", "workdir", "output", "exec", ...; ``errno`` 0 when none applies.
+    ``stage``: "fork", "cgroup", "descriptors", "user", "workdir", "exec", ...; ``errno`` 0 when none applies.
     """
 
     service: str

@@ -692,7 +692,7 @@ def test_unregistering_what_waits() -> None:
     play.spawn_fails("a")
     assert play.unregister("b") == ["forget b", "answer r2 done"]
     assert play.unregister("a") == [
-        "answer r1 superseded: superseded by the removal of b; superseded by the removal of a",
+        "answer r1 superseded: superseded by the removal of a; superseded by the removal of b",
         "disarm a restart",
         "forget a",
         "answer r3 done",

@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import zmq
+from traces import Transition
 
 from svcd.protocol import codec, messages
 
@@ -32,14 +33,6 @@ PAUSE_S = 0.02
 PR_SET_CHILD_SUBREAPER = 36
 SVCD = str(Path(sys.executable).parent / "svcd")
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-class Transition(NamedTuple):
-    service: str
-    old: str
-    new: str
-    cause: str
-    invocation: int | None
 
 
 def free_ports(count: int) -> list[int]:

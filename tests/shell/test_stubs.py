@@ -9,6 +9,7 @@ import pytest
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.control import Peer
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run
 from svcd.supervisor.controller.stubs import EARLY_LIMIT, Stubs
 from svcd.supervisor.core.actions import StubOrder, TellStub
@@ -50,8 +51,7 @@ class Scene:
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
-            ClusterSpec("shop", (), (definition,), controller_timeout_s=9.0),
-            {"web": definition},
+            Registry(ClusterSpec("shop", (), (definition,), controller_timeout_s=9.0)),
             self.events.append,
             self.exceptions.append,
             self.samples.append,

@@ -112,6 +112,16 @@ class SocketSpec:
     path: str | None = None
 
 
+def address(spec: SocketSpec) -> str:
+    """For people: "127.0.0.1:80", "[::1]:80", "unix:/run/x"; datagram sockets say so."""
+    if spec.path is not None:
+        where = f"unix:{spec.path}"
+    else:
+        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host
+        where = f"{host}:{spec.port}"
+    return where if spec.type == "stream" else f"{where} ({spec.type})"
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """When a task runs: a cron expression of five fields, in local time, or an interval. Exactly one is set."""

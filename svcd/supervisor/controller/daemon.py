@@ -23,23 +23,26 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
-from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
+from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.probes import Probe
+from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
+from svcd.supervisor.controller.spawning import Spawner
 from svcd.supervisor.controller.status import Status, Whole
+from svcd.supervisor.controller.stories import Stories
 from svcd.supervisor.controller.stubs import Stubs
 from svcd.supervisor.controller.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
-from svcd.supervisor.core.spec import ReadyKind, Runner
+from svcd.supervisor.core.spec import Runner
 from svcd.supervisor.core.states import State
 
 COLLECTOR: Final = "collector"
@@ -72,13 +75,12 @@ class Daemon:
         self._loop = loop
         self._places = Places(Path(arguments.run_dir), Path(arguments.state_dir))
         self._cluster = plan.from_json(self._places.cluster_json.read_bytes())
-        self._definitions: dict[str, ServiceDefinition] = {each.spec.name: each for each in self._cluster.services}
+        self._registry = Registry(self._cluster)
         self._guardian_pid = os.getppid()
         self._run_id = secrets.token_hex(8)
         self._ended = loop.create_future()
         self._signals = 0
         self._exit_code = 0
-        self._probes: dict[int, Probe] = {}
         self._whole = Whole()
 
         mains: set[int] = set()
@@ -91,11 +93,11 @@ class Daemon:
         self._runs = Runs(self._engine.submit, self._containment, mains)
         self._control = Control(loop, self._receive)
         self._records = Records(self._row_changed)
+        self._publisher = Publisher(self._control, self._journal, self._whole)
         self._stubs = Stubs(
             self._control,
             self._runs,
-            self._cluster,
-            self._definitions,
+            self._registry,
             self._engine.submit,
             self._take_exception,
             self._take_sample,
@@ -103,14 +105,34 @@ class Daemon:
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
         self._status = Status(
-            self._cluster, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
+            self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
         self._requests = Requests(
-            self._control, self._machine, self._status, self._engine.submit, self._shut_down, self._may_ask
+            self._control,
+            self._machine,
+            self._registry,
+            self._status,
+            self._engine.submit,
+            self._shut_down,
+            self._may_ask,
         )
+        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
+        self._stories = Stories(self._control, self._machine)
+        self._requests.receivers.update(self._changes.receivers)
+        self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
+        )
+        self._spawner = Spawner(
+            loop,
+            self._registry,
+            self._runs,
+            self._parts,
+            self._records,
+            self._engine.submit,
+            self._around,
+            self._run_id,
         )
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
@@ -213,16 +235,7 @@ class Daemon:
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
-        self._whole.sequence += 1
-        self._control.publish(messages.ExceptionRecorded(self._whole.sequence, clock.wall(), message))
-        self._journal.note(
-            "exception raised",
-            service=message.service,
-            invocation=message.invocation,
-            phase=message.phase,
-            type=message.type,
-            message=message.message,
-        )
+        self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
@@ -235,7 +248,7 @@ class Daemon:
         return [
             (run.service, run.pid)
             for run in self._runs.all()
-            if run.pid is not None and self._definitions[run.service].spec.runner is Runner.PROGRAM
+            if run.pid is not None and self._registry[run.service].spec.runner is Runner.PROGRAM
         ]
 
     def _part_pids(self) -> dict[str, int]:
@@ -249,9 +262,17 @@ class Daemon:
 
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
-            actions.SpawnProcess: self._spawn,
+            actions.SpawnProcess: self._spawner.spawn,
             actions.TellStub: self._stubs.tell,
-            actions.AwaitReadiness: self._await_readiness,
+            actions.AwaitReadiness: self._spawner.await_readiness,
+            actions.CheckHealth: self._later,
+            actions.CeaseHealthChecks: self._later,
+            actions.RunHook: self._later,
+            actions.KillHook: self._later,
+            actions.AwaitDemand: self._later,
+            actions.CeaseAwaitingDemand: self._later,
+            actions.AdoptSpec: self._adopt,
+            actions.ForgetService: self._forget,
             actions.SignalProcess: lambda action: self._runs.send_signal(
                 action.invocation, action.signal, action.group
             ),
@@ -264,69 +285,29 @@ class Daemon:
             actions.EndCluster: self._end_cluster,
         }
 
-    def _spawn(self, action: actions.SpawnProcess) -> None:
-        definition = self._definitions[action.service]
-        launcher = launching.launcher_of(definition)
-        mark = f"{self._run_id}-{action.invocation}"
-        run = Run(action.service, action.invocation, mark, launcher)
-        probe = self._probe_for(definition, run)
-        self._records.begin_run(action.service)
-        try:
-            cgroup = self._runs.open(run)
-        except OSError as error:
-            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
-            return
-        environment = {} if probe is None else probe.environment
-        order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)
-        self._parts.send(launcher, order)
-
-    def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        kind = definition.spec.ready
-        if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
-            return None
-        uids = frozenset({0, os.geteuid(), definition.launch.uid if definition.launch.uid is not None else 0})
-        probe = Probe(self._loop, self._engine.submit, run.service, run.invocation, definition.launch.probe, kind, uids)
-        self._probes[run.invocation] = probe
-        run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
-        return probe
-
-    def _await_readiness(self, action: actions.AwaitReadiness) -> None:
-        probe = self._probes.get(action.invocation)
-        if probe is not None:
-            probe.begin()
-
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
         if action.new is State.RUNNING:
             self._records.clear_words(action.service)
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
-        self._whole.sequence += 1
-        self._control.publish(
-            messages.ServiceTransitioned(
-                sequence=self._whole.sequence,
-                at=clock.wall(action.at),
-                service=action.service,
-                invocation=action.invocation,
-                old=action.old.value,
-                new=action.new.value,
-                cause=action.cause,
-                spent_s=action.spent_s,
-            )
-        )
-        self._journal.note(
-            "transition",
-            service=action.service,
-            invocation=action.invocation,
-            old=action.old.value,
-            new=action.new.value,
-            cause=action.cause,
-        )
+        self._publisher.transition(action)
 
     def _notice(self, service: str, text: str) -> None:
-        self._whole.sequence += 1
-        self._control.publish(messages.NoticeGiven(self._whole.sequence, clock.wall(), service, text))
-        self._journal.note("notice", service=service, text=text)
+        self._publisher.notice(service, text)
+
+    def _later(self, action: Any) -> None:
+        self._notice(action.service, f"{type(action).__name__}: not wired yet")
+
+    def _adopt(self, action: actions.AdoptSpec) -> None:
+        """No process of the older definition is left."""
+        self._registry.adopt(action.service)
+        self._status.changed(action.service)
+
+    def _forget(self, action: actions.ForgetService) -> None:
+        self._registry.forget(action.service)
+        self._records.forget(action.service)
+        self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
         if action.request != BOOT:
@@ -339,10 +320,8 @@ class Daemon:
         if self._whole.state == state:
             return
         self._whole.state = state
-        self._whole.sequence += 1
         self._status.changed()
-        self._control.publish(messages.ClusterStateChanged(self._whole.sequence, clock.wall(), state, text))
-        self._journal.note("cluster", state=state, text=text)
+        self._publisher.cluster(state, text)
 
     # ---- the end
     # --------------------------------------------------------------------------------------------------------

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from svcd.protocol import messages
-from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
+from svcd.supervisor.config.launch import PythonCode
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.actions import StubOrder, TellStub
 from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported
@@ -28,16 +29,14 @@ class Stubs:
         self,
         control: Control,
         runs: Runs,
-        cluster: ClusterSpec,
-        definitions: dict[str, ServiceDefinition],
+        registry: Registry,
         submit: Callable[[Event], None],
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
     ) -> None:
         self._control = control
         self._runs = runs
-        self._cluster = cluster
-        self._definitions = definitions
+        self._registry = registry
         self._submit = submit
         self._on_exception = on_exception
         self._on_sample = on_sample
@@ -127,7 +126,7 @@ class Stubs:
         return messages.Stop(action.invocation, action.reason)
 
     def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
-        definition = self._definitions[service]
+        definition = self._registry[service]
         run = definition.launch.run
         if not isinstance(run, PythonCode):
             raise TypeError(f"{service} is no Python service")
@@ -139,7 +138,7 @@ class Stubs:
             code=run.code,
             path=run.path,
             config=run.config,
-            controller_timeout_s=self._cluster.controller_timeout_s,
+            controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
         )
 

@@ -252,6 +252,11 @@ class Machine:
     def open_requests(self) -> int:
         return len(self._cluster.requests)
 
+    @property
+    def is_ending(self) -> bool:
+        """Whether the cluster is shutting down, or has."""
+        return self._cluster.level is not None
+
     def as_desired(self, name: str) -> bool:
         """Whether the service is what is wanted of it. A task that runs is."""
         unit = self._cluster.units[name]
