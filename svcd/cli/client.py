@@ -54,15 +54,18 @@ class DaemonEnded(CommandFailed):
 
 
 class Client:
-    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once.
+    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once. So it is by
+    ``daemon_fd``, which is ours from here on, and can be read once the daemon ends.
 
     ``purpose`` completes "cannot …" where a request is refused.
     """
 
-    def __init__(self, run_dir: Path, pid: int | None = None, purpose: str = "do that") -> None:
+    def __init__(
+        self, run_dir: Path, pid: int | None = None, purpose: str = "do that", daemon_fd: int | None = None
+    ) -> None:
         self.run_dir = run_dir
         self.purpose = purpose
-        self._daemon_fd = _open_process(pid)
+        self._daemon_fd = _open_process(pid) if daemon_fd is None else daemon_fd
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 0)
         self._context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -198,6 +201,11 @@ class Client:
     def wait(self, timeout_s: float | None) -> None:
         """Until an event, an answer, a watched descriptor or the daemon's end is there, or the time is over."""
         self._poller.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
+
+    def wait_last_events(self) -> None:
+        """Until an event is there that was published before the daemon ended: it may be on its way through our socket."""
+        if self._events is not None:
+            self._events.poll(LAST_WORDS_MS)
 
     def next_event(self) -> Message | None:
         """An event that is there already, or None. What cannot be understood is passed over."""

@@ -71,6 +71,7 @@ def spawn_order(
         **launch.env,
         "SVCD_CLUSTER": around.cluster.name,
         "SVCD_SERVICE": name,
+        "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
         MARK: mark,
         **given.env,
@@ -82,7 +83,7 @@ def spawn_order(
             "cluster": around.cluster.name,
             "service": name,
             "invocation": invocation,
-            "instance": 0,
+            "instance": definition.instance,
             "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
@@ -108,6 +109,41 @@ def spawn_order(
         stub=stub,
         targets=tuple(given.descriptors),
         pid_variables=given.pid_variables,
+    )
+
+
+def errand_order(
+    definition: ServiceDefinition,
+    argv: tuple[str, ...],
+    invocation: int,
+    mark: str,
+    cgroup: str | None,
+    extra_env: dict[str, str],
+    output: bool,
+    around: Surroundings,
+) -> SpawnRequested:
+    """The order for a command that runs as the service would."""
+    name, launch = definition.spec.name, definition.launch
+    return SpawnRequested(
+        service=name,
+        invocation=invocation,
+        title=f"svcd: errand {around.cluster.name}/{name}",
+        argv=argv,
+        env={
+            **launch.env,
+            "SVCD_CLUSTER": around.cluster.name,
+            "SVCD_SERVICE": name,
+            "SVCD_INSTANCE": str(definition.instance),
+            MARK: mark,
+            **extra_env,
+        },
+        workdir=launch.workdir,
+        uid=launch.uid,
+        gid=launch.gid,
+        groups=launch.groups,
+        umask=launch.umask,
+        streams=_streams(name, launch.logs, around.state_dir) if output else (),
+        cgroup=cgroup,
     )
 
 
