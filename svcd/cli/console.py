@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Follower, Watcher, follow_from, follow_from_end, read_marks
+from svcd.cli.following import STREAMS, Watcher, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -31,6 +31,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     StatusReported,
 )
+from svcd.protocol.rotation import Follower, follow_from_end
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView

@@ -102,7 +102,8 @@ class HookCommand:
 class SocketSpec:
     """A socket that svcd listens on for the service: ``path`` (a Unix socket, absolute) or ``host`` and ``port``.
 
-    ``name`` goes into LISTEN_FDNAMES. ``type``: "stream" or "dgram".
+    ``name`` goes into LISTEN_FDNAMES. ``type``: "stream" or "dgram". ``host`` is a number, ``localhost``, or None for
+    every address. ``mode``: of a Unix socket's file, which belongs to the service's user and group.
     """
 
     name: str
@@ -110,14 +111,15 @@ class SocketSpec:
     host: str | None = None
     port: int | None = None
     path: str | None = None
+    mode: int = 0o660
 
 
 def address(spec: SocketSpec) -> str:
-    """For people: "127.0.0.1:80", "[::1]:80", "unix:/run/x"; datagram sockets say so."""
+    """For people: "127.0.0.1:80", "[::1]:80", "*:80", "unix:/run/x"; datagram sockets say so."""
     if spec.path is not None:
         where = f"unix:{spec.path}"
     else:
-        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host
+        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host or "*"
         where = f"{host}:{spec.port}"
     return where if spec.type == "stream" else f"{where} ({spec.type})"
 

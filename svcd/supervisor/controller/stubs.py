@@ -16,7 +16,7 @@ from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.actions import StubOrder, TellStub
-from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported
+from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported, WatchdogPinged
 
 PHASES: Final = {phase.value: phase for phase in StubPhase}
 EARLY_LIMIT: Final = 16  # claims that are kept until the spawned pid is known
@@ -33,6 +33,7 @@ class Stubs:
         submit: Callable[[Event], None],
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
+        on_health: Callable[[messages.HealthReported], None],
     ) -> None:
         self._control = control
         self._runs = runs
@@ -49,6 +50,8 @@ class Stubs:
             messages.StateChanged: self._on_state,
             messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
             messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
+            messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
+            messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.Pong: lambda peer, message: None,
         }
 
@@ -101,6 +104,9 @@ class Stubs:
             return
         receive(message)
 
+    def _on_alive(self, message: messages.LoopAlive) -> None:
+        self._submit(WatchdogPinged(clock.now(), message.service, message.invocation))
+
     def _speaker(self, peer: Peer, invocation: int) -> Run | None:
         run = self._run_of.get(peer.route)
         return run if run is not None and run.invocation == invocation else None
@@ -113,6 +119,10 @@ class Stubs:
 
     # ---- what stubs are told ---------------------------------------------------------------------------------------
 
+    def check_health(self, invocation: int, token: int, method: str) -> None:
+        """Have the service's own method called; its ``HealthReported`` goes to ``on_health``."""
+        self._send(invocation, messages.CheckHealth(invocation, token, method))
+
     def tell(self, action: TellStub) -> None:
         self._send(action.invocation, self._message_for(action))
 
@@ -123,6 +133,10 @@ class Stubs:
             return messages.Init(action.invocation)
         if action.order is StubOrder.START:
             return messages.Start(action.invocation)
+        if action.order is StubOrder.PAUSE:
+            return messages.Pause(action.invocation)
+        if action.order is StubOrder.RESUME:
+            return messages.Resume(action.invocation)
         return messages.Stop(action.invocation, action.reason)
 
     def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
@@ -140,6 +154,7 @@ class Stubs:
             config=run.config,
             controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
+            watchdog_s=definition.spec.watchdog_s,
         )
 
     def _send(self, invocation: int, message: messages.Message) -> None:
