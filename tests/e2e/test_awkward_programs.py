@@ -9,7 +9,6 @@ import ast
 import itertools
 import json
 import os
-from pathlib import Path
 
 from clusters import ROOT, Cluster, is_alive, wait_until
 from stage import Stage
