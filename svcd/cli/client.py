@@ -54,9 +54,9 @@ class DaemonEnded(CommandFailed):
 
 
 class Client:
-    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once. So it is
-    by ``daemon_fd``, which is ours from here on, and can be read once the daemon ends.
+    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once.
 
+    ``daemon_fd``: instead of it, a descriptor that can be read once the daemon ends; from here on it is the client's.
     ``purpose`` completes "cannot …" where a request is refused.
     """
 
@@ -211,7 +211,7 @@ class Client:
         self._poller.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
 
     def wait_last_events(self) -> None:
-        """Until an event is there that was published before the daemon ended: it may be on its way to us."""
+        """Until an event is there: the daemon has ended, but its last words may still be on their way to us."""
         if self._events is not None:
             self._events.poll(LAST_WORDS_MS)
 

@@ -107,7 +107,7 @@ def register(
 ) -> int:
     """Add the services of these files to the running cluster, or update them. All others stay as they are."""
     with target.connect("register") as client:
-        cluster = _load(client, files, profiles, as_json, beside=True)
+        cluster = _load(client, files, profiles, as_json)
         message = _message(cluster, mode="register")
         return _change(client, message, APPLY, Patience.of(wait, timeout_s), as_json)
 
@@ -180,17 +180,12 @@ def _in_force(client: Client) -> tuple[ConfigurationReported, ClusterSpec]:
     return report, plans.from_json(report.plan.encode())
 
 
-def _load(
-    client: Client, files: Sequence[str], profiles: Sequence[str], as_json: bool, beside: bool = False
-) -> ClusterSpec:
-    """The cluster of ``files``, against the one that runs: its ports are kept, its addresses are no conflict.
-
-    ``beside``: the files may depend on services that run already.
-    """
+def _load(client: Client, files: Sequence[str], profiles: Sequence[str], as_json: bool) -> ClusterSpec:
+    """The cluster of ``files``, against the one that runs: its ports are kept, its addresses are no conflict."""
     _, running = _in_force(client)
+    profiles = profiles or running.profiles
     return cluster_files.load(
-        files, "apply", as_json, profiles=profiles or running.profiles, scales=running.scales, running=running,
-        beside=beside,
+        files, "apply", as_json, profiles=profiles, scales=running.scales, running=running
     )  # fmt: skip
 
 
