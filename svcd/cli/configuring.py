@@ -16,7 +16,7 @@ from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
 from svcd.cli.exits import Exit
-from svcd.cli.options import Target, print_json, targeted, waiting
+from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
 from svcd.cli.orders import DONE, Patience, Wording, accepted_only, patient, show_results
 from svcd.protocol.messages import (
     ApplyConfiguration,
@@ -33,10 +33,6 @@ APPLY: Final = Wording("apply", "as configured")
 UNREGISTER: Final = Wording("unregister", "removed")
 WIDEST_VERB: Final = 7
 INSTANCE_LIMIT: Final = 1000
-
-with_profiles = click.option(
-    "--profile", "profiles", multiple=True, metavar="NAME", help="Choose a profile; several times for several."
-)
 
 
 @click.command(

@@ -53,9 +53,7 @@ def load(
     from svcd.supervisor.config.errors import ConfigurationError  # noqa: PLC0415
 
     try:
-        return reader.load(
-            files, os.environ, profiles=chosen(profiles), scales=scales, running=running and (lambda name: running)
-        )
+        return reader.load(files, os.environ, profiles=chosen(profiles), scales=scales, running=lambda name: running)
     except ConfigurationError as error:
         problems = error.problems
     if as_json:
