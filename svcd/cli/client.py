@@ -19,7 +19,7 @@ from svcd.cli.exits import CommandFailed, Exit
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode, ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import Message, RequestAccepted, RequestEnded, RequestRefused
+from svcd.protocol.messages import Message, PlanReported, RequestAccepted, RequestEnded, RequestRefused
 
 ANSWER_PATIENCE_S: Final = 10.0
 RECONNECT_MS: Final = 10
@@ -54,9 +54,9 @@ class DaemonEnded(CommandFailed):
 
 
 class Client:
-    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once. So it is by
-    ``daemon_fd``, which is ours from here on, and can be read once the daemon ends.
+    """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once.
 
+    ``daemon_fd``: instead of it, a descriptor that can be read once the daemon ends; from here on it is the client's.
     ``purpose`` completes "cannot …" where a request is refused.
     """
 
@@ -111,6 +111,14 @@ class Client:
         """Send an order; its correlation, for ``wait_end``, and what the daemon says at once."""
         correlation = self._send(order)
         return correlation, self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
+
+    def begin_change(self, order: Message) -> tuple[bytes, PlanReported]:
+        """Send a change of configuration; its correlation, and what it will do. ``wait_accepted`` comes next."""
+        correlation = self._send(order)
+        return correlation, self._expect(correlation, PlanReported, ANSWER_PATIENCE_S)
+
+    def wait_accepted(self, correlation: bytes) -> RequestAccepted:
+        return self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
 
     def wait_end(self, correlation: bytes, deadline: float | None = None) -> RequestEnded:
         """The end of a request. ``deadline`` is monotonic; raises ``TimedOut`` then, ``DaemonEnded`` if it is gone."""
@@ -203,7 +211,7 @@ class Client:
         self._poller.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
 
     def wait_last_events(self) -> None:
-        """Until an event is there that was published before the daemon ended: it may be on its way through our socket."""
+        """Until an event is there: the daemon has ended, but its last words may still be on their way to us."""
         if self._events is not None:
             self._events.poll(LAST_WORDS_MS)
 

@@ -17,8 +17,8 @@ from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 
-UP_STATES: Final = frozenset({"running", "completed"})
-DOWN_STATES: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
+UP_STATES: Final = frozenset({"running", "paused", "completed"})
+DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
 WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
 TIMELESS: Final = frozenset({"unloaded", "waiting"})  # their cause says what they wait for
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")

@@ -159,7 +159,7 @@ def test_as_json(daemon: FakeDaemon, directories: Directories) -> None:
         daemon.transition("web", "running", "backoff", "exit code 1", 1.5)
         assert json.loads(console.line()) | {"at": 0} == {
             "event": "ServiceTransitioned", "sequence": 1, "at": 0, "service": "web", "invocation": 1,
-            "old": "running", "new": "backoff", "cause": "exit code 1", "spent_s": 1.5,
+            "old": "running", "new": "backoff", "cause": "exit code 1", "spent_s": 1.5, "transaction": 0,
         }  # fmt: skip
         web = writer(directories, "web", "stderr")
         web.write(b"oops\n")

@@ -78,9 +78,7 @@ def test_a_dependents_restart_does_not_run_it_again(stage: Stage) -> None:
 
 
 def test_a_task_that_is_told_to_try_again_does(stage: Stage) -> None:
-    stage.up(
-        "migrate: {type: task, PLAYER, start: manual, restart: {policy: on-failure}}\napi: {depends_on: [migrate], start: manual}"
-    )
+    stage.up(MIGRATION.replace("PLAYER", "PLAYER, restart: {policy: on-failure}"))
     start = stage.order("start", "api")
     stage.say("migrate", "exit 1")
     stage.tells(
