@@ -103,7 +103,8 @@ def test_a_port_that_is_taken_is_a_failed_start_of_that_service_alone(stage: Sta
 def test_it_is_tried_again_with_each_restart(stage: Stage, port: int) -> None:
     restart = "{policy: always, intensity: {restarts: unlimited}, backoff: {initial: 50ms, factor: 1}}"
     with occupied(port):
-        stage.up(f"web: {{command: {listener()}, restart: {restart}, sockets: [{{listen: '{HOST}:{port}'}}]}}")
+        services = f"web: {{command: {listener()}, restart: {restart}, sockets: [{{listen: '{HOST}:{port}'}}]}}"
+        stage.up(services, wait=None)
         stage.wait_state("web", "backoff")
     stage.wait_state("web", "running")
     assert ask(port).pid == stage.pid_of("web")
