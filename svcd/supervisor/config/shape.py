@@ -47,7 +47,7 @@ from svcd.supervisor.config.leaves import (
     Umask,
     choice,
 )
-from svcd.supervisor.config.targets import Address, Cron, Listen, Method, Pattern, SocketName, Url
+from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import RefusedError, near_miss
 from svcd.supervisor.core.spec import (
@@ -360,7 +360,7 @@ _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueIte
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
-ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", {"type": "string"})]
+ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
