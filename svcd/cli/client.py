@@ -19,7 +19,7 @@ from svcd.cli.exits import CommandFailed, Exit
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode, ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import Message, RequestAccepted, RequestEnded, RequestRefused
+from svcd.protocol.messages import Message, PlanReported, RequestAccepted, RequestEnded, RequestRefused
 
 ANSWER_PATIENCE_S: Final = 10.0
 RECONNECT_MS: Final = 10
@@ -111,6 +111,14 @@ class Client:
         """Send an order; its correlation, for ``wait_end``, and what the daemon says at once."""
         correlation = self._send(order)
         return correlation, self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
+
+    def begin_change(self, order: Message) -> tuple[bytes, PlanReported]:
+        """Send a change of configuration; its correlation, and what it will do. ``wait_accepted`` comes next."""
+        correlation = self._send(order)
+        return correlation, self._expect(correlation, PlanReported, ANSWER_PATIENCE_S)
+
+    def wait_accepted(self, correlation: bytes) -> RequestAccepted:
+        return self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
 
     def wait_end(self, correlation: bytes, deadline: float | None = None) -> RequestEnded:
         """The end of a request. ``deadline`` is monotonic; raises ``TimedOut`` then, ``DaemonEnded`` if it is gone."""

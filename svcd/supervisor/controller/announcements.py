@@ -10,14 +10,14 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.launching import Given
 from svcd.supervisor.controller.notify import Assignments, NotifySocket, microseconds
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.events import Event, StopAnnounced, TimeoutExtended, WatchdogPinged, WatchdogTriggered
-from svcd.supervisor.core.spec import ReadyKind, Runner
+from svcd.supervisor.core.spec import ReadyKind
 
 TEXT_LIMIT: Final = 400  # characters of STATUS= that are shown
 RELOADING: Final = "reloading"
@@ -40,7 +40,9 @@ class Announcements:
         ``ready`` is called at READY=1, if that is what its readiness is about.
         """
         spec = definition.spec
-        watchdog_s = spec.watchdog_s if spec.runner is Runner.PROGRAM else None
+        run_of_it = definition.launch.run
+        is_program = not isinstance(run_of_it, PythonCode) or run_of_it.script is not None
+        watchdog_s = spec.watchdog_s if is_program else None  # the stub of other Python services looks after its loop
         if spec.ready is not ReadyKind.NOTIFY and watchdog_s is None:
             return Given()
         ready = ready if spec.ready is ReadyKind.NOTIFY else None

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from svcd.supervisor.config.launch import LaunchSpec, ServiceDefinition, SocketSpec, address
+from svcd.supervisor.config.launch import ServiceDefinition, SocketSpec, address
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.launching import Given
 from svcd.supervisor.controller.listening import EVERY_ADDRESS, CannotListen, Listener, Owner, listen
@@ -129,7 +129,7 @@ class HeldSockets:
 
     def _hold(self, definition: ServiceDefinition, spec: SocketSpec) -> Shared:
         launch, group = definition.launch, definition.service or definition.spec.name
-        key = _key(spec, launch)
+        key = _key(spec, definition)
         shared = self._shared.get(key)
         if shared is None:
             shared = self._shared[key] = Shared(group, listen(spec, Owner(launch.uid, launch.gid)))
@@ -221,12 +221,15 @@ def is_waiting(listener: Listener) -> bool:
     return bool(poll.poll(0))
 
 
-def _key(spec: SocketSpec, launch: LaunchSpec) -> Key:
+def _keys(definition: ServiceDefinition) -> list[Key]:
+    return [_key(each, definition) for each in definition.launch.sockets]
+
+
+def _key(spec: SocketSpec, definition: ServiceDefinition) -> Key:
     """What has to be the same for a socket to be the same: its place, and whose its file is."""
     if spec.path is not None:
-        return spec.type, os.path.normpath(spec.path), spec.mode, launch.uid, launch.gid
-    return spec.type, None if spec.host in EVERY_ADDRESS else spec.host, spec.port
-
-
-def _keys(definition: ServiceDefinition) -> list[Key]:
-    return [_key(each, definition.launch) for each in definition.launch.sockets]
+        return spec.type, os.path.normpath(spec.path), spec.mode, definition.launch.uid, definition.launch.gid
+    host = None if spec.host in EVERY_ADDRESS else spec.host
+    if not spec.port:  # any port that is free: nobody shares that
+        return spec.type, host, definition.spec.name, spec.name
+    return spec.type, host, spec.port

@@ -77,9 +77,9 @@ class Spawner:
     def _order(self, definition: ServiceDefinition, run: Run, cgroup: str | None) -> None:
         probe = self._probe_for(definition, run)
         given = self._announcements.open(definition, run, None if probe is None else probe.report)
-        self._sockets.give(run.service, given)
         if probe is not None:
             given.descriptors.update(probe.descriptors)
+        self._sockets.give(run.service, given)  # says so when a number is taken
         order = launching.spawn_order(definition, run.invocation, run.mark, cgroup, given, self._around)
         self._parts.send(run.launcher, order, tuple(given.descriptors.values()))
         if probe is not None:

@@ -5,6 +5,7 @@ Must not decide what a stub is to do: it carries the core's orders to it and its
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
@@ -43,6 +44,7 @@ class Stubs:
         self._on_sample = on_sample
         self._route_of: dict[int, bytes] = {}
         self._run_of: dict[bytes, Run] = {}
+        self._frozen: set[int] = set()
         self._early: dict[int, dict[int, Peer]] = {}
         self.rejected: Counter[str] = Counter()
         self.receivers: dict[type, Callable[[Peer, Any], None]] = {
@@ -113,6 +115,7 @@ class Stubs:
 
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
+        self._frozen.discard(invocation)
         route = self._route_of.pop(invocation, None)
         if route is not None:
             self._run_of.pop(route, None)
@@ -124,7 +127,21 @@ class Stubs:
         self._send(invocation, messages.CheckHealth(invocation, token, method))
 
     def tell(self, action: TellStub) -> None:
+        """Carry an order. A script has no code for a pause: it is stopped and continued by signal."""
+        run = self._registry[action.service].launch.run
+        if isinstance(run, PythonCode) and run.script is not None:
+            if action.order in (StubOrder.PAUSE, StubOrder.RESUME):
+                self._freeze(action, action.order is StubOrder.PAUSE)
+                return
+            if action.order is StubOrder.STOP and action.invocation in self._frozen:
+                self._runs.send_signal(action.invocation, signal.SIGCONT, group=True)
         self._send(action.invocation, self._message_for(action))
+
+    def _freeze(self, action: TellStub, frozen: bool) -> None:
+        self._runs.send_signal(action.invocation, signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
+        (self._frozen.add if frozen else self._frozen.discard)(action.invocation)
+        phase = StubPhase.PAUSED if frozen else StubPhase.RUNNING
+        self._submit(StubReported(clock.now(), action.service, action.invocation, phase))
 
     def _message_for(self, action: TellStub) -> messages.Message:
         if action.order is StubOrder.LOAD:
