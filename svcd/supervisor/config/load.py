@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from svcd.supervisor.config import graph
 from svcd.supervisor.config.addresses import Resolved, check_shared_targets, check_sockets, free_port
+from svcd.supervisor.config.as_written import plain_service
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition, address
 from svcd.supervisor.config.layers import with_defaults
@@ -33,7 +34,6 @@ from svcd.supervisor.config.wording import add_findings
 Running = Callable[[str], ClusterSpec | None]
 """The plan of the cluster of that name, if it runs."""
 
-_AS_WRITTEN = frozenset({"env", "tags"})
 _PORT_TRIES: Final = 1000
 _NO_PORT: Final = 1
 
@@ -92,6 +92,19 @@ def ports_of(cluster: ClusterSpec) -> dict[str, int]:
 def addresses_of(cluster: ClusterSpec) -> frozenset[str]:
     """What svcd listens on for a cluster, for ``load(held=…)``."""
     return frozenset(address(spec) for each in cluster.services for spec in each.launch.sockets)
+
+
+def profiles_of(service: Mapping) -> list[str]:
+    """The profiles with which it is there."""
+    node = service.entries.get("profiles")
+    items = node.items if isinstance(node, Sequence) else [node]
+    return [each.value for each in items if isinstance(each, Scalar) and isinstance(each.value, str)]
+
+
+def is_chosen(service: Mapping, profiles: Listing[str]) -> bool:
+    """Whether it is there with ``profiles``; a service that names none always is."""
+    written = profiles_of(service)
+    return not written or not set(written).isdisjoint(profiles)
 
 
 @dataclass(slots=True)
@@ -191,7 +204,7 @@ class _Reading:
         own = services.entries[name]
         assert isinstance(own, Mapping)
         specific = substituted(node, instance, port)
-        block, bad = _shape(Service, _plain_service(specific), specific, ("services", name), self.findings)
+        block, bad = _shape(Service, plain_service(specific), specific, ("services", name), self.findings)
         if block is None:
             return None
         return ServiceSource(name, specific, own, services.key_marks[name], block, bad, instance, port)
@@ -238,9 +251,9 @@ class _Reading:
         """The services that are not chosen, with why and how to mend it; profiles that nobody has are recorded."""
         hidden, known = {}, set[str]()
         for name, node in self.merged.items():
-            written = _words(node.entries.get("profiles")) if node is not None else []
+            written = profiles_of(node) if node is not None else []
             known.update(written)
-            if written and not set(written) & set(self.profiles):
+            if node is not None and not is_chosen(node, self.profiles):
                 word = "profile" if len(written) == 1 else "profiles"
                 text = f"{name} is there only with the {word} {' or '.join(written)}"
                 hidden[name] = (text, f"choose it with --profile {written[0]}, or remove this")
@@ -304,51 +317,12 @@ def _plain_top(key: str, node: Node) -> Any:
     if key == "cluster" and isinstance(node, Scalar):
         return as_texts(node)
     if key == "defaults" and isinstance(node, Mapping):
-        return _plain_service(substituted(node, 0, 1))
-    return plain(node)
-
-
-def _plain_service(node: Mapping) -> dict[str, Any]:
-    """The values of a service; where text is meant, numbers stay as they were written."""
-    return {key: _plain_key(key, child) for key, child in node.entries.items()}
-
-
-def _plain_key(key: str, node: Node) -> Any:
-    if key in _AS_WRITTEN:
-        return as_texts(node)
-    if key == "depends_on" and isinstance(node, Sequence):
-        return as_texts(node)
-    if key == "hooks" and isinstance(node, Mapping):
-        return {name: _plain_hook(each) for name, each in node.entries.items()}
-    if key in ("ready", "health") and isinstance(node, Mapping):
-        return {name: _plain_command(each) if name == "exec" else plain(each) for name, each in node.entries.items()}
-    return _plain_command(node) if key == "command" else plain(node)
-
-
-def _plain_hook(node: Node) -> Any:
-    if isinstance(node, Mapping):
-        return {key: _plain_command(each) if key == "command" else plain(each) for key, each in node.entries.items()}
-    return _plain_command(node)
-
-
-def _plain_command(node: Node) -> Any:
-    return [_argument(each) for each in node.items] if isinstance(node, Sequence) else plain(node)
-
-
-def _argument(node: Node) -> Any:
-    """One of a command's arguments: ``~`` and ``null`` are words here, nothing at all is none."""
-    if isinstance(node, Scalar):
-        return node.text if node.text or node.quoted else None
+        return plain_service(substituted(node, 0, 1))
     return plain(node)
 
 
 def _mapping(node: Node | None) -> Mapping | None:
     return node if isinstance(node, Mapping) else None
-
-
-def _words(node: Node | None) -> list[str]:
-    items = node.items if isinstance(node, Sequence) else [node]
-    return [each.value for each in items if isinstance(each, Scalar) and isinstance(each.value, str)]
 
 
 def _check_directory_name(directory: str, file: str, findings: Findings) -> None:

@@ -44,13 +44,13 @@ def _check_start(block: Service, run: str, notes: Notes) -> None:
     loc = ("start",)
     if block.start is StartMode.ON_DEMAND:
         if run != "command":
-            text = f"on_demand goes with command:, not with {run}: only programs are handed sockets"
+            text = "on_demand needs command:, for only programs are handed sockets"
             notes.find(loc, text, "use eager, manual or preload")
         elif not block.sockets:
             text = "on_demand needs sockets: it starts at the first connection to one of them"
             notes.find(loc, text, "add sockets: [{listen: '127.0.0.1:8080'}]")
     elif block.start is StartMode.PRELOAD and run not in ("python", "code"):
-        text = f"preload goes with python: or code:, not with {run}: there is nothing to load"
+        text = "preload needs python: or code:, which can be loaded without being started"
         notes.find(loc, text, "use eager or manual")
     if block.schedule is not None and block.start in (StartMode.ON_DEMAND, StartMode.PRELOAD):
         notes.find(loc, f"{block.start.value} does not go with schedule:", "keep one of the two")
@@ -60,7 +60,7 @@ def _check_idle(block: Service, notes: Notes) -> None:
     if block.idle_timeout is None:
         return
     if block.start is not StartMode.ON_DEMAND:
-        text = "goes with start: on_demand: nothing else would start it again"
+        text = "needs start: on_demand, for nothing else would start it again"
         notes.find(("idle_timeout",), text, "write start: on_demand, or remove it")
     elif any(each.type is SocketType.DGRAM for each in block.sockets):
         text = "cannot be kept with a dgram socket: it does not show whether anybody uses it"
@@ -100,7 +100,7 @@ def _socket(name: str, index: int, block: SocketBlock, notes: Notes, around: Sur
     host, port, path = block.listen
     mark = notes.mark("sockets", index, "listen")
     if path is None:
-        if "mode" in block.model_fields_set:
+        if block.mode != SocketBlock.model_fields["mode"].get_default():
             notes.find(("sockets", index, "mode"), "goes with unix:", "remove it")
         return SocketSpec(name, block.type.value, host, port)
     path = around.absolute(path, mark)

@@ -78,7 +78,7 @@ def add_findings(
             findings.add(locate(root, loc, prefer_key=True), dotted((*prefix, *loc)), text, suggestion)
         elif each["type"] == "missing":
             key = loc[-1]
-            findings.add(locate(root, loc[:-1]), dotted(prefix), f"{key}: is missing", f"add {key}:")
+            findings.add(locate(root, loc[:-1]), dotted((*prefix, *loc[:-1])), f"{key}: is missing", f"add {key}:")
         else:
             text, suggestion = _wrong_kind(each["type"], block, loc, each["input"])
             findings.add(locate(root, loc), dotted((*prefix, *loc)), text, suggestion)
