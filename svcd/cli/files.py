@@ -6,7 +6,8 @@ Must not import the reader at its top: commands about running services do withou
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,12 +51,24 @@ def load(
     configuration in force, whose ports are kept and whose addresses are no conflict.
     """
     from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
-    from svcd.supervisor.config.errors import ConfigurationError  # noqa: PLC0415
+
+    with problems_told(files, purpose, as_json):
+        return reader.load(
+            files, os.environ, profiles=chosen(profiles), scales=scales, running=lambda name: running
+        )  # fmt: skip
+
+
+@contextmanager
+def problems_told(files: Sequence[str], purpose: str, as_json: bool) -> Iterator[None]:
+    """Turns a configuration that cannot be used into words, or JSON, and an exit code."""
+    from svcd.supervisor.config.errors import ConfigurationError  # noqa: PLC0415 - see above
 
     try:
-        return reader.load(files, os.environ, profiles=chosen(profiles), scales=scales, running=lambda name: running)
+        yield
     except ConfigurationError as error:
         problems = error.problems
+    else:
+        return
     if as_json:
         print_json({"valid": False, "problems": _plain(problems)})
     count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"

@@ -104,8 +104,26 @@ def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
         str(row.restarts),
         f"{row.cpu_percent:.1f}%" if row.cpu_percent is not None else NOTHING,
         columns.size(row.memory_bytes) if row.memory_bytes is not None else NOTHING,
-        columns.one_line(row.cause),
+        columns.one_line(_words(row, now)),
     )
+
+
+def _words(row: ServiceStatus, now: float) -> str:
+    """The cause, and whatever else a person should know of it at a glance."""
+    found = [row.cause]
+    if row.healthy is False:
+        found.append("unhealthy")
+    if row.fallback is not None:
+        found.append(f"{row.fallback} stands in")
+    if row.text:
+        found.append(f'says "{row.text}"')
+    if row.port is not None:
+        found.append(f"port {row.port}")
+    if row.sockets and row.pid is None:
+        found.append(f"svcd listens on {', '.join(row.sockets)}")
+    if row.next_run is not None:
+        found.append(f"runs in {columns.duration(row.next_run - now)}")
+    return "; ".join(found)
 
 
 def last_words(rows: Iterable[ServiceStatus]) -> list[str]:

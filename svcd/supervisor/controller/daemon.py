@@ -37,6 +37,7 @@ from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.reload import Reload
 from svcd.supervisor.controller.requests import Requests
 from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
@@ -145,6 +146,7 @@ class Daemon:
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
         )
+        self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
             self._errands,
             self._registry,
@@ -250,7 +252,7 @@ class Daemon:
 
     def _on_signal(self, message: wiring.SignalReceived, fds: list[int]) -> None:
         if message.signal == signal.SIGHUP:
-            self._notice("", "SIGHUP: applying a changed configuration comes with a later version; nothing was done")
+            self._reload.begin()
             return
         self._signals += 1
         level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
@@ -334,9 +336,6 @@ class Daemon:
 
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
-
-    def _later(self, action: Any) -> None:
-        self._notice(action.service, f"{type(action).__name__}: not wired yet")
 
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
