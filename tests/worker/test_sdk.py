@@ -85,7 +85,7 @@ assert type(log) is not type(structlog.wrap_logger(None).bind())
 """
     found = LINE.fullmatch(run(code))
     assert found is not None
-    assert found[2] == "hello user=ann service=web invocation=7"
+    assert found[2] == "hello service=web invocation=7 user=ann"
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["structlog", "plain"])
