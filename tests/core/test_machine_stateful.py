@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_shell import ModelShell
 
+from svcd.supervisor.core import edges
 from svcd.supervisor.core import events as ev
-from svcd.supervisor.core import graph
 from svcd.supervisor.core.cluster import is_moving
 from svcd.supervisor.core.spec import (
     Backoff,
@@ -299,8 +299,8 @@ class MachineAndWorld(RuleBasedStateMachine):
         for unit in cluster.units.values():
             for edge in unit.outgoing:
                 if unit.run is None or edge not in unit.run.borrowed:
-                    assert (edge.blocked, edge.dead) == graph.assess(edge)
-                assert edge.holds == graph.holds(edge)
+                    assert (edge.blocked, edge.dead) == edges.assess(edge)
+                assert edge.holds == edges.holds(edge)
             own = [edge for edge in unit.outgoing if unit.run is None or edge not in unit.run.borrowed]
             assert set(unit.blockers) == {e for e in own if all(each.blocked for each in e.siblings or (e,))}
             assert set(unit.dead) == {e for e in own if all(each.dead for each in e.siblings or (e,))}

@@ -21,9 +21,10 @@ from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.core import apply, events
+from svcd.supervisor.core import events
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.preview import Step
 
 EDGES_ALONE = frozenset({"depends_on"})
 
@@ -131,7 +132,7 @@ def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
     )
 
 
-def _report(steps: Iterable[apply.Step], changed: Iterable[Change]) -> messages.PlanReported:
+def _report(steps: Iterable[Step], changed: Iterable[Change]) -> messages.PlanReported:
     keys = {each.name: ", ".join(each.keys) + " changed" for each in changed}
     return messages.PlanReported(
         tuple(messages.Step(each.verb.value, each.service, keys.get(each.service, each.why)) for each in steps)

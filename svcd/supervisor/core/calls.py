@@ -19,7 +19,7 @@ from svcd.supervisor.core.wishes import Wishes
 IDLE: Final = "idle"
 SCHEDULED: Final = "its scheduled time has come"
 ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
-AT_REST: Final = frozenset({*ASLEEP, State.COMPLETED, State.FAILED, State.UNAVAILABLE})
+AT_REST: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 
 
 class Calls:
@@ -41,11 +41,11 @@ class Calls:
 
     def look_out(self, unit: Unit) -> None:
         """Have the shell watch for demand, or not, as things stand."""
+        rests = unit.state is State.COMPLETED if unit.up else unit.state in ASLEEP
         wanted = (
             unit.spec.start is StartMode.ON_DEMAND
-            and unit.run is None
-            and not (unit.up or unit.held_back or unit.removed)
-            and unit.state in ASLEEP
+            and rests
+            and not (unit.again or unit.held_back or unit.removed)
             and self._cluster.level is None
         )
         if wanted != unit.listening:
@@ -66,7 +66,7 @@ class Calls:
         unit = self._cluster.units.get(event.service)
         if unit is None or unit.held_back or unit.removed or self._cluster.level is not None:
             return False
-        if unit.run is None and unit.state in AT_REST:
+        if not unit.up or unit.state in AT_REST:
             self._wake(unit, f"schedule of {unit.name}", SCHEDULED)
         elif unit.spec.overlap is Overlap.QUEUE:
             unit.queued = True
@@ -81,15 +81,15 @@ class Calls:
     # ---- fallback ----
 
     def stand_in(self, unit: Unit) -> None:
-        """A unit that is somebody's fallback: up while it is needed as such, down when that is over."""
-        needed = any(covered.is_out for covered in unit.covers) and self._cluster.level is None
-        if needed and not unit.up:
-            covered = next(each for each in unit.covers if each.is_out)
+        """A unit that is somebody's fallback: up from when that one is given up until it serves again, or is not to."""
+        covered = next(iter(unit.bereft), None) if self._cluster.level is None else None
+        if covered is not None and not (unit.up or unit.held_back or unit.removed):
             unit.standing_in = True
-            reason = f"stands in for {covered.name} ({covered.state.value}: {covered.cause})"
-            self._wishes.wake_for(unit, reason)
-        elif unit.standing_in and not (needed or unit.asked or self._wishes.is_needed(unit)):
-            self._wishes.put_down(unit, "no longer needed as a fallback")
+            self._wishes.wake_for(unit, f"stands in for {covered.name} ({covered.state.value}: {covered.cause})")
+        elif unit.standing_in and covered is None and not any(edge.is_borrowed for edge in unit.incoming):
+            unit.standing_in = False
+            if not (unit.asked or self._wishes.is_needed(unit)):
+                self._wishes.put_down(unit, "no longer needed as a fallback")
 
     def _wake(self, unit: Unit, cause: str, reason: str) -> None:
         self._cluster.begin(cause)
