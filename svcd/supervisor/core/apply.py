@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcd.supervisor.core import checks, events, graph
-from svcd.supervisor.core.actions import ForgetService
+from svcd.supervisor.core.actions import CeaseAwaitingDemand, ForgetService
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.errors import CoreError
@@ -32,13 +32,15 @@ RETRIED: Final = frozenset({State.FAILED, State.UNAVAILABLE, State.BACKOFF})
 class Change:
     """What a change of configuration means for the units that there are. Lists are in the order in which they came.
 
-    ``restarted``: up, with a process that does not do any more. ``reloaded``: the same, loaded ahead of time.
+    ``stale``: with a process that does not do any more. ``restarted``: of these, what is up. ``reloaded``: of these,
+    what is loaded ahead of time.
     ``retried``: given up, or in backoff; the new configuration may do better. ``woken``: eager from now on, and not up.
     ``relied_on``: unit -> what its process relies on and is being removed.
     """
 
     changed: dict[Unit, events.SpecChange]
     removed: list[Unit]
+    stale: list[Unit]
     restarted: list[Unit]
     reloaded: list[Unit]
     retried: list[Unit]
@@ -61,6 +63,7 @@ def read(units: dict[str, Unit], event: events.ConfigurationApplied) -> Change:
     return Change(
         changed=changed,
         removed=removed,
+        stale=stale,
         restarted=[unit for unit in stale if unit.up],
         reloaded=[unit for unit in stale if not unit.up and unit.run is not None and unit.run.held],
         retried=[unit for unit in changed if unit.run is None and unit.up and unit.state in RETRIED],
@@ -142,10 +145,9 @@ class Apply:
 
     def _adopt(self, change: Change) -> None:
         """The new spec is the unit's own, now or when its process has ended."""
-        stale = {*change.restarted, *change.reloaded}
         for unit, each in change.changed.items():
             unit.next_spec = each.spec
-            if unit not in stale:
+            if unit not in change.stale:
                 self._cluster.adopt(unit)
         for unit in change.retried:
             self._wishes.clear_record(unit)
@@ -201,5 +203,8 @@ class Apply:
         graph.isolate(unit)
         del cluster.units[unit.name]
         cluster.forget(unit)
+        if unit.listening:
+            unit.listening = False
+            cluster.out.append(CeaseAwaitingDemand(unit.name))
         cluster.out.append(ForgetService(unit.name))
         cluster.requests.gone(unit.name, cluster.out)

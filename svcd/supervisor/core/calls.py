@@ -13,11 +13,16 @@ from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.spec import Overlap, StartMode
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Mark, Run, Unit
+from svcd.supervisor.core.unit import DEMAND_LIMIT, Mark, Run, Unit
 from svcd.supervisor.core.wishes import Wishes
 
+DEMAND_WITHIN_S: Final = 2.0
 IDLE: Final = "idle"
 SCHEDULED: Final = "its scheduled time has come"
+STORM: Final = (
+    f"called for {DEMAND_LIMIT} times within {DEMAND_WITHIN_S:g} s, and gone again each time: not on demand any more "
+    "before it is started by request"
+)
 ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
 AT_REST: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 
@@ -35,9 +40,19 @@ class Calls:
         if unit is None or not unit.listening:
             return False
         unit.listening = False
+        if self._is_storm(unit):
+            unit.held_back = True
+            self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, STORM))
+            return True
         reason = f"on demand{f': {event.text}' if event.text else ''}"
         self._wake(unit, f"demand for {unit.name}", reason)
         return True
+
+    def _is_storm(self, unit: Unit) -> bool:
+        """Whether it comes and goes without serving those who call for it, as fast as it can."""
+        unit.demands.append(self._cluster.at)
+        oldest = unit.demands[0]
+        return len(unit.demands) == DEMAND_LIMIT and self._cluster.at - oldest < DEMAND_WITHIN_S
 
     def look_out(self, unit: Unit) -> None:
         """Have the shell watch for demand, or not, as things stand."""
@@ -54,7 +69,7 @@ class Calls:
 
     def on_idle(self, unit: Unit, run: Run) -> bool:
         """Nobody uses it: down again, unless something that is up needs it."""
-        if run.doomed or self._wishes.is_needed(unit):
+        if run.doomed or unit.spec.start is not StartMode.ON_DEMAND or self._wishes.is_needed(unit):
             return False
         self._cluster.begin(f"{unit.name} is {IDLE}")
         self._wishes.put_down(unit, IDLE)
@@ -64,7 +79,7 @@ class Calls:
 
     def on_schedule(self, event: events.ScheduleFired) -> bool:
         unit = self._cluster.units.get(event.service)
-        if unit is None or unit.held_back or unit.removed or self._cluster.level is not None:
+        if unit is None or not unit.spec.scheduled or unit.held_back or unit.removed or self._cluster.level is not None:
             return False
         if not unit.up or unit.state in AT_REST:
             self._wake(unit, f"schedule of {unit.name}", SCHEDULED)

@@ -180,7 +180,7 @@ class Endings:
     def _leave_running(self, unit: Unit, run: Run) -> None:
         note_end(run, self._cluster.at)
         self._cluster.cancel(unit, TimerKind.READY, TimerKind.WATCHDOG)
-        if unit.spec.health is not None and unit.state in (State.RUNNING, State.PAUSED):
+        if unit.spec.health is not None and unit.state is State.RUNNING:
             self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
 
     def _stop_timeout_s(self, unit: Unit) -> float:
@@ -282,7 +282,8 @@ class Endings:
     def _clear_leftovers(self, unit: Unit, run: Run, words: str) -> None:
         cluster = self._cluster
         rest_s = self._stop_timeout_s(unit) if run.stop_deadline is None else run.stop_deadline - cluster.at
-        cluster.cancel(unit, TimerKind.READY, TimerKind.STOP, TimerKind.WATCHDOG)
+        self._leave_running(unit, run)
+        cluster.cancel(unit, TimerKind.STOP)
         cause = f"{words}; clearing what it left behind"
         if unit.state is State.STOPPING:
             cluster.say(unit, cause)

@@ -89,7 +89,8 @@ def _verdict_on_pause(intent: Intent, unit: Unit) -> ServiceResult | None:
     wanted, before = (State.PAUSED, State.RUNNING) if intent is Intent.PAUSE else (State.RUNNING, State.PAUSED)
     run = unit.run
     if run is None or run.doomed or unit.state not in (wanted, before):
-        standing = f"{unit.state.value}, about to stop" if run is not None and run.doomed else unit.state.value
+        is_about_to = run is not None and run.doomed and unit.state is not State.STOPPING
+        standing = f"{unit.state.value}, about to stop" if is_about_to else unit.state.value
         return ServiceResult(unit.name, Outcome.FAILED, f"cannot {intent.value} {unit.name}: it is {standing}")
     if run.pausing:
         return None

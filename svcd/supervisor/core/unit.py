@@ -18,6 +18,7 @@ from svcd.supervisor.core.spec import Condition, Dependency, DependencyKind, Hoo
 from svcd.supervisor.core.states import State
 
 STORY_LIMIT: Final = 64  # transitions kept per service
+DEMAND_LIMIT: Final = 20  # times that demand may start it in a row, within ``calls.DEMAND_WITHIN_S``
 
 
 class View(Protocol):
@@ -124,7 +125,8 @@ class Unit:
     cause: str = "registered"
     up: bool = False  # desired
     asked: bool = False  # ... for its own sake, not only because something else needs it
-    held_back: bool = False  # stopped by name: neither demand nor schedule starts it
+    held_back: bool = False  # stopped by name: neither demand nor schedule nor a fallback's duty starts it
+    demands: deque[float] = field(default_factory=lambda: deque(maxlen=DEMAND_LIMIT))  # when it was called for
     listening: bool = False  # the shell watches its sockets for demand
     preload: bool = False  # to be loaded ahead of time
     queued: bool = False  # one more scheduled run follows

@@ -49,6 +49,9 @@ class Wishes:
             for unit in units:
                 self.preload(unit)
         also = self.wake_all(named)
+        for unit in named.values():
+            if unit.run is not None and unit.run.is_to_pause:
+                self._pausing.wish(unit, unit.run, False)
         self.open(Request(event.request, Intent.START, tuple(named), also), named.values())
 
     def wake_all(self, named: dict[str, Unit], reason: str = ASKED) -> tuple[str, ...]:
@@ -121,8 +124,6 @@ class Wishes:
         self._cluster.requests.overtake(unit.name, Intent.START, f"a start of {by}", self._cluster.out)
         if is_named:
             unit.asked, unit.held_back = True, False
-            if run is not None and run.is_to_pause:
-                self._pausing.wish(unit, run, False)
         gone = is_over(unit)
         moved = not unit.up or gone
         if is_named or moved:
