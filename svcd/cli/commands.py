@@ -21,7 +21,18 @@ COMMANDS: Final[dict[str, str]] = {
     "logs": "logs:logs",
     "stop": "orders:stop",
     "restart": "orders:restart",
+    "pause": "orders:pause",
+    "resume": "orders:resume",
     "signal": "orders:signal_",
+    "why": "stories:why",
+    "changes": "stories:changes",
+    "plan": "configuring:plan",
+    "apply": "configuring:apply",
+    "register": "configuring:register",
+    "unregister": "configuring:unregister",
+    "update": "configuring:update",
+    "scale": "configuring:scale",
+    "config": "configuration:config",
     "shutdown": "orders:shutdown",
     "validate": "validate:validate",
     "graph": "graph:graph",
@@ -66,6 +77,8 @@ The first steps:
   svcd start -d cluster.yaml  run it in the background
   svcd status                 who is up, since when, why not
   svcd logs -f web            what web prints
+  svcd why web                what led to where it stands
+  svcd apply cluster.yaml     bring in what has changed in the file, and nothing else
   svcd shutdown               stop everything in reverse order
 
 \b

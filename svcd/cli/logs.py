@@ -18,10 +18,11 @@ import click
 
 from svcd.cli import columns
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.following import STREAMS, Follower, Watcher
+from svcd.cli.following import STREAMS, Watcher
 from svcd.cli.logfiles import copy_tail
 from svcd.cli.options import Target, targeted
 from svcd.cli.output import Form, Output, write_all
+from svcd.protocol.rotation import Follower
 
 BOTH: Final = "both"
 STDOUT_FD: Final = 1

@@ -17,8 +17,8 @@ from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 
-UP_STATES: Final = frozenset({"running", "completed"})
-DOWN_STATES: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
+UP_STATES: Final = frozenset({"running", "paused", "completed"})
+DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
 WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
 TIMELESS: Final = frozenset({"unloaded", "waiting"})  # their cause says what they wait for
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")
@@ -104,8 +104,26 @@ def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
         str(row.restarts),
         f"{row.cpu_percent:.1f}%" if row.cpu_percent is not None else NOTHING,
         columns.size(row.memory_bytes) if row.memory_bytes is not None else NOTHING,
-        columns.one_line(row.cause),
+        columns.one_line(_words(row, now)),
     )
+
+
+def _words(row: ServiceStatus, now: float) -> str:
+    """The cause, and whatever else a person should know of it at a glance."""
+    found = [row.cause]
+    if row.healthy is False:
+        found.append("unhealthy")
+    if row.fallback is not None:
+        found.append(f"{row.fallback} stands in")
+    if row.text:
+        found.append(f'says "{row.text}"')
+    if row.port is not None:
+        found.append(f"port {row.port}")
+    if row.sockets and row.pid is None:
+        found.append(f"svcd listens on {', '.join(row.sockets)}")
+    if row.next_run is not None:
+        found.append(f"runs in {columns.duration(row.next_run - now)}")
+    return "; ".join(found)
 
 
 def last_words(rows: Iterable[ServiceStatus]) -> list[str]:

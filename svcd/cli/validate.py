@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from svcd.cli import files as cluster_files
-from svcd.cli.options import print_json, with_json
+from svcd.cli.options import print_json, with_json, with_profiles
 
 
 @click.command(
@@ -19,13 +19,14 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@with_profiles
 @with_json
-def validate(files: tuple[str, ...], as_json: bool) -> None:
+def validate(files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
     """Check cluster files: every problem at once, each with file, line, column and a way to mend it.
 
     Exit code 0: svcd start would accept them. 2: it would not.
     """
-    cluster = cluster_files.load(files, "use", as_json)
+    cluster = cluster_files.load(files, "use", as_json, profiles=profiles)
     names = [each.spec.name for each in cluster.services]
     if as_json:
         print_json({"valid": True, "problems": [], "cluster": cluster.name, "services": names})

@@ -62,7 +62,7 @@ class Frame(Message):
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRaised(Message):
-    """An exception that user code did not handle. ``phase``: load, init, start, run, stop."""
+    """An exception that user code did not handle. ``phase``: load, init, start, run, pause, resume, stop."""
 
     direction: ClassVar[str] = "stub to controller"
     service: str
@@ -487,7 +487,7 @@ class ConfigurationReported(Message):
     files: tuple[str, ...]
     plan: str
     profiles: tuple[str, ...] = ()
-    scales: dict[str, int] = field(default_factory=dict)
+    scales: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ import zmq
 from svcd.protocol import codec
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import ExceptionRaised, Message, ResourceSampled, StateChanged
+from svcd.protocol.messages import ExceptionRaised, LoopAlive, Message, ResourceSampled, StateChanged
 from svcd.worker_runtime.reports import print_text
 
 TURN: Final = 64  # messages per turn of the loop
@@ -75,8 +75,10 @@ class Connection:
         self._drain_monitor()
 
     def send(self, message: Message) -> None:
-        """Send, or hold until the controller is back. Samples are not held: they would be old."""
-        if isinstance(message, ResourceSampled):
+        """Send, or hold until the controller is back. Samples and signs of life are not held: they would be
+        old.
+        """
+        if isinstance(message, ResourceSampled | LoopAlive):
             if self._connected and not self._held:
                 self._put(message)
             return

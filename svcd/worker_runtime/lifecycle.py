@@ -26,7 +26,7 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up."""
+    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed."""
 
     def __init__(self, body: Body, spec: ServiceSpec, orders: Orders, reports: Reports) -> None:
         self._body = body
@@ -36,6 +36,8 @@ class Lifecycle:
         self._begun = False
         self.exit_code = OK
         self.on_running: Callable[[], None] = lambda: None
+        self.on_paused: Callable[[bool], None] = lambda paused: None
+        self._checking = False
 
     async def run(self) -> int:
         """Everything, from ``loaded`` to the end; the exit code."""
@@ -71,11 +73,48 @@ class Lifecycle:
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""
-        await self._orders.until(self._body.ended)
+        orders = self._orders
+        while await orders.until(lambda: self._body.ended() or orders.pause_news) and not self._body.ended():
+            orders.pause_news = False
+            await self._set_paused(orders.pause_asked)
         if self._body.ended():
             error = self._body.outcome()
             if error is not None:
                 self._take(error, "run")
+
+    async def _set_paused(self, wanted: bool) -> None:
+        """Pause or resume. Where the service's own code fails at it, all stays as it was, and that is said."""
+        phase, reports = "pause" if wanted else "resume", self._reports
+        state = "running" if wanted else "paused"
+        error = await self._caught(self._body.pause() if wanted else self._body.resume())
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self._take(error, phase)
+        elif error is not None:
+            reports.exception(error, phase)
+            reports.state(state, one_line(error), again=True)
+        else:
+            self.on_paused(wanted)
+            reports.state("paused" if wanted else "running", again=True)
+
+    @staticmethod
+    async def _caught(step: Awaitable[None]) -> BaseException | None:
+        try:
+            await step
+        except BaseException as error:  # whatever user code raises
+            return error
+        return None
+
+    async def check_health(self, method: str) -> str | None:
+        """Ask the service's own method how it is; None when it is well, else what is wrong."""
+        if self._checking:
+            return f"{method}(): the check before has not ended"
+        self._checking = True
+        try:
+            return await self._body.check_health(method)
+        except BaseException as error:  # whatever user code raises
+            return f"{method}(): {one_line(error)}"
+        finally:
+            self._checking = False
 
     async def _attempt(self, phase: str, step: Awaitable[None]) -> bool:
         self._reports.phase = phase

@@ -80,10 +80,21 @@ class Context:
     """What a service knows of itself: ``self.ctx`` of a ``Service``, the argument of a function.
 
     ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
-    run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop.
+    run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop, ``paused`` whether the
+    service is paused (``svcd pause``).
     """
 
-    __slots__ = ("_logger", "_request_stop", "cluster", "config", "instance", "invocation", "name", "stopping")
+    __slots__ = (
+        "_logger",
+        "_request_stop",
+        "cluster",
+        "config",
+        "instance",
+        "invocation",
+        "name",
+        "paused",
+        "stopping",
+    )
 
     def __init__(
         self,
@@ -103,6 +114,7 @@ class Context:
         self.stopping = stopping
         self._request_stop = request_stop
         self._logger: Any = None
+        self.paused = False
 
     @property
     def logger(self) -> Any:
@@ -137,6 +149,14 @@ class Service:
 
     def stop(self, reason: str) -> Awaitable[None] | None:
         """Put everything away; ``reason`` says why, in words for a log."""
+        return None
+
+    def pause(self) -> Awaitable[None] | None:
+        """Keep everything, begin nothing: called by ``svcd pause``. What it raises leaves the service running."""
+        return None
+
+    def resume(self) -> Awaitable[None] | None:
+        """Go on where ``pause`` has stopped."""
         return None
 
     def fail(self, error: str | BaseException) -> None:

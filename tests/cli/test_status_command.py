@@ -45,11 +45,36 @@ def test_the_table(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPat
     assert outcome.code == 3
 
 
+def test_what_else_there_is_to_know_stands_beside_the_cause(
+    daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    daemon.rows = [
+        row("a", healthy=False),
+        row("b", "failed", cause="exit code 1", fallback="c"),
+        row("c", text="serving 3 clients", port=8001),
+        row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
+        row("e", "completed", pid=None, cause="exit code 0", next_run=10_060.0),
+        row("f", healthy=True, sockets=("127.0.0.1:81",)),
+    ]
+    causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
+    assert causes == [
+        "ready; unhealthy",
+        "exit code 1; c stands in",
+        'ready; says "serving 3 clients"; port 8001',
+        "registered; svcd listens on 127.0.0.1:80",
+        "exit code 0; runs in 1m00s",
+        "ready",
+    ]
+
+
 @pytest.mark.parametrize(
     ("state", "desired", "code"),
     [
         ("running", "up", 0),
         ("completed", "up", 0),
+        ("paused", "up", 0),
+        ("loaded", "down", 0),
         ("waiting", "up", 3),
         ("starting", "up", 3),
         ("backoff", "up", 3),

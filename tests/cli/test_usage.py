@@ -55,7 +55,10 @@ def test_help_lists_every_command(svcd: Svcd) -> None:
 SLIPS = {
     ("statsu",): "svcd: there is no command 'statsu'; did you mean status?\nhint: svcd --help\n",
     ("zzz",): "svcd: there is no command 'zzz'\nhint: svcd --help\n",
-    ("stop",): "svcd: missing argument 'NAME...'\nhint: svcd stop --help\n",
+    ("stop",): (
+        "svcd: name the services to stop, or say --unneeded; to stop everything: svcd shutdown\n"
+        "hint: svcd stop --help\n"
+    ),
     ("signal", "HUP"): "svcd: missing argument 'NAME...'\nhint: svcd signal --help\n",
     ("start", "a", "b.yaml"): (
         "svcd: b.yaml is a file and a is a service's name: name either files or services\nhint: svcd start --help\n"

@@ -114,7 +114,9 @@ def test_restarts_that_overtake_each_other_anywhere_leave_one_invocation(stage: 
 
 
 def test_twenty_restarts_of_what_cannot_come_back_all_end(stage: Stage) -> None:
-    stage.up("a: {command: 'test ! -e broken || exit 4; exec sleep 1000', restart: {policy: never}}")
+    stage.up(
+        "a: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 50ms}, restart: {policy: never}}"
+    )
     stage.write("", "broken")
     orders = [stage.order("restart", "a") for _ in range(20)]
     assert orders[-1].outcome() == "failed: a failed: exit code 4"
@@ -290,7 +292,10 @@ def test_a_restart_of_what_is_down_starts_it(stage: Stage) -> None:
 
 def test_a_failed_restart_is_told_and_leaves_the_dependents_waiting(stage: Stage) -> None:
     stage.up(
-        "db: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 20ms}, restart: {policy: never}}\napi: {depends_on: [db]}"
+        """
+        db: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 50ms}, restart: {policy: never}}
+        api: {depends_on: [db]}
+        """
     )
     stage.write("", "broken")
     assert stage.order("restart", "db").outcome() == "failed: db failed: exit code 4"

@@ -24,14 +24,20 @@ from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.controller import clock, containment, launching, takedown
+from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.engine import Engine
+from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.health import Health
+from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.reload import Reload
 from svcd.supervisor.controller.requests import Requests
 from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
@@ -101,6 +107,7 @@ class Daemon:
             self._engine.submit,
             self._take_exception,
             self._take_sample,
+            self._take_health,
         )
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
@@ -124,22 +131,38 @@ class Daemon:
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
+        self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
             loop,
             self._registry,
             self._runs,
             self._parts,
+            self._callers.sockets,
             self._records,
             self._engine.submit,
             self._around,
             self._run_id,
+            self._errands,
+            Announcements(loop, self._runs, self._records, self._engine.submit),
         )
+        self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
+        self._hooks = Hooks(
+            self._errands,
+            self._registry,
+            self._machine,
+            self._engine.submit,
+            self._runs.last_status.get,
+            self._notice,
+        )
+        self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._open_doors()
+        self._registry.followed_by(self._callers)
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
@@ -179,7 +202,7 @@ class Daemon:
         return {
             wiring.ProcessBorn: self._on_born,
             wiring.ProcessReaped: self._on_reaped,
-            wiring.ProgramExecuted: lambda message, fds: self._runs.executed(message.invocation),
+            wiring.ProgramExecuted: self._on_executed,
             wiring.SpawnRejected: self._on_rejected,
             wiring.PartStarted: self._on_part_started,
             wiring.PartEnded: self._on_part_ended,
@@ -189,6 +212,9 @@ class Daemon:
         }
 
     def _on_born(self, message: wiring.ProcessBorn, fds: list[int]) -> None:
+        if Errands.owns(message.invocation):
+            self._errands.runs.born(message.invocation, message.pid, fds[0])
+            return
         self._runs.born(message.invocation, message.pid, fds[0])
         run = self._runs.get(message.invocation)
         if run is not None:
@@ -196,13 +222,21 @@ class Daemon:
             self._status.changed(message.service)
 
     def _on_reaped(self, message: wiring.ProcessReaped, fds: list[int]) -> None:
+        status = events.ExitStatus(message.code, message.signal)
         if message.invocation is None:
-            self._runs.orphan_reaped()
+            self._runs.orphan_reaped(message.pid, status)
+            self._errands.runs.orphan_reaped()
         else:
-            self._runs.reaped(message.invocation, events.ExitStatus(message.code, message.signal))
+            self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _runs_of(self, invocation: int) -> Runs:
+        return self._errands.runs if Errands.owns(invocation) else self._runs
+
+    def _on_executed(self, message: wiring.ProgramExecuted, fds: list[int]) -> None:
+        self._runs_of(message.invocation).executed(message.invocation)
 
     def _on_rejected(self, message: wiring.SpawnRejected, fds: list[int]) -> None:
-        self._runs.rejected(message.invocation, message.reason, message.born)
+        self._runs_of(message.invocation).rejected(message.invocation, message.reason, message.born)
 
     def _on_part_started(self, message: wiring.PartStarted, fds: list[int]) -> None:
         self._journal.note("part started", part=message.part, pid=message.pid)
@@ -213,11 +247,12 @@ class Daemon:
         self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
         self._parts.ended(message)
         self._runs.launcher_lost(message.part)
+        self._errands.runs.launcher_lost(message.part)
         self._status.changed()
 
     def _on_signal(self, message: wiring.SignalReceived, fds: list[int]) -> None:
         if message.signal == signal.SIGHUP:
-            self._notice("", "SIGHUP: applying a changed configuration comes with a later version; nothing was done")
+            self._reload.begin()
             return
         self._signals += 1
         level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
@@ -265,12 +300,11 @@ class Daemon:
             actions.SpawnProcess: self._spawner.spawn,
             actions.TellStub: self._stubs.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
-            actions.CheckHealth: self._later,
-            actions.CeaseHealthChecks: self._later,
-            actions.RunHook: self._later,
-            actions.KillHook: self._later,
-            actions.AwaitDemand: self._later,
-            actions.CeaseAwaitingDemand: self._later,
+            actions.CheckHealth: self._health.begin,
+            actions.CeaseHealthChecks: self._health.cease,
+            actions.RunHook: self._hooks.run,
+            actions.KillHook: self._hooks.kill,
+            **self._callers.executors,
             actions.AdoptSpec: self._adopt,
             actions.ForgetService: self._forget,
             actions.SignalProcess: lambda action: self._runs.send_signal(
@@ -292,12 +326,16 @@ class Daemon:
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
+        self._callers.transitioned(action)
 
     def _notice(self, service: str, text: str) -> None:
         self._publisher.notice(service, text)
 
-    def _later(self, action: Any) -> None:
-        self._notice(action.service, f"{type(action).__name__}: not wired yet")
+    def _take_health(self, message: messages.HealthReported) -> None:
+        self._health.take_answer(message)
+
+    def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
+        self._stubs.check_health(invocation, token, method)
 
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
@@ -351,6 +389,8 @@ class Daemon:
     async def _close(self) -> None:
         self._enter("ended", "")
         self._sampler.close()
+        self._health.close()
+        self._callers.close()
         self._timers.cancel_all()
         self._control.close()
         self._containment.close()
@@ -363,6 +403,7 @@ class Daemon:
         """The guardian was killed: nothing may outlive it. There is nobody left to reap, to ask or to tell."""
         self._journal.note("guardian lost: taking everything down")
         takedown.kill_all(self._runs, self._containment)
+        self._callers.close()
         self._control.close()
         self._containment.close()
         self._journal.close()

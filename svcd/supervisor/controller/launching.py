@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,17 @@ class Surroundings:
     site: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class Given:
+    """What a newborn process is given beyond its configuration. ``descriptors``: number there -> ours;
+    ``pid_variables``: variables that will name the process itself.
+    """
+
+    env: dict[str, str] = field(default_factory=dict)
+    descriptors: dict[int, int] = field(default_factory=dict)
+    pid_variables: tuple[str, ...] = ()
+
+
 def launcher_of(definition: ServiceDefinition) -> str:
     """Which part makes this service's process."""
     run = definition.launch.run
@@ -51,18 +62,19 @@ def spawn_order(
     invocation: int,
     mark: str,
     cgroup: str | None,
-    extra_env: dict[str, str],
+    given: Given,
     around: Surroundings,
 ) -> SpawnRequested:
-    """The complete order for one run."""
+    """The complete order for one run; ``given.descriptors`` are to be sent along with it, in their order."""
     name, launch = definition.spec.name, definition.launch
     env = {
         **launch.env,
         "SVCD_CLUSTER": around.cluster.name,
         "SVCD_SERVICE": name,
+        "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
         MARK: mark,
-        **extra_env,
+        **given.env,
     }
     stub: dict[str, Any] | None = None
     argv: tuple[str, ...] | None = None
@@ -71,7 +83,7 @@ def spawn_order(
             "cluster": around.cluster.name,
             "service": name,
             "invocation": invocation,
-            "instance": 0,
+            "instance": definition.instance,
             "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
@@ -95,6 +107,43 @@ def spawn_order(
         streams=_streams(name, launch.logs, around.state_dir),
         cgroup=cgroup,
         stub=stub,
+        targets=tuple(given.descriptors),
+        pid_variables=given.pid_variables,
+    )
+
+
+def errand_order(
+    definition: ServiceDefinition,
+    argv: tuple[str, ...],
+    invocation: int,
+    mark: str,
+    cgroup: str | None,
+    extra_env: dict[str, str],
+    output: bool,
+    around: Surroundings,
+) -> SpawnRequested:
+    """The order for a command that runs as the service would."""
+    name, launch = definition.spec.name, definition.launch
+    return SpawnRequested(
+        service=name,
+        invocation=invocation,
+        title=f"svcd: errand {around.cluster.name}/{name}",
+        argv=argv,
+        env={
+            **launch.env,
+            "SVCD_CLUSTER": around.cluster.name,
+            "SVCD_SERVICE": name,
+            "SVCD_INSTANCE": str(definition.instance),
+            MARK: mark,
+            **extra_env,
+        },
+        workdir=launch.workdir,
+        uid=launch.uid,
+        gid=launch.gid,
+        groups=launch.groups,
+        umask=launch.umask,
+        streams=_streams(name, launch.logs, around.state_dir) if output else (),
+        cgroup=cgroup,
     )
 
 

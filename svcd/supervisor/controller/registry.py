@@ -7,8 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Protocol
 
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
+
+
+class Follower(Protocol):
+    """Holds something for services, by what they are at present."""
+
+    def adopt(self, definition: ServiceDefinition) -> None: ...
+    def forget(self, service: str) -> None: ...
 
 
 class Registry:
@@ -19,6 +27,13 @@ class Registry:
         self.current: dict[str, ServiceDefinition] = {each.spec.name: each for each in cluster.services}
         self._newest: dict[str, ServiceDefinition] = dict(self.current)
         self._instances: dict[str, list[str]] | None = None
+        self._followers: list[Follower] = []
+
+    def followed_by(self, follower: Follower) -> None:
+        """Tell it of every service now, and of each that comes, changes or goes."""
+        self._followers.append(follower)
+        for each in self.current.values():
+            follower.adopt(each)
 
     def __getitem__(self, service: str) -> ServiceDefinition:
         """What the present run of ``service`` was made from, and the next one will be unless that changes."""
@@ -36,16 +51,21 @@ class Registry:
         self._instances = None
         for each in cluster.services:
             self._newest[each.spec.name] = each
-            self.current.setdefault(each.spec.name, each)
+            if each.spec.name not in self.current:
+                self.adopt(each.spec.name)
 
     def adopt(self, service: str) -> None:
         self.current[service] = self._newest[service]
+        for each in self._followers:
+            each.adopt(self.current[service])
 
     def forget(self, service: str) -> None:
         """It was removed: unless it was registered anew meanwhile, nothing is kept of it."""
         self.current.pop(service, None)
         self._newest.pop(service, None)
         self._instances = None
+        for each in self._followers:
+            each.forget(service)
 
     def expand(self, names: Iterable[str]) -> tuple[str, ...]:
         """Full names; that of a service with several instances stands for all of them. Unknown ones stay."""

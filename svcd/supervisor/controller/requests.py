@@ -110,7 +110,8 @@ class Requests:
         self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.unneeded), also)
 
     def _restart(self, peer: Peer, correlation: bytes, message: messages.RestartServices) -> None:
-        also, make = self._stopped_along(message.services), events.RestartRequested
+        also = () if message.rolling else self._stopped_along(message.services)
+        make = events.RestartRequested
         self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.rolling), also)
 
     def _pause(self, peer: Peer, correlation: bytes, message: messages.PauseServices) -> None:

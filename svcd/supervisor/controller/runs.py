@@ -17,6 +17,7 @@ from svcd.supervisor.core.events import (
     Event,
     ExitStatus,
     LeftoversGone,
+    MainProcessNamed,
     ProcessExited,
     ProcessSpawned,
     ProgramExecuted,
@@ -44,6 +45,7 @@ class Run:
     told_spawned: bool = False
     told_executed: bool = False
     told_exited: bool = False
+    supplanted: int | None = None  # the first main process, once another one was named
     clean_up: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -56,6 +58,8 @@ class Runs:
         self._mains = mains
         self._by_invocation: dict[int, Run] = {}
         self._with_leftovers: dict[int, Run] = {}
+        self.last_status: dict[str, ExitStatus] = {}
+        """How the last run of each service ended."""
 
     def __len__(self) -> int:
         return len(self._by_invocation)
@@ -89,14 +93,20 @@ class Runs:
         """No program runs. ``born``: there is or was a process all the same, whose end we are told."""
         self._judge(invocation, False, reason, unborn=not born)
 
-    def reaped(self, invocation: int, status: ExitStatus) -> None:
+    def reaped(self, invocation: int, status: ExitStatus, pid: int | None = None) -> None:
+        """The process that was born for this invocation has ended. ``pid``: it, if known."""
         run = self._by_invocation.get(invocation)
-        if run is not None:
-            run.status = status
-            self._advance(run)
+        if run is None or (pid is not None and run.supplanted == pid and run.pid != pid):
+            return  # it had handed over to another one
+        run.status = status
+        self._advance(run)
 
-    def orphan_reaped(self) -> None:
-        """An adopted orphan is gone: whoever waits for leftovers looks again."""
+    def orphan_reaped(self, pid: int | None = None, status: ExitStatus | None = None) -> None:
+        """An adopted orphan is gone: a main process by adoption, or whoever waits for leftovers looks again."""
+        for run in self.all() if pid in self._mains else ():
+            if run.supplanted is not None and run.pid == pid and status is not None:
+                run.status = status
+                self._advance(run)
         for run in list(self._with_leftovers.values()):
             if self._is_empty(run):
                 del self._with_leftovers[run.invocation]
@@ -138,6 +148,7 @@ class Runs:
             self._end(run, run.status)
 
     def _end(self, run: Run, status: ExitStatus) -> None:
+        self.last_status[run.service] = status
         if run.verdict is False:
             self._close(run)
             self._submit(SpawnFailed(clock.now(), run.service, run.invocation, run.failure, clock.jitter()))
@@ -173,6 +184,30 @@ class Runs:
             pass
         finally:
             os.close(pidfd)
+
+    # ---- the main process ------------------------------------------------------------------------------------------
+
+    def has_member(self, run: Run, pid: int) -> bool:
+        """Whether ``pid`` is a living process of this run."""
+        if run.pid is None:
+            return False
+        return pid == run.pid or pid in self._containment.members(run.mark, run.pid)
+
+    def adopt_main(self, run: Run, pid: int) -> None:
+        """The run names another of its processes as the main one: that one's end is its end from now on."""
+        if run.pid is None or run.told_exited or pid == run.pid or pid in self._mains or not self.has_member(run, pid):
+            return
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError:
+            return
+        if run.pidfd is not None:
+            os.close(run.pidfd)
+        run.supplanted = run.supplanted or run.pid
+        self._mains.discard(run.pid)
+        self._mains.add(pid)
+        run.pid, run.pidfd = pid, pidfd
+        self._submit(MainProcessNamed(clock.now(), run.service, run.invocation, pid))
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 

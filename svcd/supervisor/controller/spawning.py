@@ -7,19 +7,22 @@ Must not wait for anything: what cannot be opened is a run that was rejected.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
+from pathlib import Path
 
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import launching
+from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.probes import Probe
+from svcd.supervisor.controller.probes import Probe, probe_for
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.sockets import HeldSockets
 from svcd.supervisor.core import actions
 from svcd.supervisor.core.events import Event
-from svcd.supervisor.core.spec import ReadyKind
 
 
 class Spawner:
@@ -31,15 +34,21 @@ class Spawner:
         registry: Registry,
         runs: Runs,
         parts: Parts,
+        sockets: HeldSockets,
         records: Records,
         submit: Callable[[Event], None],
         around: launching.Surroundings,
         run_id: str,
+        errands: Errands,
+        announcements: Announcements,
     ) -> None:
         self._loop = loop
+        self._errands = errands
+        self._announcements = announcements
         self._registry = registry
         self._runs = runs
         self._parts = parts
+        self._sockets = sockets
         self._records = records
         self._submit = submit
         self._around = around
@@ -51,25 +60,37 @@ class Spawner:
         launcher = launching.launcher_of(definition)
         mark = f"{self._run_id}-{action.invocation}"
         run = Run(action.service, action.invocation, mark, launcher)
-        probe = self._probe_for(definition, run)
         self._records.begin_run(action.service)
         try:
             cgroup = self._runs.open(run)
         except OSError as error:
             self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
             return
-        environment = {} if probe is None else probe.environment
-        order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)
-        self._parts.send(launcher, order)
+        try:
+            self._order(definition, run, cgroup)
+        except CannotListen as error:
+            self._runs.rejected(action.invocation, str(error), False)
+        except OSError as error:
+            text = f"cannot open what it needs: {error.strerror or error}"
+            self._runs.rejected(action.invocation, text, False)
+
+    def _order(self, definition: ServiceDefinition, run: Run, cgroup: str | None) -> None:
+        probe = self._probe_for(definition, run)
+        given = self._announcements.open(definition, run, None if probe is None else probe.report)
+        if probe is not None:
+            given.descriptors.update(probe.descriptors)
+        self._sockets.give(run.service, given)  # says so when a number is taken
+        order = launching.spawn_order(definition, run.invocation, run.mark, cgroup, given, self._around)
+        self._parts.send(run.launcher, order, tuple(given.descriptors.values()))
+        if probe is not None:
+            probe.sent()
 
     def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        kind = definition.spec.ready
-        if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
-            return None
-        uids = frozenset({0, os.geteuid(), definition.launch.uid if definition.launch.uid is not None else 0})
-        probe = Probe(self._loop, self._submit, run.service, run.invocation, definition.launch.probe, kind, uids)
-        self._probes[run.invocation] = probe
-        run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
+        logs = Path(self._around.state_dir) / "logs" / definition.spec.name
+        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands, logs)
+        if probe is not None:
+            self._probes[run.invocation] = probe
+            run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
         return probe
 
     def await_readiness(self, action: actions.AwaitReadiness) -> None:

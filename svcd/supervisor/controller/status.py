@@ -84,7 +84,7 @@ class Status:
 
     def report(self, services: tuple[str, ...]) -> StatusReported:
         """The status of ``services``, or of all when empty. Unknown names are the caller's to refuse."""
-        names = services or tuple(self._machine.services)
+        names = services or self._names()
         return StatusReported(
             cluster=self._registry.cluster.name,
             pid=os.getppid(),
@@ -94,6 +94,12 @@ class Status:
             parts=tuple(Part(name, pid) for name, pid in self._parts().items()),
             services=tuple(self._row(name) for name in names),
         )
+
+    def _names(self) -> tuple[str, ...]:
+        """Every service, in the order of the files; what was removed and has not ended comes last."""
+        known = self._machine.services
+        in_order = dict.fromkeys(each.spec.name for each in self._registry.cluster.services if each.spec.name in known)
+        return tuple({**in_order, **dict.fromkeys(known)})
 
     def graph(self) -> GraphReported:
         """Every service and every edge, as registered."""

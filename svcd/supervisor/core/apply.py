@@ -73,10 +73,11 @@ class Apply:
         for unit in added:
             graph.connect(cluster.units, unit)
             cluster.touch(unit)
+        for unit in restarted:
+            cluster.requests.overtake(unit.name, Intent.RESTART, "a change of configuration", cluster.out)
         intents = {unit.name: Intent.RESTART for unit in restarted}
         self._open(event, added, [unit for unit, _ in changed], removed, intents)
         for unit in restarted:
-            cluster.requests.overtake(unit.name, Intent.RESTART, "a change of configuration", cluster.out)
             self._endings.mark(unit, Mark.RESTART, CHANGED, f"{unit.name} is {CHANGED}")
 
     def _check(self, event: events.ConfigurationApplied) -> None:
@@ -88,7 +89,7 @@ class Apply:
         """Make the new spec the unit's own, now or when its run has ended; returns whether it is to be restarted."""
         cluster = self._cluster
         run = unit.run
-        lost = [edge.target for edge in unit.outgoing if edge.hard and edge.target in removed]
+        lost = [edge.target for edge in _lost(unit, change.spec) if edge.target in removed]
         restarts = run is not None and (change.needs_restart or bool(lost))
         unit.next_spec = change.spec
         was_eager = unit.spec.start is StartMode.EAGER
@@ -190,14 +191,20 @@ class Apply:
         specs.update((each.name, each) for each in event.added)
         specs.update((each.spec.name, each.spec) for each in event.changed)
         removed = [units[name] for name in event.removed]
-        lost = {edge.dependent.name for unit in removed for edge in unit.incoming if edge.hard}
+        gone = frozenset(removed)
+        lost = {
+            each.spec.name
+            for each in event.changed
+            if any(edge.target in gone for edge in _lost(units[each.spec.name], each.spec))
+        }
         restarted = [
             units[each.spec.name]
             for each in event.changed
             if units[each.spec.name].run is not None and (each.needs_restart or each.spec.name in lost)
         ]
         down = self._down(removed, restarted)
-        updated = [each.spec.name for each in event.changed if units[each.spec.name] not in restarted]
+        moved = {step.service for step in down}
+        updated = [each.spec.name for each in event.changed if each.spec.name not in moved]
         steps = [*down, *(Step(Verb.UPDATE, name, "takes effect without a restart") for name in updated)]
         return (*steps, *self._up(event, specs, [step.service for step in down if step.verb is Verb.RESTART]))
 
@@ -246,6 +253,12 @@ class Apply:
                 steps.append(Step(Verb.START, name, why))
         steps += [Step(Verb.ADD, name, "new; not started by itself") for name in added if name not in seen]
         return steps
+
+
+def _lost(unit: Unit, spec: ServiceSpec) -> list[Edge]:
+    """What its present run relies on and its new spec does without: not where another instance does as well."""
+    groups = {each.group for each in spec.dependencies if each.group is not None}
+    return [edge for edge in unit.outgoing if edge.hard and edge.spec.group not in groups]
 
 
 def _pulls(edge: Edge) -> bool:

@@ -229,7 +229,7 @@ def is_moving(unit: Unit) -> bool:
     if run is not None:
         if run.held and unit.state is State.LOADED and not run.doomed:
             return unit.up and not unit.stuck
-        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or unit.is_task
+        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or run.pausing or unit.is_task
     return unit.state is State.BACKOFF or (unit.state is State.WAITING and not unit.stuck)
 
 

@@ -196,6 +196,16 @@ class ProcessSpawned:
 
 
 @dataclass(frozen=True, slots=True)
+class MainProcessNamed:
+    """The run goes on in another of its processes (MAINPID), whose end is its end."""
+
+    at: float
+    service: str
+    invocation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
 class SpawnFailed:
     """No program runs: fork, set-up or exec failed. If there was a process, it is gone and was reaped."""
 
@@ -376,6 +386,7 @@ Event = (
     | IdleReached
     | ScheduleFired
     | ProcessSpawned
+    | MainProcessNamed
     | SpawnFailed
     | ProgramExecuted
     | ReadinessReached

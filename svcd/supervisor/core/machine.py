@@ -64,6 +64,7 @@ class Machine:
         self._run_handlers: Mapping[type, Callable[[Unit, Run, Any], bool]] = {
             events.ProcessSpawned: lambda unit, run, event: runs.on_spawned(unit, run, event.pid),
             events.SpawnFailed: lambda unit, run, event: endings.on_spawn_failed(unit, run, event.reason),
+            events.MainProcessNamed: lambda unit, run, event: runs.on_main_named(unit, run, event.pid),
             events.ProgramExecuted: lambda unit, run, event: runs.on_executed(unit, run),
             events.ReadinessReached: lambda unit, run, event: runs.on_ready(unit, run),
             events.ReadinessFailed: lambda unit, run, event: runs.on_unready(unit, run, event.reason),

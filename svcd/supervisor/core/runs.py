@@ -113,6 +113,13 @@ class Runs:
             self._endings.signal(unit, run)  # it was to end before there was anybody to signal
         return True
 
+    def on_main_named(self, unit: Unit, run: Run, pid: int) -> bool:
+        if run.pid is None or run.exited:
+            return False
+        run.pid = pid
+        self._cluster.changed[unit.name] = None
+        return True
+
     def on_executed(self, unit: Unit, run: Run) -> bool:
         if run.executed or run.exited or not run.spawned:
             return False

@@ -72,6 +72,7 @@ _STUB_SPEAKS: Final = IN_START | {State.RUNNING, State.PAUSED, State.STOPPING}
 
 ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.ProcessSpawned: WITH_PROCESS,
+    events.MainProcessNamed: WITH_PROCESS,
     events.SpawnFailed: WITH_PROCESS,
     events.ProgramExecuted: WITH_PROCESS,
     events.ReadinessReached: frozenset({State.STARTING}),

@@ -1,0 +1,137 @@
+"""``svcd why`` and ``svcd changes``: what led to what.
+
+Must not explain anything by itself: the daemon keeps the causes, this shows them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Final
+
+import click
+
+from svcd.cli import columns
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.options import Target, print_json, targeted
+from svcd.protocol.messages import Change, ChangesReported, GetChanges, GetStory, Link, StoryReported, Transition
+
+HISTORY_LINES: Final = 20
+NAMES_SHOWN: Final = 6
+HEAD: Final = ("ID", "BEGAN", "TOOK", "CAUSE", "SERVICES")
+RIGHT: Final = frozenset({0, 2})
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd why web                why it stands where it stands, and how it got there
+"""
+)
+@click.argument("name", metavar="NAME")
+@targeted
+def why(target: Target, name: str, as_json: bool) -> None:
+    """Tell why a service stands where it stands: the chain of causes, then its history."""
+    with target.connect("tell why") as client:
+        story = client.ask(GetStory(name), StoryReported)
+    if as_json:
+        print_json(asdict(story))
+        return
+    click.echo("\n".join([*_chain(story.chain), "", *_history(story)]))
+
+
+def _chain(chain: Sequence[Link]) -> list[str]:
+    """Each link a line, deeper and deeper."""
+    now = time.time()
+    found = []
+    for depth, link in enumerate(chain):
+        arrow = "" if depth == 0 else f"{'  ' * (depth - 1)}└ because "
+        name, cause = columns.one_line(link.service), columns.one_line(link.cause)
+        since = columns.duration(now - link.since)
+        found.append(f"{arrow}{name} is {link.state} for {since}: {cause}")
+    return found
+
+
+def _history(story: StoryReported) -> list[str]:
+    causes = {each.id: each.cause for each in story.changes}
+    shown = story.history[-HISTORY_LINES:]
+    if not shown:
+        return ["nothing has happened to it yet"]
+    lines = [f"the last {len(shown)} steps:" if len(shown) < len(story.history) else "its history:"]
+    last = 0
+    for step in shown:
+        if step.transaction != last:
+            last = step.transaction
+            lines.append(f"  change {last}: {columns.one_line(causes.get(last, 'no longer kept'))}")
+        lines.append(f"    {_step(step, with_name=False)}")
+    return lines
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd changes                the last twenty, the youngest at the end
+  svcd changes -n 100
+  svcd changes 7              every step of change 7
+"""
+)
+@click.argument("number", type=click.IntRange(min=1), required=False, metavar="[ID]")
+@click.option("-n", "limit", type=click.IntRange(1, 256), default=20, metavar="N", help="How many (at most 256).")
+@targeted
+def changes(target: Target, number: int | None, limit: int, as_json: bool) -> None:
+    """Show what has happened: each change with its cause, and what it moved.
+
+    A change is everything that followed from one cause: a request, a crash, a schedule, a new configuration.
+    """
+    with target.connect("show the changes") as client:
+        report = client.ask(GetChanges(limit, number), ChangesReported)
+    if number is not None and not report.changes:
+        raise CommandFailed(f"cannot show change {number}: it is not kept (any more)", Exit.USAGE, "svcd changes")
+    if as_json:
+        print_json([asdict(each) for each in report.changes])
+    elif number is not None:
+        click.echo("\n".join(_one(report.changes[0])))
+    elif not report.changes:
+        click.echo("nothing has changed yet")
+    else:
+        click.echo("\n".join(_table(report.changes)))
+
+
+def _table(changes: Iterable[Change]) -> list[str]:
+    rows = [
+        (str(each.id), _clock(each.began), _took(each), columns.one_line(each.cause), _names(each.services))
+        for each in changes
+    ]
+    return columns.table(HEAD, rows, RIGHT, columns.width(), lambda row, column, text: text)
+
+
+def _one(change: Change) -> list[str]:
+    lines = [f"change {change.id}: {columns.one_line(change.cause)}"]
+    lines.append(f"began {_clock(change.began)}, {'took ' + _took(change) if change.ended else 'goes on'}")
+    lines += [f"  {_step(each, with_name=True)}" for each in change.steps]
+    if change.omitted:
+        lines.append(f"  … and {change.omitted} more steps that are not kept")
+    return lines
+
+
+def _step(step: Transition, with_name: bool) -> str:
+    name = f"{columns.one_line(step.service)}: " if with_name else ""
+    cause = columns.one_line(step.cause)
+    return f"{_clock(step.at)}  {name}{step.old} → {step.new}: {cause}"
+
+
+def _names(names: Sequence[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    return columns.one_line(", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
+
+
+def _took(change: Change) -> str:
+    return "goes on" if change.ended is None else columns.duration(change.ended - change.began)
+
+
+def _clock(at: float) -> str:
+    """The local time of day, with milliseconds; the date as well when it was not today."""
+    moment, today = time.localtime(at), time.localtime()
+    day = "" if moment[:3] == today[:3] else time.strftime("%Y-%m-%d ", moment)
+    return f"{day}{time.strftime('%H:%M:%S', moment)}.{int(at * 1000) % 1000:03d}"
