@@ -143,10 +143,14 @@ class Stage(Cluster):
         player = self.directory / "player"
         player.write_text(f"#!{sys.executable} -ISB\n{PLAYER.read_text()}")
         player.chmod(stat.S_IRWXU)
-        written = PLAYER_WORDS.sub(_player_keys, textwrap.dedent(services).strip())
-        self.write(f"{head}{DEFAULTS}services:\n{textwrap.indent(written, '  ')}\n")
+        self.write_services(services, head)
         self.start(wait=wait)
         self.skip()
+
+    def write_services(self, services: str, head: str = "", name: str = "cluster.yaml") -> Path:
+        """The file of such a cluster."""
+        written = PLAYER_WORDS.sub(_player_keys, textwrap.dedent(services).strip())
+        return self.write(f"{head}{DEFAULTS}services:\n{textwrap.indent(written, '  ')}\n", name)
 
     # ---- what is done to it ----------------------------------------------------------------------------------------
 
@@ -223,6 +227,16 @@ class Stage(Cluster):
             except psutil.Error:
                 pass
         return found
+
+    def names(self) -> list[str]:
+        """Every service there is, instances each for itself, in the order of the status."""
+        return [row.name for row in self.status().services]
+
+    def configuration(self) -> str:
+        """What is in force, as the daemon keeps it."""
+        answer = self.ask(messages.GetConfiguration())
+        assert isinstance(answer, messages.ConfigurationReported), answer
+        return answer.plan
 
     def causes(self, service: str) -> list[str]:
         """Why it took each of its steps, from the beginning."""
