@@ -190,7 +190,8 @@ class Client:
                 code = REFUSAL_EXITS[ErrorCode(message.code)]
             except ValueError:  # of a later version
                 code = Exit.OTHER
-            raise CommandFailed(f"cannot {self.purpose}: {one_line(message.text)}", code)
+            text = one_line(message.text).removeprefix(f"cannot {self.purpose}: ")
+            raise CommandFailed(f"cannot {self.purpose}: {text}", code)
         return message
 
     def _strange(self, answer: Message) -> CommandFailed:

@@ -6,12 +6,15 @@ Must not judge it: ``svcd validate`` does.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import click
 
 from svcd.cli import files as cluster_files
 from svcd.cli.options import Target, print_json, targeted, with_profiles
+
+if TYPE_CHECKING:
+    from svcd.supervisor.config.launch import ClusterSpec
 
 
 @click.command(
@@ -19,6 +22,7 @@ from svcd.cli.options import Target, print_json, targeted, with_profiles
 Examples:
   svcd config base.yaml prod.yaml    what comes of both, each value with its file and line
   svcd config                        the same of the files that the running cluster was started with
+  svcd config --defaults prod.yaml   and what nobody has written: every key there is
 """
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
@@ -26,21 +30,31 @@ Examples:
 @with_profiles
 @targeted
 def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tuple[str, ...], as_json: bool) -> None:
-    """Print the merged configuration of FILEs, or of the cluster that runs, and the origin of each value."""
+    """Print the merged configuration and the origin of each value: of FILEs, or of the cluster that runs.
+
+    Without FILE, the files that the cluster was started with are read again: what they say now, and svcd update and
+    SIGHUP would bring in.
+    """
     from svcd.supervisor.config.merged import merged  # noqa: PLC0415 - brings the reader
 
-    words, chosen = (files, cluster_files.chosen(profiles)) if files else _of_running(target, profiles)
+    running = None if files else _running(target)
+    words, environ = (running.files, running.environ) if running is not None else (files, os.environ)
+    chosen = cluster_files.chosen(profiles) if profiles or running is None else running.profiles
     with cluster_files.problems_told(words, "show", as_json):
-        view = merged(words, os.environ, profiles=chosen)
+        view = merged(words, environ, profiles=chosen)
     if as_json:
-        print_json(view.as_json(defaults))
+        scales = {} if running is None else {"scales": running.scales}
+        print_json({**view.as_json(defaults), **scales})
     else:
-        click.echo(view.as_yaml(defaults), nl=False)
+        click.echo("".join(_scales(running)) + view.as_yaml(defaults), nl=False)
 
 
-def _of_running(target: Target, profiles: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    from svcd.protocol.messages import ConfigurationReported, GetConfiguration  # noqa: PLC0415 - only without FILEs
-
+def _running(target: Target) -> ClusterSpec:
     with target.connect("show the configuration") as client:
-        report = client.ask(GetConfiguration(), ConfigurationReported)
-    return report.files, tuple(profiles) or report.profiles
+        return cluster_files.in_force(client)
+
+
+def _scales(running: ClusterSpec | None) -> list[str]:
+    """What is not in the files."""
+    found = {} if running is None else running.scales
+    return [f"# svcd scale {name}={count} is in force\n" for name, count in found.items()]

@@ -5,23 +5,31 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 
 from __future__ import annotations
 
+import difflib
 import os
-from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Final
 
 import click
 
 from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
-from svcd.cli.exits import Exit
+from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
-from svcd.cli.orders import DONE, Patience, Wording, accepted_only, patient, show_results
+from svcd.cli.orders import (
+    DONE,
+    Patience,
+    Wording,
+    accepted_only,
+    outcome_document,
+    patient,
+    show_last_words,
+    show_results,
+)
 from svcd.protocol.messages import (
     ApplyConfiguration,
-    ConfigurationReported,
-    GetConfiguration,
     Message,
     PlanReported,
     UnregisterServices,
@@ -30,7 +38,20 @@ from svcd.supervisor.config import plan as plans
 from svcd.supervisor.config.launch import ClusterSpec
 
 APPLY: Final = Wording("apply", "as configured")
+REGISTER: Final = Wording("register", "as configured")
 UNREGISTER: Final = Wording("unregister", "removed")
+UPDATE: Final = Wording("update", "as configured")
+SCALE: Final = Wording("scale", "as configured")
+DONE_WORDS: Final = {
+    "start": "up",
+    "stop": "removed",
+    "restart": "restarted",
+    "update": "updated",
+    "add": "registered",
+    "remove": "removed",
+}
+"""What is said of a service when its step has been done."""
+
 WIDEST_VERB: Final = 7
 INSTANCE_LIMIT: Final = 1000
 
@@ -47,7 +68,7 @@ Examples:
 def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
     """Show what applying these files would start, stop and restart, in order, and why."""
     with target.connect("plan") as client:
-        cluster = _load(client, files, profiles, as_json)
+        cluster = _load(target, client, "plan", files, profiles, as_json)
         steps = client.ask(_message(cluster, dry_run=True), PlanReported)
     if as_json:
         print_json([asdict(each) for each in steps.steps])
@@ -79,7 +100,7 @@ def apply(
     Invalid files change nothing. SIGHUP to svcd does the same with the files that it was started with.
     """
     with target.connect("apply") as client:
-        cluster = _load(client, files, profiles, as_json)
+        cluster = _load(target, client, "apply", files, profiles, as_json)
         return _change(client, _message(cluster), APPLY, Patience.of(wait, timeout_s), as_json)
 
 
@@ -103,9 +124,10 @@ def register(
 ) -> int:
     """Add the services of these files to the running cluster, or update them. All others stay as they are."""
     with target.connect("register") as client:
-        cluster = _load(client, files, profiles, as_json)
-        message = _message(cluster, mode="register")
-        return _change(client, message, APPLY, Patience.of(wait, timeout_s), as_json)
+        running = cluster_files.in_force(client)
+        cluster = cluster_files.load(files, "register", as_json, profiles=profiles, running=running, beside=True)
+        message = _message(replace(cluster, name=running.name), mode="register")
+        return _change(client, message, REGISTER, Patience.of(wait, timeout_s), as_json)
 
 
 @click.command(
@@ -136,10 +158,10 @@ Examples:
 def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
     """Take over what the cluster's own files say of these services now. All others stay as they are."""
     with target.connect("update") as client:
-        cluster = _reload(client, {}, as_json)
-        _check_names(cluster, names)
+        cluster = _load_again(client, "update from", as_json)
+        _check_names(cluster, names, f"in {' '.join(map(os.path.basename, cluster.files))}")
         message = _message(cluster, mode="update", services=names)
-        return _change(client, message, APPLY, Patience.of(wait, timeout_s), as_json)
+        return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
 
 
 @click.command(
@@ -155,10 +177,9 @@ def scale(target: Target, numbers: tuple[str, ...], wait: bool, timeout_s: float
     """Change how many instances of services there are. Those that stay are not touched."""
     scales = dict(map(_number, numbers))
     with target.connect("scale") as client:
-        cluster = _reload(client, scales, as_json)
-        _check_names(cluster, scales)
+        cluster = _load_again(client, "scale with", as_json, scales)
         message = _message(cluster, mode="update", services=tuple(scales))
-        return _change(client, message, APPLY, Patience.of(wait, timeout_s), as_json)
+        return _change(client, message, SCALE, Patience.of(wait, timeout_s), as_json)
 
 
 def _number(text: str) -> tuple[str, int]:
@@ -171,34 +192,39 @@ def _number(text: str) -> tuple[str, int]:
 # ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _in_force(client: Client) -> tuple[ConfigurationReported, ClusterSpec]:
-    report = client.ask(GetConfiguration(), ConfigurationReported)
-    return report, plans.from_json(report.plan.encode())
+def _load(
+    target: Target, client: Client, purpose: str, files: Sequence[str], profiles: Sequence[str], as_json: bool
+) -> ClusterSpec:
+    """The cluster of ``files``, to take the place of the one that runs."""
+    running = cluster_files.in_force(client)
+    cluster = cluster_files.load(files, purpose, as_json, profiles=profiles, running=running)
+    if cluster.name == running.name:
+        return cluster
+    if target.cluster is None and cluster.files != running.files:  # else it was started under another name
+        text = f"cannot {purpose} {' '.join(files)}: it is for cluster {cluster.name}, and {running.name} runs here"
+        raise CommandFailed(text, Exit.USAGE, f"--cluster {running.name} says that it is meant for that one")
+    return replace(cluster, name=running.name)
 
 
-def _load(client: Client, files: Sequence[str], profiles: Sequence[str], as_json: bool) -> ClusterSpec:
-    """The cluster of ``files``, against the one that runs: its ports are kept, its addresses are no conflict."""
-    _, running = _in_force(client)
-    profiles = profiles or running.profiles
-    return cluster_files.load(
-        files, "apply", as_json, profiles=profiles, scales=running.scales, running=running
-    )  # fmt: skip
-
-
-def _reload(client: Client, scales: dict[str, int], as_json: bool) -> ClusterSpec:
+def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
     """What the cluster's own files say now, with ``scales`` over those in force."""
-    report, running = _in_force(client)
-    return cluster_files.load(
-        report.files, "read again", as_json, profiles=running.profiles, scales={**running.scales, **scales},
-        running=running,
-    )  # fmt: skip
+    running = cluster_files.in_force(client)
+    _check_names(running, scales or {}, f"in the cluster {running.name}")
+    cluster = cluster_files.load_again(running, purpose, as_json, scales)
+    return replace(cluster, name=running.name)
 
 
-def _check_names(cluster: ClusterSpec, names: Sequence[str] | dict[str, int]) -> None:
-    known = {each.spec.name for each in cluster.services} | {each.service for each in cluster.services}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise click.UsageError(f"no service {unknown[0]!r} in {' '.join(map(os.path.basename, cluster.files))}")
+def _check_names(cluster: ClusterSpec, names: Iterable[str], where: str) -> None:
+    """A configuration is of whole services: one instance has none of its own."""
+    services = {each.spec.name: each.service for each in cluster.services}
+    for name in names:
+        if name in services.values():
+            continue
+        if name in services:
+            raise click.UsageError(f"{name} is one instance: name the service, {services[name]}")
+        near = difflib.get_close_matches(name, services.values(), 1)
+        mend = f"; did you mean {near[0]}?" if near else ""
+        raise click.UsageError(f"there is no service {name!r} {where}{mend}")
 
 
 def _message(
@@ -216,14 +242,15 @@ def _change(client: Client, message: Message, wording: Wording, patience: Patien
         if not as_json:
             click.echo("\n".join(_steps(steps)))
         accepted = client.wait_accepted(correlation)
+        document = {"steps": [asdict(each) for each in steps.steps]}
         if not patience.wait:
-            return accepted_only(accepted, wording, as_json)
+            return accepted_only(accepted, wording, as_json, document)
         ended = client.wait_end(correlation, patience.deadline)
-    if as_json:
-        document: dict[str, Any] = {"steps": [asdict(each) for each in steps.steps], "outcome": ended.outcome}
-        print_json({**document, "text": ended.text, "results": [asdict(each) for each in ended.results]})
-    elif ended.results or ended.outcome != DONE:
-        show_results(ended, wording)
+        if as_json:
+            print_json({**document, **outcome_document(ended)})
+        elif steps.steps or ended.outcome != DONE:
+            show_results(ended, wording, {each.service: DONE_WORDS.get(each.verb, "done") for each in steps.steps})
+            show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
 
 

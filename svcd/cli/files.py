@@ -17,6 +17,7 @@ from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import print_json
 
 if TYPE_CHECKING:
+    from svcd.cli.client import Client
     from svcd.supervisor.config.launch import ClusterSpec
 
 ENDINGS: Final = (".yaml", ".yml")
@@ -42,20 +43,44 @@ def load(
     as_json: bool = False,
     *,
     profiles: Sequence[str] = (),
-    scales: Mapping[str, int] | None = None,
     running: ClusterSpec | None = None,
+    beside: bool = False,
 ) -> ClusterSpec:
     """The validated cluster of ``files``, later ones over earlier ones. Every problem at once ends the command.
 
     ``purpose`` completes "cannot … FILE". With ``as_json`` the problems are printed as JSON, too. ``running``: the
-    configuration in force, whose ports are kept and whose addresses are no conflict.
+    configuration in force, whose ports, profiles and numbers of instances are kept, and whose addresses are no
+    conflict. ``beside``: the files add to it, and may depend on its services.
     """
     from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
 
+    among = running if beside else None
     with problems_told(files, purpose, as_json):
         return reader.load(
-            files, os.environ, profiles=chosen(profiles), scales=scales, running=lambda name: running
+            files, os.environ, profiles=chosen(profiles), running=lambda name: running, among=among
         )  # fmt: skip
+
+
+def in_force(client: Client) -> ClusterSpec:
+    """The configuration that the running cluster goes by."""
+    from svcd.protocol.messages import ConfigurationReported, GetConfiguration  # noqa: PLC0415 - only with a daemon
+    from svcd.supervisor.config import plan  # noqa: PLC0415
+
+    report = client.ask(GetConfiguration(), ConfigurationReported)
+    try:
+        return plan.from_json(report.plan.encode())
+    except plan.PlanError as error:
+        raise CommandFailed(f"cannot understand the daemon: {error}") from None
+
+
+def load_again(
+    running: ClusterSpec, purpose: str, as_json: bool = False, scales: Mapping[str, int] | None = None
+) -> ClusterSpec:
+    """What the files that ``running`` was made from say now, read as they were then; with ``scales`` over its own."""
+    from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
+
+    with problems_told(running.files, purpose, as_json):
+        return reader.load(running.files, running.environ, scales=scales, running=lambda name: running)
 
 
 @contextmanager

@@ -6,15 +6,15 @@ Must not decide what a stop takes along: the daemon says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from svcd.cli import columns
-from svcd.cli.client import DaemonEnded, TimedOut
+from svcd.cli.client import Client, DaemonEnded, TimedOut
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting
 from svcd.cli.signals import parse_signal
@@ -173,21 +173,28 @@ def order(target: Target, message: Message, wording: Wording, patience: Patience
         if not patience.wait:
             return accepted_only(accepted, wording, as_json)
         ended = client.wait_end(correlation, patience.deadline)
-        failed = tuple(each.service for each in ended.results if each.outcome == "failed")
-        report = client.ask(GetStatus(failed), StatusReported) if failed and not as_json else None
-    if as_json:
-        also = accepted.also or ended.also
-        print_json(
-            {"outcome": ended.outcome, "text": ended.text, "also": also, "results": [*map(asdict, ended.results)]}
-        )
-    else:
-        show_results(ended, wording)
-        if report is not None:
-            from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
-
-            for line in last_words(report.services):
-                click.echo(line, err=True)
+        if as_json:
+            print_json({**outcome_document(ended), "also": accepted.also or ended.also})
+        else:
+            show_results(ended, wording)
+            show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
+
+
+def outcome_document(ended: RequestEnded) -> dict[str, Any]:
+    """What became of a request, as JSON values."""
+    return {"outcome": ended.outcome, "text": ended.text, "results": [asdict(each) for each in ended.results]}
+
+
+def show_last_words(client: Client, ended: RequestEnded) -> None:
+    """What those said last that have failed."""
+    failed = tuple(each.service for each in ended.results if each.outcome == "failed")
+    if not failed:
+        return
+    from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
+
+    for line in last_words(client.ask(GetStatus(failed), StatusReported).services):
+        click.echo(line, err=True)
 
 
 @contextmanager
@@ -203,20 +210,25 @@ def patient(verb: str) -> Iterator[None]:
         raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on") from None
 
 
-def accepted_only(accepted: RequestAccepted, wording: Wording, as_json: bool) -> int:
+def accepted_only(
+    accepted: RequestAccepted, wording: Wording, as_json: bool, more: Mapping[str, Any] | None = None
+) -> int:
+    """The end of a command that does not wait. ``more``: what JSON shows besides."""
     if as_json:
-        print_json({"outcome": "accepted", "text": "", "also": accepted.also, "results": []})
+        print_json({**(more or {}), "outcome": "accepted", "text": "", "also": accepted.also, "results": []})
     else:
         click.echo(f"{wording.verb}: accepted")
     return Exit.OK
 
 
-def show_results(ended: RequestEnded, wording: Wording) -> None:
-    """One line for each service that was named: on stdout when it is done, on stderr when not."""
+def show_results(ended: RequestEnded, wording: Wording, done: Mapping[str, str] | None = None) -> None:
+    """One line for each service that was named: on stdout when it is done, on stderr when not. ``done``: service ->
+    what is said of it instead of ``wording.done``.
+    """
     for each in ended.results:
         name = columns.one_line(each.service)
         if each.outcome == DONE:
-            click.echo(f"{name}: {wording.done}")
+            click.echo(f"{name}: {(done or {}).get(each.service, wording.done)}")
         else:
             click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each)}", err=True)
     if not ended.results and ended.outcome != DONE:

@@ -47,6 +47,7 @@ def load(
     ports: Environment[str, int] | None = None,
     held: frozenset[str] = frozenset(),
     running: Running | None = None,
+    among: ClusterSpec | None = None,
     free_port: Callable[[], int] = free_port,
 ) -> ClusterSpec:
     """The cluster that ``files`` describe, the later ones laid over the earlier, each over what it includes.
@@ -54,19 +55,20 @@ def load(
     ``environ``: the environment that services start from, and where ``${VAR}`` is looked up. ``profiles``: those that
     are chosen. ``scales``: service -> number of instances, in place of the file's. ``ports``: full name -> the port
     that it keeps as {port}; others get one from ``free_port``. ``held``: addresses (as ``launch.address`` says them)
-    that svcd listens on already. ``running``: asked for the cluster once its name is known; its ports are kept and its
-    addresses are held. Raises ``ConfigurationError`` with every problem that was found, in reading order.
+    that svcd listens on already. ``running``: asked for the cluster once its name is known; its ports and its numbers
+    of instances are kept, as are its profiles where none are given, and its addresses are held. ``among``: a cluster
+    whose other services ``files`` may depend on, and leave as they are. Raises ``ConfigurationError`` with every
+    problem that was found, in reading order.
     """
     environ = dict(environ)  # os.environ decodes each time that it is read
     findings = Findings()
     gathered = gather(files, environ, findings)
-    reading = _Reading(findings, gathered, environ, tuple(profiles), dict(scales or {}), free_port)
+    reading = _Reading(findings, gathered, environ, tuple(profiles), dict(scales or {}), free_port, among)
     reading.shape_cluster()
     if running is not None and reading.cluster is not None:
         here = running(reading.name)
         if here is not None:
-            reading.ports.update(ports_of(here))
-            held |= addresses_of(here)
+            held |= reading.keep(here)
     reading.ports.update(ports or {})
     services = reading.services(held)
     findings.raise_if_any(gathered.names)
@@ -110,7 +112,8 @@ def is_chosen(service: Mapping, profiles: Listing[str]) -> bool:
 @dataclass(slots=True)
 class _Reading:
     """One run of ``load`` over what was gathered. ``ports``: full name -> {port}, filled as ports are chosen.
-    ``merged``: the services over the defaults; None for what is no mapping.
+    ``merged``: the services over the defaults; None for what is no mapping. ``asks_for_profiles``: they were named by
+    whoever wants the files read, so one that nobody has is a mistake.
     """
 
     findings: Findings
@@ -119,6 +122,8 @@ class _Reading:
     profiles: tuple[str, ...]
     scales: dict[str, int]
     free_port: Callable[[], int]
+    among: ClusterSpec | None = None
+    asks_for_profiles: bool = True
     ports: dict[str, int] = field(default_factory=dict)
     cluster: Cluster | None = None
     around: Surroundings = field(init=False)
@@ -137,6 +142,29 @@ class _Reading:
     def _first(self) -> str:
         return next(iter(self.gathered.directories))  # the first that was named; what it includes comes later
 
+    @property
+    def _written(self) -> frozenset[str]:
+        """The names of all services that the files have."""
+        services = self.gathered.root.entries.get("services")
+        return frozenset(services.entries) if isinstance(services, Mapping) else frozenset()
+
+    @property
+    def _others(self) -> list[ServiceDefinition]:
+        """What runs beside the services of the files, and stays."""
+        found, written = self.among.services if self.among is not None else (), self._written
+        return [each for each in found if each.service not in written]
+
+    def keep(self, running: ClusterSpec) -> frozenset[str]:
+        """Let ports, scales and profiles be as they are in ``running``; returns the addresses that are its own."""
+        self.ports.update(ports_of(running))
+        if not self.profiles:
+            self.profiles, self.asks_for_profiles = running.profiles, False
+        for name in self._written & running.scales.keys():
+            self.scales.setdefault(name, running.scales[name])  # one that the files have no longer is forgotten
+        others = frozenset(each.spec.name for each in self._others)
+        own = tuple(each for each in running.services if each.spec.name not in others)
+        return addresses_of(replace(running, services=own))
+
     def shape_cluster(self) -> None:
         """Everything but the services."""
         root, findings = self.gathered.root, self.findings
@@ -145,7 +173,8 @@ class _Reading:
         if services is not None:
             top["services"] = {} if isinstance(services, Mapping) else plain(services)
         self.cluster, _ = _shape(Cluster, top, root, (), findings)
-        if self.cluster is not None and self.cluster.cluster is None and "cluster" not in root.entries:
+        unnamed = self.cluster is not None and self.cluster.cluster is None and "cluster" not in root.entries
+        if unnamed and self.among is None:
             _check_directory_name(self.gathered.directories[self._first], self._first, findings)
 
     def services(self, held: frozenset[str]) -> list[ServiceDefinition]:
@@ -161,6 +190,8 @@ class _Reading:
         for name, merged in self.merged.items():
             if name not in hidden:
                 self.around.names[name] = self._names(name, merged)
+        for each in self._others:
+            self.around.names[each.service] = (*self.around.names.get(each.service, ()), each.spec.name)
         sources = {name: self._source(name, services, 0) for name in self.merged}
         chosen = {name: source for name, source in sources.items() if name not in hidden}
         resolved = [
@@ -258,7 +289,7 @@ class _Reading:
                 text = f"{name} is there only with the {word} {' or '.join(written)}"
                 hidden[name] = (text, f"choose it with --profile {written[0]}, or remove this")
         for profile in self.profiles:
-            if profile not in known:
+            if profile not in known and self.asks_for_profiles:
                 near = near_miss(profile, known) or (
                     f"there are {', '.join(sorted(known))}" if known else "choose none"
                 )
@@ -279,7 +310,13 @@ class _Reading:
 
     def _vertices(self, services: Mapping, chosen: dict[str, ServiceSource | None]) -> dict[str, graph.Vertex]:
         """Every name is a vertex, so that a service with a mistake in it is not called missing as well."""
-        vertices = {}
+        nothing = Mapping(services.mark, {}, {})
+        vertices = {
+            each.service: graph.Vertex(
+                {}, each.spec.type, nothing, None, each.spec.health is not None, len(self.around.names[each.service])
+            )
+            for each in self._others
+        }
         for name, source in chosen.items():
             if source is None:
                 vertices[name] = graph.Vertex({}, None, services.entries[name])

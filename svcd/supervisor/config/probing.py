@@ -19,7 +19,7 @@ CheckCommand = Callable[[Loc, tuple[str, ...]], None]
 
 READY_KINDS: Final = {each.value: each for each in ReadyKind if each is not ReadyKind.STARTED}
 _WITH_INTERVAL: Final = (ReadyKind.TCP, ReadyKind.HTTP, ReadyKind.EXEC)
-_DEFAULT_READY: Final = Ready()
+DEFAULT_READY: Final = Ready.model_construct()
 FIRST_DESCRIPTOR: Final = 3
 """Sockets are handed over from here on (sd_listen_fds(3))."""
 
@@ -42,7 +42,7 @@ def resolve_ready(block: Service, run: str | None, notes: Notes, check: CheckCom
     if (
         kind not in _WITH_INTERVAL
         and notes.is_written("ready", "interval")
-        and written.interval != _DEFAULT_READY.interval
+        and written.interval != DEFAULT_READY.interval
     ):
         notes.find(("ready", "interval"), "goes with tcp:, http: or exec:", "remove it")
     if kind is ReadyKind.LOG and block.logs.driver is LogDriver.NONE:

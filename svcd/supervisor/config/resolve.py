@@ -22,11 +22,11 @@ from svcd.supervisor.config.launch import (
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.occasions import resolve_occasions
 from svcd.supervisor.config.policies import dependencies, health_policy, pause_policy, restart_policy, stop_policy
-from svcd.supervisor.config.probing import resolve_health, resolve_ready
+from svcd.supervisor.config.probing import DEFAULT_READY, resolve_health, resolve_ready
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, RUN_KEYS, Hooks, Ready, key_names
+from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, RUN_KEYS, Hooks, key_names
 from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, find
 from svcd.supervisor.config.units import RefusedError
 from svcd.supervisor.config.wording import dotted
@@ -72,7 +72,7 @@ class _Resolution:
             start=occasions.start,
             dependencies=dependencies(block, self._around.names),
             ready=ready,
-            ready_timeout_s=block.ready.timeout if block.ready else Ready().timeout,
+            ready_timeout_s=(block.ready or DEFAULT_READY).timeout,
             restart=restart,
             stop=stop_policy(block),
             health=health_policy(block),

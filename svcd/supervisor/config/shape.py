@@ -47,7 +47,7 @@ from svcd.supervisor.config.leaves import (
     Umask,
     choice,
 )
-from svcd.supervisor.config.targets import Address, Cron, Listen, Method, Pattern, SocketName, Url
+from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import RefusedError, near_miss
 from svcd.supervisor.core.spec import (
@@ -83,9 +83,12 @@ class SocketType(Enum):
 
 
 class Block(BaseModel):
-    """A mapping with known keys. A key that holds nothing (``key:``) is as good as not written."""
+    """A mapping with known keys. A key that holds nothing (``key:``) is as good as not written.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    Blocks within blocks need no validator of their own: none is built for them, and their defaults are not validated.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, defer_build=True)
     example: ClassVar[str] = ""
 
     @model_validator(mode="before")
@@ -148,9 +151,9 @@ class Restart(Block):
     policy: _Mode | None = Field(
         default=None, description="`always`, `on-failure` or `never`. Default: `on-failure`; tasks: `never`."
     )
-    backoff: Backoff = Field(default=Backoff(), description="Delays between restarts.")
+    backoff: Backoff = Field(default=Backoff.model_construct(), description="Delays between restarts.")
     intensity: Intensity = Field(
-        default=Intensity(), description="How many restarts within what time; then `unavailable`."
+        default=Intensity.model_construct(), description="How many restarts within what time; then `unavailable`."
     )
     reset_after: Duration = Field(
         default=10.0,
@@ -160,7 +163,7 @@ class Restart(Block):
     prevent_codes: PreventCodes = Field(
         default=(), description="Exit codes or signal names after which nothing restarts it."
     )
-    by_cause: ByCause = Field(default=ByCause(), description="Another `policy` for some ways to end.")
+    by_cause: ByCause = Field(default=ByCause.model_construct(), description="Another `policy` for some ways to end.")
 
 
 class Stop(Block):
@@ -360,7 +363,7 @@ _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueIte
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
-ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", {"type": "string"})]
+ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
@@ -405,9 +408,11 @@ class Service(Block):
         default=None,
         description="How it shows that others may use it. Default: `immediate`; Python services: `start` ended.",
     )
-    restart: Restart = Field(default=Restart(), description="Whether and how it comes back after ending by itself.")
-    stop: Stop = Field(default=Stop(), description="How it is asked to end.")
-    logs: Logs = Field(default=Logs(), description="Where its output goes.")
+    restart: Restart = Field(
+        default=Restart.model_construct(), description="Whether and how it comes back after ending by itself."
+    )
+    stop: Stop = Field(default=Stop.model_construct(), description="How it is asked to end.")
+    logs: Logs = Field(default=Logs.model_construct(), description="Where its output goes.")
 
     health: Health | None = Field(default=None, description="Whether it still does its work. Default: not asked.")
     watchdog: PositiveDuration | None = Field(
@@ -427,8 +432,10 @@ class Service(Block):
     )
     instances: Instances = Field(default=1, description="So many of it run, as `NAME.0`, `NAME.1` and so on.")
     schedule: ScheduleOrCron | None = Field(default=None, description="When a task runs.")
-    hooks: Hooks = Field(default=Hooks(), description="Commands of its own for moments of its life.")
-    pause: Pause = Field(default=Pause(), description="Programs: how `svcd pause` and `svcd resume` tell it.")
+    hooks: Hooks = Field(default=Hooks.model_construct(), description="Commands of its own for moments of its life.")
+    pause: Pause = Field(
+        default=Pause.model_construct(), description="Programs: how `svcd pause` and `svcd resume` tell it."
+    )
     profiles: NameList = Field(
         default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
     )
@@ -454,7 +461,8 @@ class Cluster(Block):
         default=30.0, description="How long stubs wait for a controller that is away."
     )
     defaults: Service = Field(
-        default=Service(), description="Any key of a service, merged under each service, mappings key by key."
+        default=Service.model_construct(),
+        description="Any key of a service, merged under each service, mappings key by key.",
     )
     services: dict[str, Service] = Field(description="Name: service. Names are letters, digits, - and _.")
     include: FileList = Field(

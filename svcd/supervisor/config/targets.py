@@ -173,9 +173,8 @@ Url = Annotated[
     str, Parsed(parse_url, "`http://` or `https://` URL", {"type": "string", "pattern": r"^[Hh][Tt][Tt][Pp][Ss]?://."})
 ]
 Pattern = Annotated[str, Parsed(parse_pattern, "regular expression", {"type": "string", "minLength": 1})]
-Cron = Annotated[
-    str, Parsed(parse_cron, "cron line of five fields", {"type": "string", "pattern": r"^\s*(?:\S+\s+){4}\S+\s*$"})
-]
+CRON_SCHEMA: Final = {"type": "string", "pattern": r"^\s*(?:\S+\s+){4}\S+\s*$"}
+Cron = Annotated[str, Parsed(parse_cron, "cron line of five fields", CRON_SCHEMA)]
 Listen = Annotated[
     tuple[str | None, int | None, str | None],
     Parsed(

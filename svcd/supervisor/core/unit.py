@@ -225,8 +225,10 @@ class Edge:
 
     @property
     def spared(self) -> bool:
-        """Another instance of the same service serves, so that the dependent can do without this one."""
-        return any(each.target.serving for each in self.siblings if each is not self)
+        """The dependent does without this target: another instance of the same service serves, or its fallback does."""
+        if any(each.target.serving for each in self.siblings if each is not self):
+            return True
+        return any(each.dependent is self.dependent for each in self.target.stood_in)
 
     @property
     def met_by_completion(self) -> bool:
