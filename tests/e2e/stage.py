@@ -218,11 +218,12 @@ class Stage(Cluster):
         self.tells(*story)
 
     def processes(self, service: str) -> list[int]:
-        """The pids of all processes that carry this service's name in their environment."""
+        """The pids of all processes that carry this service's name in their environment, or as their own name."""
         found = []
         for process in descendants():
             try:
-                if process.environ().get("SVCD_SERVICE") == service:
+                title = " ".join(process.cmdline())
+                if process.environ().get("SVCD_SERVICE") == service or title == f"svcd: service cluster/{service}":
                     found.append(process.pid)
             except psutil.Error:
                 pass

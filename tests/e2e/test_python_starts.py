@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 
-import pytest
 from stage import Stage
 from traces import stops, together
 
@@ -117,13 +116,12 @@ def test_a_start_during_the_stop_comes_after_it(stage: Stage) -> None:
     stage.tells(f"slow: stopping → {LOADS} → running")
 
 
-@pytest.mark.parametrize("times", [20])
-def test_restarts_that_come_when_they_like_leave_one(stage: Stage, times: int) -> None:
+def test_restarts_that_come_when_they_like_leave_one(stage: Stage) -> None:
     up(stage)
     open_gate(stage, "start")
     open_gate(stage, "stop")
     stage.does("start", "slow")
-    orders = [stage.order("restart", "slow") for _ in range(times)]
+    orders = [stage.order("restart", "slow") for _ in range(20)]
     assert [order.outcome() for order in orders][-1] == "done"
     assert len(stage.processes("slow")) == 1
     assert stage.row("slow").state == "running"
