@@ -71,7 +71,18 @@ class Changes:
         self._bring_to(target, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
+        if lone is not None:
+            service = self._registry[lone].service
+            text = f"{lone} is one instance: name the service, {service}, or change their number with svcd scale"
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
+            return
         self._bring_to(self._registry.without(message.services), peer, correlation, False)
+
+    def _siblings(self, name: str) -> set[str]:
+        """All instances of the service, this one among them; nothing for what is on its way out already."""
+        definition = self._registry.get(name)
+        return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
     @staticmethod
     def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> ClusterSpec:
