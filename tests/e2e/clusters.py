@@ -263,7 +263,7 @@ class Cluster:
         ended = self.process is not None and self.process.poll() is not None
         last = 0 if ended else self.mark()
         deadline = time.monotonic() + PATIENCE_S
-        while not (self._has_heard(last, ended) or (not ended and last <= mark)):
+        while not self._has_heard(last, ended) and (ended or last > mark):
             assert time.monotonic() < deadline, f"events are missing after {len(self.trace)}\n{self.story()}"
             self.read_events(0.5)
         events: list[Any] = [event for event in self.trace if event.sequence > mark]  # type: ignore[attr-defined]

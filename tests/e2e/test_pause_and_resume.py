@@ -80,7 +80,8 @@ def test_a_script_is_paused_by_signal(stage: Stage) -> None:
 
 def test_a_paused_program_can_be_stopped_gracefully(stage: Stage) -> None:
     stage.up(
-        "a: {command: \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done\", ready: {log: up}, stop: {timeout: 1h}}"
+        "a: {command: \"trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done\", "
+        "ready: {log: up}, stop: {timeout: 1h}}"
     )
     stage.does("pause", "a")
     stage.does("stop", "a")

@@ -1,4 +1,4 @@
-"""Readiness: in each of its ways a service is running when it is ready, not before; not ready in time is a failed start.
+"""Readiness: in each of its ways a service is running when it is ready, not before; not in time is a failed start.
 
 Must not test what dependents make of it: other files do.
 """
@@ -127,10 +127,8 @@ def test_words_without_an_end_of_line_in_strange_bytes(stage: Stage) -> None:
 
 
 def test_words_of_an_earlier_run_do_not_count(stage: Stage) -> None:
-    begin(
-        stage,
-        'command: "test -e second || echo ready; touch second; exec sleep 1000", ready: {log: "^ready$", timeout: 400ms}',
-    )
+    command = "test -e second || { touch second; echo ready; }; exec sleep 1000"
+    begin(stage, f'command: "{command}", ready: {{log: "^ready$", timeout: 400ms}}')
     stage.tells("a: unloaded → waiting", starts("a"))
     stage.order("restart", "a")
     stage.tells("a: running → stopping → waiting → starting → stopping → failed")
