@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from svcd.protocol import messages
+from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.compare import Change, Comparison, compare
@@ -61,6 +61,9 @@ class Changes:
         if given.name != own.name:
             text = f"cannot apply: this is cluster {own.name}, the configuration is for {given.name}"
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
+        if (wrong := _malformed(message, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
             return
         if message.mode == "register":
             target = merged(own, given.services)
@@ -120,6 +123,19 @@ class Changes:
         self._registry.change(target)
         _write(self._in_force, plan.to_json(target))
         self._requests.accept(peer, correlation, lambda key: replace(event, at=clock.now(), request=key))
+
+
+def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:
+    """What is wrong with the request itself, if anything."""
+    if message.mode not in vocabulary.APPLY_MODES:
+        return f"cannot apply: the mode {message.mode!r} is not one of {', '.join(vocabulary.APPLY_MODES)}"
+    if message.mode == "update":
+        known = {each.spec.name for each in given.services} | {each.service for each in given.services}
+        missing = [name for name in message.services if name not in known]
+        if missing or not message.services:
+            what = f"the configuration has no service {missing[0]!r}" if missing else "an update names its services"
+            return f"cannot apply: {what}"
+    return None
 
 
 def merged(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> ClusterSpec:
