@@ -38,7 +38,7 @@ def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tup
     from svcd.supervisor.config.merged import merged  # noqa: PLC0415 - brings the reader
 
     running = None if files else _running(target)
-    words, environ = (running.files, running.environ) if running is not None else (files, os.environ)
+    words, environ = (files, os.environ) if running is None else (tuple(map(_short, running.files)), running.environ)
     chosen = cluster_files.chosen(profiles) if profiles or running is None else running.profiles
     with cluster_files.problems_told(words, "show", as_json):
         view = merged(words, environ, profiles=chosen)
@@ -52,6 +52,14 @@ def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tup
 def _running(target: Target) -> ClusterSpec:
     with target.connect("show the configuration") as client:
         return cluster_files.in_force(client)
+
+
+def _short(file: str) -> str:
+    """As it would be named from here, where that is shorter."""
+    try:
+        return min(os.path.relpath(file), file, key=len)
+    except OSError:  # the current directory is gone
+        return file
 
 
 def _scales(running: ClusterSpec | None) -> list[str]:

@@ -5,8 +5,6 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Final
@@ -17,6 +15,7 @@ from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.names import no_service
 from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
 from svcd.cli.orders import (
     DONE,
@@ -159,7 +158,7 @@ def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float 
     """Take over what the cluster's own files say of these services now. All others stay as they are."""
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
-        _check_names(cluster, names, f"in {' '.join(map(os.path.basename, cluster.files))}")
+        _check_names(cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
         message = _message(cluster, mode="update", services=names)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
 
@@ -209,22 +208,21 @@ def _load(
 def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
     """What the cluster's own files say now, with ``scales`` over those in force."""
     running = cluster_files.in_force(client)
-    _check_names(running, scales or {}, f"in the cluster {running.name}")
+    _check_names(running, scales or {}, "scale")
     cluster = cluster_files.load_again(running, purpose, as_json, scales)
     return replace(cluster, name=running.name)
 
 
-def _check_names(cluster: ClusterSpec, names: Iterable[str], where: str) -> None:
+def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
     """A configuration is of whole services: one instance has none of its own."""
     services = {each.spec.name: each.service for each in cluster.services}
     for name in names:
         if name in services.values():
             continue
         if name in services:
-            raise click.UsageError(f"{name} is one instance: name the service, {services[name]}")
-        near = difflib.get_close_matches(name, services.values(), 1)
-        mend = f"; did you mean {near[0]}?" if near else ""
-        raise click.UsageError(f"there is no service {name!r} {where}{mend}")
+            text = f"cannot {purpose}: {name} is one instance: name the service, {services[name]}"
+            raise CommandFailed(text, Exit.USAGE)
+        raise CommandFailed(f"cannot {purpose}: {no_service(name, services)}", Exit.USAGE, hint)
 
 
 def _message(

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from svcd.protocol import messages
+from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.compare import Change, Comparison, compare
@@ -62,6 +62,9 @@ class Changes:
             text = f"cannot apply: this is cluster {own.name}, the configuration is for {given.name}"
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
             return
+        if (wrong := _malformed(message, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
+            return
         if message.mode == "register":
             target = merged(own, given.services)
         elif message.mode == "update":
@@ -71,7 +74,18 @@ class Changes:
         self._bring_to(target, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
+        if lone is not None:
+            service = self._registry[lone].service
+            text = f"{lone} is one instance: name the service, {service}, or change their number with svcd scale"
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
+            return
         self._bring_to(self._registry.without(message.services), peer, correlation, False)
+
+    def _siblings(self, name: str) -> set[str]:
+        """All instances of the service, this one among them; nothing for what is on its way out already."""
+        definition = self._registry.get(name)
+        return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
     @staticmethod
     def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> ClusterSpec:
@@ -109,6 +123,19 @@ class Changes:
         self._registry.change(target)
         _write(self._in_force, plan.to_json(target))
         self._requests.accept(peer, correlation, lambda key: replace(event, at=clock.now(), request=key))
+
+
+def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:
+    """What is wrong with the request itself, if anything."""
+    if message.mode not in vocabulary.APPLY_MODES:
+        return f"cannot apply: the mode {message.mode!r} is not one of {', '.join(vocabulary.APPLY_MODES)}"
+    if message.mode == "update":
+        known = {each.spec.name for each in given.services} | {each.service for each in given.services}
+        missing = [name for name in message.services if name not in known]
+        if missing or not message.services:
+            what = f"the configuration has no service {missing[0]!r}" if missing else "an update names its services"
+            return f"cannot apply: {what}"
+    return None
 
 
 def merged(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> ClusterSpec:
