@@ -84,7 +84,7 @@ def _start_cluster(
     from svcd.cli import launch  # noqa: PLC0415 - not needed for services of a running cluster
 
     began = time.monotonic()
-    cluster = cluster_files.load(files, "start", as_json, profiles=profiles)
+    cluster = cluster_files.load(files, "start", as_json, profiles=profiles, target=target)
     if target.cluster is not None:
         cluster = replace(cluster, name=target.cluster)
     places = target.resolve(cluster.name)

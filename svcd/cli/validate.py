@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from svcd.cli import files as cluster_files
-from svcd.cli.options import print_json, with_json, with_profiles
+from svcd.cli.options import Target, print_json, with_json, with_profiles
 
 
 @click.command(
@@ -28,7 +28,7 @@ def validate(files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -
 
     Exit code 0: svcd start would accept them. 2: it would not.
     """
-    cluster = cluster_files.load(files, "use", as_json, profiles=profiles)
+    cluster = cluster_files.load(files, "use", as_json, profiles=profiles, target=Target())
     names = [each.spec.name for each in cluster.services]
     if as_json:
         print_json({"valid": True, "problems": [], "cluster": cluster.name, "services": names})

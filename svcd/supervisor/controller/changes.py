@@ -101,7 +101,7 @@ class Changes:
             for change in compare(own, given).changed
             if frozenset(change.keys) == EDGES_ALONE and not concerned(change.new)
         }
-        services = (*(follow.get(each.spec.name, each) for each in kept), *taken)
+        services = _in_order(own, (*(follow.get(each.spec.name, each) for each in kept), *taken))
         scales = {**own.scales, **{name: count for name, count in given.scales.items() if name in names}}
         return replace(own, services=services, scales=scales)
 
@@ -143,9 +143,19 @@ def merged(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> ClusterSp
     given = {each.spec.name: each for each in services}
     groups = {each.service for each in given.values() if each.service}
     kept = [each for each in own.services if each.spec.name not in given and each.service not in groups]
-    order = {each.spec.name: index for index, each in enumerate(own.services)}
-    found = sorted((*kept, *given.values()), key=lambda each: order.get(each.spec.name, len(order)))
-    return replace(own, services=tuple(found))
+    return replace(own, services=_in_order(own, (*kept, *given.values())))
+
+
+def _in_order(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> tuple[ServiceDefinition, ...]:
+    """Services keep their places in ``own``, with their instances in order; new ones come last."""
+    places: dict[str, int] = {}
+    for index, each in enumerate(own.services):
+        places.setdefault(each.service or each.spec.name, index)
+
+    def place(each: ServiceDefinition) -> tuple[int, int]:
+        return places.get(each.service or each.spec.name, len(own.services)), each.instance
+
+    return tuple(sorted(services, key=place))
 
 
 def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:

@@ -168,6 +168,8 @@ class Machine:
         for unit in new:
             graph.connect(cluster.units, unit)
             cluster.changed[unit.name] = None
+            if unit.spec.start is StartMode.ON_DEMAND:
+                cluster.again(unit)
 
     # ---- one step ----
 
@@ -186,7 +188,7 @@ class Machine:
             self._endings.wait(unit)
         elif unit.state is State.WAITING:
             self._evaluate_waiting(unit)
-        if unit.spec.start is StartMode.ON_DEMAND:
+        if unit.listening or unit.spec.start is StartMode.ON_DEMAND:
             self._calls.look_out(unit)
 
     def _evaluate_down(self, unit: Unit) -> None:
