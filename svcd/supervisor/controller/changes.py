@@ -163,7 +163,9 @@ def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
         clock.now(),
         request,
         added=tuple(each.spec for each in comparison.added),
-        changed=tuple(events.SpecChange(each.new.spec, each.needs_restart) for each in comparison.changed),
+        changed=tuple(
+            events.SpecChange(each.new.spec, each.needs_restart, "health" in each.keys) for each in comparison.changed
+        ),
         removed=tuple(each.spec.name for each in comparison.removed),
     )
 

@@ -41,7 +41,7 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings)
         self._wishes = Wishes(self._cluster, self._runs, self._endings)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
-        self._apply = Apply(self._cluster, self._endings, self._wishes)
+        self._apply = Apply(self._cluster, self._runs, self._endings, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
         self._wish_handlers: Mapping[type, Callable[[Any], None]] = {

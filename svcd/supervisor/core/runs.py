@@ -210,6 +210,14 @@ class Runs:
         if unit.spec.health is not None:
             self._cluster.out.append(CheckHealth(unit.name, run.invocation))
 
+    def watch_anew(self, unit: Unit, run: Run) -> None:
+        """Its health and its watchdog are to be what its new configuration says, from now on."""
+        if unit.state is State.RUNNING and not run.told:
+            self._cluster.cancel(unit, TimerKind.WATCHDOG)
+            self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
+            run.healthy, run.failures, run.successes = None, 0, 0
+            self.watch(unit, run)
+
     def on_alive(self, unit: Unit, run: Run) -> bool:
         if unit.spec.watchdog_s is None or TimerKind.WATCHDOG not in unit.timers:
             return False
@@ -373,7 +381,7 @@ class Runs:
         return True
 
     def _on_pre_start_over(self, unit: Unit, run: Run, error: str | None) -> None:
-        if (run.from_outside and (run.told or error is not None)) or run.killed:
+        if run.from_outside or run.killed:
             run.exited = True
             self._endings.ended(unit, run)
         elif error is not None:
