@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  svcd config base.yaml prod.yaml    what comes of both, each value with its file and line
-  svcd config                        the same of the files that the running cluster was started with
-  svcd config --defaults prod.yaml   and what nobody has written: every key there is
+  svcd config base.yaml prod.yaml  what comes of both: values, files, lines
+  svcd config                      the same of the running cluster's files
+  svcd config --defaults one.yaml  and every key that nobody has written
 """
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
@@ -30,7 +30,7 @@ Examples:
 @with_profiles
 @targeted
 def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tuple[str, ...], as_json: bool) -> None:
-    """Print the merged configuration and the origin of each value: of FILEs, or of the cluster that runs.
+    """Print the merged configuration and where each value is from.
 
     Without FILE, the files that the cluster was started with are read again: what they say now, and svcd update and
     SIGHUP would bring in.

@@ -58,14 +58,14 @@ INSTANCE_LIMIT: Final = 1000
 @click.command(
     epilog="""\b
 Examples:
-  svcd plan cluster.yaml      what svcd apply cluster.yaml would do; nothing is done
+  svcd plan cluster.yaml  what svcd apply would do; nothing is done
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @with_profiles
 @targeted
 def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
-    """Show what applying these files would start, stop and restart, in order, and why."""
+    """Show what an apply would do, in order, and why."""
     with target.connect("plan") as client:
         cluster = _load(target, client, "plan", files, profiles, as_json)
         steps = client.ask(_message(cluster, dry_run=True), PlanReported)
@@ -78,8 +78,8 @@ def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_j
 @click.command(
     epilog="""\b
 Examples:
-  svcd apply cluster.yaml             does what svcd plan cluster.yaml shows
-  svcd apply base.yaml prod.yaml      layers: the later one wins
+  svcd apply cluster.yaml         does what svcd plan cluster.yaml shows
+  svcd apply base.yaml prod.yaml  layers: the later one wins
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -106,7 +106,7 @@ def apply(
 @click.command(
     epilog="""\b
 Examples:
-  svcd register extra.yaml    adds its services, or updates those that there are already
+  svcd register extra.yaml  adds its services, or updates them
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -121,7 +121,10 @@ def register(
     timeout_s: float | None,
     as_json: bool,
 ) -> int:
-    """Add the services of these files to the running cluster, or update them. All others stay as they are."""
+    """Add the services of these files, or update them.
+
+    All others stay as they are, and may be what these depend on. They last until svcd ends or files are applied.
+    """
     with target.connect("register") as client:
         running = cluster_files.in_force(client)
         cluster = cluster_files.load(files, "register", as_json, profiles=profiles, running=running, beside=True)
@@ -132,7 +135,7 @@ def register(
 @click.command(
     epilog="""\b
 Examples:
-  svcd unregister old-worker  stops it and forgets it; refused while others require it
+  svcd unregister old-worker  refused while others require it
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
@@ -148,14 +151,17 @@ def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: fl
 @click.command(
     epilog="""\b
 Examples:
-  svcd update web             reads the cluster's files again, and takes over what they say of web
+  svcd update web  reads the files again, and takes over what they say of web
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @waiting
 @targeted
 def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Take over what the cluster's own files say of these services now. All others stay as they are."""
+    """Bring in what the files say of these services now.
+
+    The files are those that the cluster was started with. All other services stay as they are.
+    """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
         _check_names(cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
@@ -166,14 +172,18 @@ def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float 
 @click.command(
     epilog="""\b
 Examples:
-  svcd scale api=8            eight instances of api, until svcd ends or an apply says otherwise
+  svcd scale api=8         api.0 to api.7, until svcd ends or scales it again
+  svcd scale api=8 web=2   several at once
 """
 )
 @click.argument("numbers", nargs=-1, required=True, metavar="NAME=N...")
 @waiting
 @targeted
 def scale(target: Target, numbers: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Change how many instances of services there are. Those that stay are not touched."""
+    """Change how many instances of services there are.
+
+    Those that stay are not touched, unless the files say something else of them now.
+    """
     scales = dict(map(_number, numbers))
     with target.connect("scale") as client:
         cluster = _load_again(client, "scale with", as_json, scales)

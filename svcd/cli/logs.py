@@ -40,10 +40,10 @@ def parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int |
 @click.command(
     epilog="""\b
 Examples:
-  svcd logs web                      its last 100 lines; of every instance, if there are several
-  svcd logs -f                       everything that anybody prints, as it comes
-  svcd logs -n all web > web.log     every byte that is kept, as it was printed
-  svcd logs --stream stderr -n 20    the last errors of each service
+  svcd logs web                    the last 100 lines, of every instance
+  svcd logs -f                     whatever anybody prints, as it comes
+  svcd logs -n all web > web.log   every byte that is kept, as it was printed
+  svcd logs --stream stderr -n 20  the last errors of each service
 """
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")

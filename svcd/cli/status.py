@@ -35,16 +35,16 @@ NOTHING: Final = "-"
 @click.command(
     epilog="""\b
 Examples:
-  svcd status                 the whole cluster
-  svcd status web             all there is to know of web; exit code 0 if it is as desired
-  svcd status web worker      a table of these alone; exit code 0 if both are as desired, else 3
-  svcd status --json          for programs: every field, nothing shortened
+  svcd status             the whole cluster
+  svcd status web         all there is to know of web
+  svcd status web worker  these alone; exit code 0 if both are as desired
+  svcd status --json      for programs: every field, nothing shortened
 """
 )
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @targeted
 def status(target: Target, names: tuple[str, ...], as_json: bool) -> int:
-    """Show each service's state, with its cause, process and resource use.
+    """Show each service's state and its cause, process and use.
 
     Exit code 0: everything shown is as desired. 3: something is not.
     """
@@ -130,11 +130,9 @@ def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
 
 def _words(row: ServiceStatus, now: float) -> str:
     """The cause, and whatever else a person should know of it at a glance."""
-    found = [row.cause]
+    found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
     if row.healthy is not None and "healthy" not in row.cause:
         found.append("healthy" if row.healthy else "unhealthy")
-    if row.fallback is not None:
-        found.append(f"{row.fallback} stands in")
     if row.text:
         found.append(f'says "{row.text}"')
     if row.port is not None:

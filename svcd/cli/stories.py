@@ -46,13 +46,16 @@ BAD: Final = frozenset({"failed", "unavailable"})
 @click.command(
     epilog="""\b
 Examples:
-  svcd why web                why it stands where it stands, and how it got there
+  svcd why web  why it stands where it stands, and how it got there
 """
 )
 @click.argument("name", metavar="NAME")
 @targeted
 def why(target: Target, name: str, as_json: bool) -> None:
-    """Tell why a service stands where it stands: the chain of causes, then its history."""
+    """Tell why a service stands where it stands.
+
+    First the chain of causes, each because of the one below it, then its history.
+    """
     with target.connect("tell why") as client:
         story = client.ask(GetStory(name), StoryReported)
     if as_json:
@@ -108,7 +111,7 @@ Examples:
 @click.option("-n", "limit", type=click.IntRange(1, 256), default=20, metavar="N", help="How many (at most 256).")
 @targeted
 def changes(target: Target, number: int | None, limit: int, as_json: bool) -> None:
-    """Show what has happened: each change with its cause, and what it moved.
+    """Show what has happened, and what moved because of it.
 
     A change is everything that followed from one cause: a request, a crash, a schedule, a new configuration.
     """

@@ -22,7 +22,9 @@ Examples:
 @with_profiles
 @with_json
 def validate(files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
-    """Check cluster files: every problem at once, each with file, line, column and a way to mend it.
+    """Check cluster files, and show every problem at once.
+
+    Each comes with its file, line, column and a way to mend it.
 
     Exit code 0: svcd start would accept them. 2: it would not.
     """
@@ -38,7 +40,7 @@ def validate(files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -
 @click.command(
     epilog="""\b
 Example:
-  svcd schema > cluster.schema.json    and point your editor's YAML support at it
+  svcd schema > cluster.schema.json  and show it to your editor
 """
 )
 @with_json

@@ -62,7 +62,7 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
     assert causes == [
         "ready; unhealthy",
-        "exit code 1; c stands in",
+        "c stands in; exit code 1",
         'ready; says "serving 3 clients"; port 8001',
         "registered; svcd listens on 127.0.0.1:80",
         "exit code 0; runs in 1m00s",
