@@ -54,6 +54,7 @@ class Announcements:
             lambda pid: self._runs.has_member(run, pid),
             lambda said, pid: self._take(run, said, ready),
         )
+        run.at_birth.append(notify.listen)
         run.clean_up.append(notify.close)
         found = {"NOTIFY_SOCKET": notify.address}
         if watchdog_s is None:

@@ -25,7 +25,8 @@ Assignments = dict[str, str]
 
 class NotifySocket:
     """One run's: an abstract datagram socket with an unguessable name. ``receive`` gets the assignments of one datagram
-    and the pid of its sender; ``is_own`` says whether a process belongs to the run.
+    and the pid of its sender; ``is_own`` says whether a process belongs to the run. Nothing is read before ``listen``:
+    until the run's own process is known, nobody could be told from a stranger.
     """
 
     def __init__(
@@ -44,7 +45,10 @@ class NotifySocket:
         name = f"svcd-notify-{secrets.token_hex(16)}"
         self._socket.bind("\0" + name)
         self.address = "@" + name
-        loop.add_reader(self._socket, self._read)
+
+    def listen(self) -> None:
+        """Hear what has been said meanwhile, and all that follows."""
+        self._loop.add_reader(self._socket, self._read)
 
     def close(self) -> None:
         if self._socket.fileno() >= 0:

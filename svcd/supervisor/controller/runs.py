@@ -46,6 +46,7 @@ class Run:
     told_executed: bool = False
     told_exited: bool = False
     supplanted: int | None = None  # the first main process, once another one was named
+    at_birth: list[Callable[[], None]] = field(default_factory=list)
     clean_up: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -84,6 +85,8 @@ class Runs:
             return
         run.pid, run.pidfd = pid, pidfd
         self._mains.add(pid)
+        for each in run.at_birth:
+            each()
         self._advance(run)
 
     def executed(self, invocation: int) -> None:
