@@ -33,8 +33,10 @@ def tcp(host: str, port: int) -> Check:
             return f"no connection to {host}:{port} within {timeout_s:g} s"
         except OSError as error:
             return f"cannot connect to {host}:{port}: {error.strerror or error}"
+        alone = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
         writer.close()
-        return None
+        # where nobody listens, our own end can get that very port: TCP then connects us to ourselves
+        return f"cannot connect to {host}:{port}: nobody listens" if alone else None
 
     return check
 

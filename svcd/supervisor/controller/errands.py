@@ -30,6 +30,7 @@ class Errand:
     """One command that runs. ``done`` is called once: with None for exit code 0, else with what went wrong."""
 
     invocation: int
+    program: str
     done: Done
     kill: Callable[[], None]
     timer: asyncio.TimerHandle | None = None
@@ -54,6 +55,7 @@ class Errands:
         self._run_id = run_id
         self._next = FIRST_INVOCATION
         self._open: dict[int, Errand] = {}
+        self._when_none: Callable[[], None] | None = None
         self.runs = Runs(self._hear, containment, mains)
 
     def __len__(self) -> int:
@@ -81,25 +83,34 @@ class Errands:
         """
         self._next += 1
         invocation, name = self._next, definition.spec.name
-        errand = Errand(invocation, done, lambda: self._kill(invocation, "killed"))
+        errand = Errand(invocation, argv[0], done, lambda: self._kill(invocation, "killed"))
         self._open[invocation] = errand
         mark = f"{self._run_id}-{invocation}"
         try:
             cgroup = self.runs.open(Run(name, invocation, mark, launching.LAUNCHER))
-        except OSError as error:
-            self._loop.call_soon(self.runs.rejected, invocation, f"no cgroup for it: {error.strerror}", False)
+            order = launching.errand_order(
+                definition, argv, invocation, mark, cgroup, environment, output, self._around
+            )
+            self._parts.send(launching.LAUNCHER, order)
+        except OSError as error:  # no cgroup, or no descriptor for a long order
+            self._loop.call_soon(self.runs.rejected, invocation, error.strerror or str(error), False)
             return errand
         words = f"no end within {seconds(timeout_s)}: killed"
         errand.timer = self._loop.call_later(timeout_s, self._kill, invocation, words)
-        order = launching.errand_order(definition, argv, invocation, mark, cgroup, environment, output, self._around)
-        self._parts.send(launching.LAUNCHER, order)
         return errand
 
-    def kill_all(self) -> None:
-        """The cluster has ended: nobody waits any more."""
+    def end(self, then: Callable[[], None]) -> None:
+        """Nobody waits any more: kill them all, and call ``then`` when nothing of them is left."""
         for errand in list(self._open.values()):
             errand.done = _nobody
             errand.kill()
+        self._when_none = then
+        self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        if self._when_none is not None and len(self.runs) == 0:
+            then, self._when_none = self._when_none, None
+            then()
 
     def _kill(self, invocation: int, words: str) -> None:
         errand = self._open.get(invocation)
@@ -110,7 +121,7 @@ class Errands:
 
     def _hear(self, event: Any) -> None:
         if isinstance(event, SpawnFailed):
-            self._end(event.invocation, f"cannot run it: {event.reason}")
+            self._failed(event)
         elif isinstance(event, ProcessExited):
             if event.leftovers:
                 self.runs.kill(event.invocation)
@@ -120,6 +131,13 @@ class Errands:
             self._end(event.invocation, words or (None if ok else exit_words(event.status)))
         elif not isinstance(event, LeftoversGone):
             self._began(event.invocation)
+        self._look_for_the_end()
+
+    def _failed(self, event: SpawnFailed) -> None:
+        errand = self._open.get(event.invocation)
+        if errand is not None:
+            reason = event.reason.removeprefix(f"cannot execute {errand.program}: ")
+            self._end(event.invocation, f"cannot run {errand.program}: {reason}")
 
     def _began(self, invocation: int) -> None:
         errand = self._open.get(invocation)

@@ -20,6 +20,7 @@ from svcd.supervisor.core.requests import Intent, Request
 from svcd.supervisor.core.spec import Dependency, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Edge, Mark, Unit
+from svcd.supervisor.core.watching import Watching
 from svcd.supervisor.core.wishes import Wishes
 
 CHANGED: Final = "restarted for its new configuration"
@@ -88,9 +89,10 @@ def _is_woken(unit: Unit, change: events.SpecChange) -> bool:
 
 
 class Apply:
-    def __init__(self, cluster: Cluster, endings: Endings, wishes: Wishes) -> None:
+    def __init__(self, cluster: Cluster, endings: Endings, watching: Watching, wishes: Wishes) -> None:
         self._cluster = cluster
         self._endings = endings
+        self._watching = watching
         self._wishes = wishes
 
     def apply(self, event: events.ConfigurationApplied) -> None:
@@ -148,7 +150,10 @@ class Apply:
         for unit, each in change.changed.items():
             unit.next_spec = each.spec
             if unit not in change.stale:
+                watched = (unit.spec.health, unit.spec.watchdog_s)
                 self._cluster.adopt(unit)
+                if each.needs_new_checks or watched != (unit.spec.health, unit.spec.watchdog_s):
+                    self._watching.begin_anew(unit)
         for unit in change.retried:
             self._wishes.clear_record(unit)
             unit.again, unit.reason = True, HAS_CHANGED

@@ -7,7 +7,7 @@ taken on flags of yesterday. What a change costs is proportional to the edges of
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from svcd.supervisor.core import edges, graph
@@ -44,6 +44,7 @@ class Cluster:
         self._dirty: OrderedDict[Unit, None] = OrderedDict()
         self._work: OrderedDict[Unit, None] = OrderedDict()
         self._touched: dict[Unit, None] = {}
+        self._late: deque[Edge] = deque()  # holds on what is to end already
 
     # ---- changes ----
 
@@ -143,11 +144,16 @@ class Cluster:
 
     # ---- until steady ----
 
-    def settle(self, evaluate: Callable[[Unit], None]) -> None:
-        """Evaluate what is concerned until nothing changes any more, then look at the requests."""
-        while self._dirty or self._work:
+    def settle(self, evaluate: Callable[[Unit], None], held_late: Callable[[Edge], None]) -> None:
+        """Evaluate what is concerned until nothing changes any more, then look at the requests.
+
+        ``held_late`` hears of each run that is to end and now has to wait for one more dependent.
+        """
+        while self._dirty or self._late or self._work:
             if self._dirty:
                 self._refresh(self._dirty.popitem(last=False)[0])
+            elif self._late:
+                held_late(self._late.popleft())
             else:
                 unit = self._work.popitem(last=False)[0]
                 self.steps += 1
@@ -199,7 +205,11 @@ class Cluster:
                 self._refresh_hold(each)
 
     def _refresh_hold(self, edge: Edge) -> None:
-        if edges.refresh_hold(edge) and edge.target.holders == 0 and edge.target.doomed:
+        if not edges.refresh_hold(edge) or not edge.target.doomed:
+            return
+        if edge.holds:
+            self._late.append(edge)
+        elif edge.target.holders == 0:
             self._work[edge.target] = None
 
     def adopt(self, unit: Unit) -> None:

@@ -25,7 +25,7 @@ from svcd.supervisor.core.restart import Ending, Fate
 from svcd.supervisor.core.spec import Hook, OnCrash, RunEnd
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import IN_START
-from svcd.supervisor.core.unit import CONDEMNED, Mark, Run, Unit
+from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
 
 HURRIED_STOP_S: Final = 1.0  # every stop timeout, once the cluster is in a hurry
 LEFTOVERS_S: Final = 1.0  # how long what a main process left behind has for its stop signal, at the most
@@ -51,6 +51,15 @@ class Endings:
             self._cluster.touch(each)
             dependents = (edge.dependent for edge in reversed(each.incoming) if relies(edge))
             pending.extend((dependent, Mark.DEPENDENCY, for_dependents) for dependent in dependents)
+
+    def on_held_late(self, edge: Edge) -> None:
+        """A run that is to end has come to be relied on (the other instance is gone, the configuration has changed): it
+        would wait for a dependent that has not been told.
+        """
+        run = edge.target.run
+        if run is not None and relies(edge) and (run.from_outside or edge.spec.on_crash is OnCrash.RESTART):
+            text = f"{edge.target.name} is about to stop"
+            self.mark(edge.dependent, Mark.DEPENDENCY, text, text)
 
     def release_stood_in(self, unit: Unit, text: str) -> None:
         """Whoever runs against the fallback of this unit goes down, to come back against the unit itself."""

@@ -29,7 +29,6 @@ def connect(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
     for edge in unit.outgoing:
         if not edge.is_borrowed:
             edges.refresh(edge)
-            edges.refresh_hold(edge)
     if spec.fallback is not None:
         unit.fallback = units[spec.fallback]
         unit.fallback.covers[unit] = None
@@ -43,7 +42,6 @@ def borrow(dependent: Unit, target: Unit, spec: Dependency, instead_of: Unit | N
     dependent.run.borrowed.append(edge)
     if instead_of is not None:
         instead_of.stood_in[edge] = None
-    edges.refresh_hold(edge)
 
 
 def _join(edge: Edge) -> Edge:

@@ -46,7 +46,7 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings, self._watching, pausing)
         self._wishes = Wishes(self._cluster, self._endings, pausing)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
-        self._apply = Apply(self._cluster, self._endings, self._wishes)
+        self._apply = Apply(self._cluster, self._endings, self._watching, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
         self._wish_handlers: Mapping[type, Callable[[Any], None]] = {
@@ -107,9 +107,9 @@ class Machine:
         if not self._take(event):
             self.ignored += 1
             return cluster.out
-        cluster.settle(self._evaluate)
+        cluster.settle(self._evaluate, self._endings.on_held_late)
         while self._wishes.take_turns() or self._mourn():
-            cluster.settle(self._evaluate)
+            cluster.settle(self._evaluate, self._endings.on_held_late)
         if self._wishes.end_if_down():
             cluster.out.append(EndCluster(1 if self.essential_lost else 0))
         return cluster.out

@@ -5,11 +5,12 @@ Must not check anything itself: results and signs of life come as events. How a 
 
 from __future__ import annotations
 
-from svcd.supervisor.core.actions import CheckHealth, PublishNotice
+from svcd.supervisor.core.actions import CeaseHealthChecks, CheckHealth, PublishNotice
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.events import TimerKind
 from svcd.supervisor.core.spec import HealthAction, HealthPolicy
+from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Mark, Run, Unit
 
 
@@ -27,6 +28,16 @@ class Watching:
             self._cluster.arm(unit, TimerKind.WATCHDOG, unit.spec.watchdog_s)
         if unit.spec.health is not None:
             self._cluster.out.append(CheckHealth(unit.name, run.invocation))
+
+    def begin_anew(self, unit: Unit) -> None:
+        """Its configuration has changed: what was found by the old one counts no more."""
+        run = unit.run
+        if run is not None and unit.state is State.RUNNING:
+            self._cluster.cancel(unit, TimerKind.WATCHDOG)
+            self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
+            run.healthy = None
+            self._cluster.touch(unit)
+            self.begin(unit, run)
 
     # ---- watchdog ----
 
