@@ -26,7 +26,10 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed."""
+    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+
+    A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
+    """
 
     def __init__(self, body: Body, spec: ServiceSpec, orders: Orders, reports: Reports) -> None:
         self._body = body
@@ -37,6 +40,8 @@ class Lifecycle:
         self.exit_code = OK
         self.on_running: Callable[[], None] = lambda: None
         self.on_paused: Callable[[bool], None] = lambda paused: None
+        self._up = False
+        self._paused = False
         self._checking = False
 
     async def run(self) -> int:
@@ -68,6 +73,7 @@ class Lifecycle:
             return False
         reports.phase = "run"
         reports.state("running")
+        self._up = True
         self.on_running()
         return True
 
@@ -85,16 +91,19 @@ class Lifecycle:
     async def _set_paused(self, wanted: bool) -> None:
         """Pause or resume. Where the service's own code fails at it, all stays as it was, and that is said."""
         phase, reports = "pause" if wanted else "resume", self._reports
-        state = "running" if wanted else "paused"
-        error = await self._caught(self._body.pause() if wanted else self._body.resume())
+        error: BaseException | None = None
+        if wanted is not self._paused:
+            error = await self._caught(self._body.pause() if wanted else self._body.resume())
         if isinstance(error, SystemExit | KeyboardInterrupt):
             self._take(error, phase)
-        elif error is not None:
+            return
+        if error is not None:
             reports.exception(error, phase)
-            reports.state(state, one_line(error), again=True)
-        else:
+        elif wanted is not self._paused:
+            self._paused = wanted
             self.on_paused(wanted)
-            reports.state("paused" if wanted else "running", again=True)
+        state = "paused" if self._paused else "running"
+        reports.state(state, None if error is None else one_line(error), again=True)
 
     @staticmethod
     async def _caught(step: Awaitable[None]) -> BaseException | None:
@@ -106,6 +115,8 @@ class Lifecycle:
 
     async def check_health(self, method: str) -> str | None:
         """Ask the service's own method how it is; None when it is well, else what is wrong."""
+        if not self._up:
+            return "it does not run"
         if self._checking:
             return f"{method}(): the check before has not ended"
         self._checking = True
@@ -131,6 +142,7 @@ class Lifecycle:
     async def _fall(self) -> None:
         """Report the stop, run it, and clear what is left on the loop."""
         orders, reports = self._orders, self._reports
+        self._up = False
         self._take_own_error()
         reports.state("stopping")
         orders.ask_stop("it ended by itself")  # where nobody has asked yet: sets ctx.stopping

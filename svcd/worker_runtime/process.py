@@ -125,6 +125,7 @@ class Process:
         self._patience: asyncio.TimerHandle | None = None
         self._ctx: Context | None = None
         self._watchdog_s: float | None = None
+        self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
         self._stop_timeout_s = 10.0
 
@@ -202,6 +203,8 @@ class Process:
         if self._function is not None:
             self._function.stop_asked()
         self._stopping.set()
+        if self._ctx is not None:
+            self._ctx.paused.end()
 
     # ---- what goes wrong beside the lifecycle ------------------------------------------------------------------------
 
@@ -240,7 +243,9 @@ class Process:
         if isinstance(message, Ping):
             self._send(Pong(self._settings.service, self._settings.invocation))
         elif isinstance(message, CheckHealth):
-            self._loop.create_task(self._check_health(message), name="health")
+            check = self._loop.create_task(self._check_health(message), name="health")
+            self._checks.add(check)
+            check.add_done_callback(self._checks.discard)
         elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
             self._orders.receive(message)
         elif not isinstance(message, Welcome):
@@ -275,13 +280,14 @@ class Process:
             self._loop.call_later(watchdog_s / BEATS, self._beat, watchdog_s)
 
     def _on_paused(self, paused: bool) -> None:
-        if self._ctx is not None:
-            self._ctx.paused = paused
+        if self._ctx is not None and not self._orders.stop_asked:
+            (self._ctx.paused.begin if paused else self._ctx.paused.end)()
 
     async def _check_health(self, message: CheckHealth) -> None:
         settings, lifecycle = self._settings, self._lifecycle
         error = "it does not run" if lifecycle is None else await lifecycle.check_health(message.method)
-        self._send(HealthReported(settings.service, settings.invocation, message.token, error is None, error or ""))
+        if not self._orders.stop_asked:  # what is cancelled by a stop says nothing of health
+            self._send(HealthReported(settings.service, settings.invocation, message.token, error is None, error or ""))
 
     def _sample_later(self) -> None:
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)

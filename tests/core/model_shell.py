@@ -138,7 +138,7 @@ class ModelShell:
             if view.restarts > counts.get(name, 0):
                 self._on_restart(name)
             elif view.restarts < counts.get(name, 0):
-                self.restarts[name].clear()
+                self.restarts.setdefault(name, []).clear()
         return actions
 
     def ask(self, verb: str, services: tuple[str, ...] = (), signal: int = 1) -> str:
@@ -146,7 +146,7 @@ class ModelShell:
         self.asked[request], self.asked_at[request] = verb, self.count + 1
         if verb in ("start", "restart", "restart, rolling"):
             for name in services or tuple(self.specs):
-                self.restarts[name].clear()
+                self.restarts.setdefault(name, []).clear()
         if verb == "start":
             self.tell(ev.StartRequested(self.at, request, services))
         elif verb == "stop":
@@ -525,7 +525,7 @@ class ModelShell:
             return False
         targets = [each.target for each in self.newest[service].dependencies if each.group == dependency.group]
         units = self.machine._cluster.units
-        return any(units[target].serving for target in targets if target != dependency.target)
+        return any(units[each].serving for each in targets if each != dependency.target and each in units)
 
     def do_CheckHealth(self, action: act.CheckHealth) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
@@ -634,7 +634,7 @@ class ModelShell:
                 "a reason for success, or none for failure"
             )
             if result.outcome is act.Outcome.DONE and self.asked[action.request] in ("start", "restart"):
-                assert self.up_at[result.service] >= self.asked_at[action.request]
+                assert self.up_at.get(result.service, self.count) >= self.asked_at[action.request]
         self.answers[action.request] = action
 
     def do_EndCluster(self, action: act.EndCluster) -> None:  # noqa: N802

@@ -143,7 +143,7 @@ class MachineAndWorld(RuleBasedStateMachine):
     # ---- what people do ----
 
     def _names(self, data: st.DataObject) -> tuple[str, ...]:
-        return tuple(data.draw(st.lists(st.sampled_from(sorted(self.shell.specs)), min_size=1, max_size=3)))
+        return tuple(data.draw(st.lists(st.sampled_from(sorted({*self.shell.specs, "s0"})), min_size=1, max_size=3)))
 
     @rule(data=st.data(), verb=st.sampled_from(VERBS))
     def somebody_asks(self, data: st.DataObject, verb: str) -> None:
@@ -205,6 +205,8 @@ class MachineAndWorld(RuleBasedStateMachine):
     @rule(data=st.data())
     def something_stale_is_said(self, data: st.DataObject) -> None:
         """News of a run that is over, or of nobody, change nothing."""
+        if not self.shell.specs:
+            return
         name = data.draw(st.sampled_from(sorted(self.shell.specs)))
         at, machine = self.shell.at, self.shell.machine
         before = machine.ignored
@@ -247,11 +249,11 @@ class MachineAndWorld(RuleBasedStateMachine):
             if unit.state in IN_START:
                 is_held = run.held and unit.state is not State.LOADING
                 free = run.overdue or is_held or run.hook is not None or not run.spawned
-                assert armed == (set() if free else {ev.TimerKind.READY})
+                assert armed == (set() if free else {ev.TimerKind.READY}), (name, unit.state, run, armed)
             elif unit.state is State.STOPPING:
                 wanted = ev.TimerKind.LEFTOVERS if run.exited else ev.TimerKind.STOP
                 is_hooked = run.hook in (Hook.PRE_STOP, Hook.POST_STOP)
-                assert armed == (set() if run.killed or is_hooked else {wanted})
+                assert armed == (set() if run.killed or is_hooked else {wanted}), (name, run, armed)
             elif unit.state is State.RUNNING:
                 assert armed <= {ev.TimerKind.WATCHDOG}
                 assert unit.spec.watchdog_s is not None or not armed
@@ -345,11 +347,20 @@ class MachineAndWorld(RuleBasedStateMachine):
             edge.spec.condition is Condition.HEALTHY or self._waits_for_health(edge.target) for edge in unit.blockers
         )
 
+    def _unanswered(self) -> list[str]:
+        shell = self.shell
+        units = shell.machine._cluster.units.values()
+        states = ", ".join(f"{unit.name} {unit.desired} {unit.state.value} ({unit.cause})" for unit in units)
+        open_ones = [(each.id, each.intent, each.open_goals) for each in shell.machine._cluster.requests._open.values()]
+        return [*map(str, open_ones), states]
+
     def _check_rest(self) -> None:
         shell = self.shell
         units = shell.machine._cluster.units
         if not any(map(self._waits_for_health, units.values())):
-            assert set(shell.answers) | shell.abandoned >= set(shell.asked), "a request without an answer"
+            assert set(shell.answers) | shell.abandoned >= set(shell.asked), (
+                f"requests without an answer: {self._unanswered()}"
+            )
             assert shell.machine.settled()
         for unit in shell.machine._cluster.units.values():
             if unit.up:

@@ -5,10 +5,12 @@ Must not test which requests overtake which beyond pauses.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
+import pytest
 from clusters import wait_until
-from stage import Stage
+from stage import Order, Stage
 from traces import starts, together
 
 PYTHON = """\
@@ -129,3 +131,100 @@ def test_a_drain_ends_what_is_paused(stage: Stage) -> None:
     stage.does("pause", "a", "b")
     stage.skip()
     stage.drains("b: paused → stopping → stopped", "a: paused → stopping → stopped")
+
+
+# ---- in the middle of a pause of a Python service's own --------------------------------------------------------------
+
+SLOW = """\
+from svcd import Service
+class Slow(Service):
+    def pause(self):
+        print("pausing", flush=True)
+        open("gate").close()
+    def resume(self): print("resuming", flush=True)
+    def stop(self, reason): print("stopping", flush=True)
+"""
+
+
+def slow_pause(stage: Stage, stop_timeout: str = "1h", others: str = "") -> tuple[Path, Order]:
+    """``a``, whose pause goes on until somebody writes to the gate, and the order to pause it."""
+    stage.write(SLOW, "slow.py")
+    gate = stage.directory / "gate"
+    os.mkfifo(gate)
+    stage.up(f"a: {{command: null, python: 'slow:Slow', stop: {{timeout: {stop_timeout}}}}}\n{others}")
+    pausing = stage.order("pause", "a")
+    wait_until(lambda: stage.output("a") == b"pausing\n", "it to begin its pause")
+    return gate, pausing
+
+
+def test_a_pause_that_takes_its_time_holds_up_nobody_else(stage: Stage) -> None:
+    gate, pausing = slow_pause(stage, others="b: {}")
+    stage.skip()
+    stage.does("restart", "b")
+    stage.does("pause", "b")
+    stage.skip()
+    gate.open("w").close()
+    assert pausing.outcome() == "done"
+    stage.tells("a: running → paused")
+
+
+def test_a_second_pause_joins_the_first(stage: Stage) -> None:
+    gate, pausing = slow_pause(stage)
+    second = stage.order("pause", "a")
+    gate.open("w").close()
+    assert (pausing.outcome(), second.outcome()) == ("done", "done")
+    stage.tells("a: running → paused")
+    assert stage.output("a") == b"pausing\n"
+
+
+@pytest.mark.parametrize("verb", ["resume", "start"])
+def test_a_resume_in_the_middle_of_a_pause_wins(stage: Stage, verb: str) -> None:
+    gate, pausing = slow_pause(stage)
+    resuming = stage.order(verb, "a")
+    assert pausing.outcome().startswith("superseded")
+    gate.open("w").close()
+    assert resuming.outcome() == "done"
+    stage.wait_state("a", "running")
+    wait_until(lambda: stage.output("a") == b"pausing\nresuming\n", "its words")
+    stage.tells("a: running → paused → running")
+
+
+def test_a_pause_in_the_middle_of_a_resume_wins(stage: Stage) -> None:
+    swapped = SLOW.replace("def pause", "def later").replace("def resume", "def pause").replace("later", "resume")
+    stage.write(swapped, "slow.py")
+    gate = stage.directory / "gate"
+    os.mkfifo(gate)
+    stage.up("a: {command: null, python: 'slow:Slow'}")
+    stage.does("pause", "a")
+    resuming = stage.order("resume", "a")
+    pausing = stage.order("pause", "a")
+    assert resuming.outcome().startswith("superseded")
+    gate.open("w").close()
+    assert pausing.outcome() == "done"
+    stage.tells("a: running → paused → running → paused")
+
+
+@pytest.mark.parametrize(("verb", "after"), [("stop", "stopped"), ("restart", "running")])
+def test_a_stop_in_the_middle_of_a_pause_waits_for_it_to_end(stage: Stage, verb: str, after: str) -> None:
+    gate, pausing = slow_pause(stage)
+    stopping = stage.order(verb, "a")
+    assert pausing.outcome().startswith("superseded")
+    assert stage.output("a") == b"pausing\n"
+    gate.open("w").close()
+    assert stopping.outcome() == "done"
+    assert stage.row("a").state == after
+    wait_until(lambda: stage.output("a") == b"pausing\nstopping\n", "its words")
+
+
+def test_a_stop_does_not_wait_for_ever_for_a_pause(stage: Stage) -> None:
+    _, pausing = slow_pause(stage, "200ms")
+    stage.does("stop", "a")
+    assert pausing.outcome().startswith("superseded")
+    stage.tells("a: running → stopping → stopped")
+
+
+def test_a_crash_in_the_middle_of_a_pause(stage: Stage) -> None:
+    _, pausing = slow_pause(stage)
+    stage.crash("a")
+    assert pausing.outcome().startswith("failed")
+    stage.wait_state("a", "running")

@@ -6,7 +6,7 @@ Must not test health checks, which look from outside.
 from __future__ import annotations
 
 from clusters import wait_until
-from stage import Stage
+from stage import PLAYER, Stage
 from traces import starts, together
 
 BLOCKS = """\
@@ -68,3 +68,38 @@ def test_nobody_is_watched_while_paused(stage: Stage) -> None:
     order = stage.order("resume", "a")
     assert order.outcome() == "done"
     stage.tells("a: paused → running", f"a: running → stopping → {COMES_BACK}")
+
+
+TURNS = """\
+import asyncio, time
+from svcd import Service
+class Turns(Service):
+    async def start(self): asyncio.get_running_loop().call_later(6, lambda: print("still here", flush=True))
+def blocks_its_thread(ctx):
+    time.sleep(6)
+    print("still here", flush=True)
+    ctx.stopping.wait()
+"""
+
+
+def test_a_loop_that_turns_is_left_alone(stage: Stage) -> None:
+    """Three times as long as a silence would be forgiven; what blocks a thread does not block the loop."""
+    stage.write(TURNS, "turns.py")
+    stage.up(
+        """
+        a: {command: null, python: 'turns:Turns', watchdog: 2s}
+        b: {command: null, python: 'turns:blocks_its_thread', watchdog: 2s}
+        """
+    )
+    for service in ("a", "b"):
+        wait_until(lambda service=service: stage.output(service) == b"still here\n", f"{service} to live on")
+    stage.tells()
+
+
+def test_a_script_speaks_for_itself_like_any_program(stage: Stage) -> None:
+    stage.write(PLAYER.read_text().replace("sys.argv[1:]", "['deaf']"), "script.py")
+    keys = "command: null, script: script.py, ready: {notify: true}, stop: {timeout: 1h}"
+    stage.up(f"a: {{{keys}, watchdog: 1h}}\nb: {{{keys}, watchdog: 2s}}")
+    stage.tells("b: running → stopping → waiting → loading → loaded → initialized → starting → running")
+    stage.say("a", "notify WATCHDOG=trigger")
+    stage.wait_state("a", "running", after=stage.row("a").invocation)

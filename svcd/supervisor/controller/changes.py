@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from svcd.protocol import messages
+from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.compare import Change, Comparison, compare
@@ -62,6 +62,9 @@ class Changes:
             text = f"cannot apply: this is cluster {own.name}, the configuration is for {given.name}"
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
             return
+        if (wrong := _malformed(message, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
+            return
         if message.mode == "register":
             target = merged(own, given.services)
         elif message.mode == "update":
@@ -71,7 +74,18 @@ class Changes:
         self._bring_to(target, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
+        if lone is not None:
+            service = self._registry[lone].service
+            text = f"{lone} is one instance: name the service, {service}, or change their number with svcd scale"
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
+            return
         self._bring_to(self._registry.without(message.services), peer, correlation, False)
+
+    def _siblings(self, name: str) -> set[str]:
+        """All instances of the service, this one among them; nothing for what is on its way out already."""
+        definition = self._registry.get(name)
+        return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
     @staticmethod
     def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> ClusterSpec:
@@ -87,7 +101,7 @@ class Changes:
             for change in compare(own, given).changed
             if frozenset(change.keys) == EDGES_ALONE and not concerned(change.new)
         }
-        services = (*(follow.get(each.spec.name, each) for each in kept), *taken)
+        services = _in_order(own, (*(follow.get(each.spec.name, each) for each in kept), *taken))
         scales = {**own.scales, **{name: count for name, count in given.scales.items() if name in names}}
         return replace(own, services=services, scales=scales)
 
@@ -111,14 +125,37 @@ class Changes:
         self._requests.accept(peer, correlation, lambda key: replace(event, at=clock.now(), request=key))
 
 
+def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:
+    """What is wrong with the request itself, if anything."""
+    if message.mode not in vocabulary.APPLY_MODES:
+        return f"cannot apply: the mode {message.mode!r} is not one of {', '.join(vocabulary.APPLY_MODES)}"
+    if message.mode == "update":
+        known = {each.spec.name for each in given.services} | {each.service for each in given.services}
+        missing = [name for name in message.services if name not in known]
+        if missing or not message.services:
+            what = f"the configuration has no service {missing[0]!r}" if missing else "an update names its services"
+            return f"cannot apply: {what}"
+    return None
+
+
 def merged(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> ClusterSpec:
     """``own``, with these added, or in the place of those with the same name."""
     given = {each.spec.name: each for each in services}
     groups = {each.service for each in given.values() if each.service}
     kept = [each for each in own.services if each.spec.name not in given and each.service not in groups]
-    order = {each.spec.name: index for index, each in enumerate(own.services)}
-    found = sorted((*kept, *given.values()), key=lambda each: order.get(each.spec.name, len(order)))
-    return replace(own, services=tuple(found))
+    return replace(own, services=_in_order(own, (*kept, *given.values())))
+
+
+def _in_order(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> tuple[ServiceDefinition, ...]:
+    """Services keep their places in ``own``, with their instances in order; new ones come last."""
+    places: dict[str, int] = {}
+    for index, each in enumerate(own.services):
+        places.setdefault(each.service or each.spec.name, index)
+
+    def place(each: ServiceDefinition) -> tuple[int, int]:
+        return places.get(each.service or each.spec.name, len(own.services)), each.instance
+
+    return tuple(sorted(services, key=place))
 
 
 def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
@@ -126,7 +163,9 @@ def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
         clock.now(),
         request,
         added=tuple(each.spec for each in comparison.added),
-        changed=tuple(events.SpecChange(each.new.spec, each.needs_restart) for each in comparison.changed),
+        changed=tuple(
+            events.SpecChange(each.new.spec, each.needs_restart, "health" in each.keys) for each in comparison.changed
+        ),
         removed=tuple(each.spec.name for each in comparison.removed),
     )
 

@@ -49,7 +49,7 @@ from svcd.supervisor.controller.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Runner
-from svcd.supervisor.core.states import State
+from svcd.supervisor.core.states import WITH_PROCESS, State
 
 COLLECTOR: Final = "collector"
 BOOT: Final = "boot"
@@ -327,6 +327,8 @@ class Daemon:
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
+            self._records.end_run(action.service)
         if action.new is State.RUNNING:
             self._records.clear_words(action.service)
         elif action.new in ENDED_BADLY:

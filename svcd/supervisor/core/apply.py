@@ -17,6 +17,7 @@ from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.requests import Intent, Request
+from svcd.supervisor.core.runs import Runs
 from svcd.supervisor.core.spec import Dependency, DependencyKind, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Edge, Mark, Unit
@@ -46,8 +47,9 @@ class Step:
 
 
 class Apply:
-    def __init__(self, cluster: Cluster, endings: Endings, wishes: Wishes) -> None:
+    def __init__(self, cluster: Cluster, runs: Runs, endings: Endings, wishes: Wishes) -> None:
         self._cluster = cluster
+        self._runs = runs
         self._endings = endings
         self._wishes = wishes
 
@@ -95,7 +97,10 @@ class Apply:
         was_eager = unit.spec.start is StartMode.EAGER
         self._reconnect(unit, change.spec)
         if run is None or not restarts:
+            watched = (unit.spec.health, unit.spec.watchdog_s)
             cluster.adopt(unit)
+            if run is not None and (change.needs_new_checks or watched != (unit.spec.health, unit.spec.watchdog_s)):
+                self._runs.watch_anew(unit, run)
         if run is None and unit.state in (*GAVE_UP, State.BACKOFF) and unit.up:
             unit.record.clear()
             unit.again, unit.reason = True, "its configuration has changed"
@@ -120,6 +125,10 @@ class Apply:
             unit.fallback = None
         graph.connect_to(cluster.units, unit, spec)
         cluster.touch(unit)
+        ending = next((edge.target for edge in unit.outgoing if graph.relies(edge) and edge.target.doomed), None)
+        if ending is not None:
+            text = f"requires {ending.name} from now on, which is about to stop"
+            self._endings.mark(unit, Mark.DEPENDENCY, text, text)
 
     @staticmethod
     def _keep(unit: Unit, lost: list[Unit]) -> list[Edge]:

@@ -65,6 +65,7 @@ class Endings:
         self.enter_stopping(unit, run, text)
         if mark is Mark.HUNG:
             run.kill_text = text
+            self._cluster.cancel(unit, TimerKind.STOP)
             self.kill_process(unit, run)
         elif run.connected:
             self.tell_stub_to_stop(unit, run)
@@ -176,7 +177,8 @@ class Endings:
             self._cluster.say(unit, cause)
         else:
             self._cluster.go(unit, State.STOPPING, cause)
-        self._cluster.arm(unit, TimerKind.STOP, timeout_s)
+        if not run.killed:
+            self._cluster.arm(unit, TimerKind.STOP, timeout_s)
 
     def _leave_running(self, unit: Unit, run: Run) -> None:
         note_end(run, self._cluster.at)

@@ -41,7 +41,7 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings)
         self._wishes = Wishes(self._cluster, self._runs, self._endings)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
-        self._apply = Apply(self._cluster, self._endings, self._wishes)
+        self._apply = Apply(self._cluster, self._runs, self._endings, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
         self._wish_handlers: Mapping[type, Callable[[Any], None]] = {
@@ -168,6 +168,8 @@ class Machine:
         for unit in new:
             graph.connect(cluster.units, unit)
             cluster.changed[unit.name] = None
+            if unit.spec.start is StartMode.ON_DEMAND:
+                cluster.again(unit)
 
     # ---- one step ----
 
@@ -186,7 +188,7 @@ class Machine:
             self._endings.wait(unit)
         elif unit.state is State.WAITING:
             self._evaluate_waiting(unit)
-        if unit.spec.start is StartMode.ON_DEMAND:
+        if unit.listening or unit.spec.start is StartMode.ON_DEMAND:
             self._calls.look_out(unit)
 
     def _evaluate_down(self, unit: Unit) -> None:

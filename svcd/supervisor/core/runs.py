@@ -210,6 +210,14 @@ class Runs:
         if unit.spec.health is not None:
             self._cluster.out.append(CheckHealth(unit.name, run.invocation))
 
+    def watch_anew(self, unit: Unit, run: Run) -> None:
+        """Its health and its watchdog are to be what its new configuration says, from now on."""
+        if unit.state is State.RUNNING and not run.told:
+            self._cluster.cancel(unit, TimerKind.WATCHDOG)
+            self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
+            run.healthy, run.failures, run.successes = None, 0, 0
+            self.watch(unit, run)
+
     def on_alive(self, unit: Unit, run: Run) -> bool:
         if unit.spec.watchdog_s is None or TimerKind.WATCHDOG not in unit.timers:
             return False
@@ -275,6 +283,11 @@ class Runs:
         self._cluster.out.append(SignalProcess(unit.name, run.invocation, unit.spec.pause.resume_signal, group=True))
         self._resumed(unit, run)
 
+    @staticmethod
+    def steer(unit: Unit, run: Run, paused: bool) -> None:
+        """In the middle of a pause or a resume: what is wanted once the stub has answered."""
+        run.turns_back = paused is not (unit.state is State.RUNNING)
+
     def _paused(self, unit: Unit, run: Run) -> None:
         self._cluster.cancel(unit, TimerKind.WATCHDOG)
         if unit.spec.health is not None:
@@ -324,10 +337,15 @@ class Runs:
             return False
         run.pausing = False
         run.pause_error = error
+        back, run.turns_back = run.turns_back and not run.doomed, False
         if phase is StubPhase.PAUSED and unit.state is State.RUNNING:
             self._paused(unit, run)
+            if back:
+                self.resume(unit, run)
         elif phase is StubPhase.RUNNING and unit.state is State.PAUSED:
             self._resumed(unit, run)
+            if back:
+                self.pause(unit, run)
         self._cluster.touch(unit)
         return True
 
@@ -373,7 +391,7 @@ class Runs:
         return True
 
     def _on_pre_start_over(self, unit: Unit, run: Run, error: str | None) -> None:
-        if (run.from_outside and (run.told or error is not None)) or run.killed:
+        if run.from_outside or run.killed:
             run.exited = True
             self._endings.ended(unit, run)
         elif error is not None:
