@@ -6,7 +6,9 @@ Must not repeat itself, nor decide what the answer means: ``probes`` (readiness)
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -32,7 +34,7 @@ def tcp(host: str, port: int) -> Check:
         except TimeoutError:
             return f"no connection to {host}:{port} within {timeout_s:g} s"
         except OSError as error:
-            return f"cannot connect to {host}:{port}: {error.strerror or error}"
+            return f"cannot connect to {host}:{port}: {_words(error)}"
         alone = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
         writer.close()
         # where nobody listens, our own end can get that very port: TCP then connects us to ourselves
@@ -52,7 +54,7 @@ def http(target: HttpTarget) -> Check:
         except TimeoutError:
             return f"{target.url}: no answer within {timeout_s:g} s"
         except (OSError, ValueError) as error:
-            return f"{target.url}: {getattr(error, 'strerror', None) or error}"
+            return f"{target.url}: {_words(error)}"
         if status != target.status:
             return f"{target.url}: status {status} instead of {target.status}"
         if pattern is not None and pattern.search(body) is None:
@@ -81,6 +83,13 @@ def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ..
         return None if error is None else f"{argv[0]}: {error}"
 
     return check
+
+
+def _words(error: OSError | ValueError) -> str:
+    """The event loops put the address, which is said already, into what the system says."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def _get(url: str, wants_body: bool) -> tuple[int, str]:
