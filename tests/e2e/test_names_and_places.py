@@ -5,6 +5,8 @@ Must not test what the commands do to services: other files do.
 
 from __future__ import annotations
 
+import json
+
 from stage import Stage
 
 from svcd.protocol import messages
@@ -34,6 +36,23 @@ def test_what_is_registered_may_need_what_runs(stage: Stage) -> None:
     assert "there is no service gone" in stage.svcd(
         "register", str(stage.write("services: {x: {command: sleep 9, depends_on: [gone]}}", "x.yaml")), code=2
     ).err  # fmt: skip
+
+
+def test_dependents_follow_a_scale_whatever_the_files_say_of_them_by_now(stage: Stage) -> None:
+    stage.up(f"{API}\nweb: {{depends_on: [api, db]}}")
+    extra = stage.write("services: {worker: {command: sleep 1000, depends_on: [api]}}", "extra.yaml")
+    stage.svcd("register", str(extra))
+    web, worker = stage.pid_of("web"), stage.pid_of("worker")
+    stage.write_services(f"{API}\nweb: {{depends_on: [], env: {{NEW: x}}}}")
+    for count in (5, 1, 2):
+        stage.svcd("scale", f"api={count}")
+        instances = [f"api.{number}" for number in range(count)]
+        assert stage.names() == ["db", *instances, "web", "worker"]
+        assert stage.row("web").depends_on == (*instances, "db")
+        assert stage.row("worker").depends_on == tuple(instances)
+    assert (stage.pid_of("web"), stage.pid_of("worker")) == (web, worker)
+    causes = [each["cause"] for each in json.loads(stage.svcd("changes", "--json").out)]
+    assert causes == ["start of the cluster", "registration of worker", *["scaling of api"] * 3]
 
 
 def test_files_of_another_cluster_are_not_taken_for_this_ones(stage: Stage) -> None:

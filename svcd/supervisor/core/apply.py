@@ -65,7 +65,7 @@ class Apply:
         except CoreError as error:
             self._wishes.refuse(event.request, str(error))
             return
-        cluster.begin("change of configuration")
+        cluster.begin(event.cause)
         removed = [cluster.units[name] for name in event.removed]
         changed = [(cluster.units[each.spec.name], each) for each in event.changed]
         added = [Unit(spec, cluster.at) for spec in event.added]
@@ -76,7 +76,7 @@ class Apply:
             graph.connect(cluster.units, unit)
             cluster.touch(unit)
         for unit in restarted:
-            cluster.requests.overtake(unit.name, Intent.RESTART, "a change of configuration", cluster.out)
+            cluster.requests.overtake(unit.name, Intent.RESTART, f"the {event.cause}", cluster.out)
         intents = {unit.name: Intent.RESTART for unit in restarted}
         self._open(event, added, [unit for unit, _ in changed], removed, intents)
         for unit in restarted:
