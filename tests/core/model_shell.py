@@ -625,11 +625,6 @@ class ModelShell:
     def do_PublishNotice(self, action: act.PublishNotice) -> None:  # noqa: N802
         assert action.text
 
-    def do_AwaitDemand(self, action: act.AwaitDemand | act.CeaseAwaitingDemand) -> None:  # noqa: N802
-        """Nobody connects in this world."""
-
-    do_CeaseAwaitingDemand = do_AwaitDemand  # noqa: N815
-
     def do_AnswerRequest(self, action: act.AnswerRequest) -> None:  # noqa: N802
         assert action.request in self.asked
         assert action.request not in self.answers, "answered twice"

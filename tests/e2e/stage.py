@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,11 @@ class Stage(Cluster):
         while self.process.poll() is None and time.monotonic() < deadline:
             players = os.listdir(self.base / "players")
             for process in descendants():
-                if str(process.pid) in players and process.is_running():
-                    process.kill()
-            try:
+                if str(process.pid) in players:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(PAUSE_S)
-            except subprocess.TimeoutExpired:
-                pass
 
     def up(self, services: str, head: str = "", wait: str | None = "running") -> None:
         """Start a cluster of ``services``, and tell from here on.
@@ -222,7 +222,7 @@ class Stage(Cluster):
         found = []
         for process in descendants():
             try:
-                title = " ".join(process.cmdline())
+                title = " ".join(process.cmdline()).strip()
                 if process.environ().get("SVCD_SERVICE") == service or title == f"svcd: service cluster/{service}":
                     found.append(process.pid)
             except psutil.Error:

@@ -283,6 +283,11 @@ class Runs:
         self._cluster.out.append(SignalProcess(unit.name, run.invocation, unit.spec.pause.resume_signal, group=True))
         self._resumed(unit, run)
 
+    @staticmethod
+    def steer(unit: Unit, run: Run, paused: bool) -> None:
+        """In the middle of a pause or a resume: what is wanted once the stub has answered."""
+        run.turns_back = paused is not (unit.state is State.RUNNING)
+
     def _paused(self, unit: Unit, run: Run) -> None:
         self._cluster.cancel(unit, TimerKind.WATCHDOG)
         if unit.spec.health is not None:
@@ -332,10 +337,15 @@ class Runs:
             return False
         run.pausing = False
         run.pause_error = error
+        back, run.turns_back = run.turns_back and not run.doomed, False
         if phase is StubPhase.PAUSED and unit.state is State.RUNNING:
             self._paused(unit, run)
+            if back:
+                self.resume(unit, run)
         elif phase is StubPhase.RUNNING and unit.state is State.PAUSED:
             self._resumed(unit, run)
+            if back:
+                self.pause(unit, run)
         self._cluster.touch(unit)
         return True
 

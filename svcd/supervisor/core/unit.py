@@ -95,6 +95,7 @@ class Run:
     start_failed: bool = False  # nothing could be spawned
     frozen: bool = False  # paused by a signal
     pausing: bool = False  # the stub was told to pause, or to resume
+    turns_back: bool = False  # and the opposite was asked for meanwhile
     pause_error: str | None = None
     healthy: bool | None = None
     failures: int = 0  # of health checks, in a row

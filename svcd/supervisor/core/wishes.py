@@ -119,8 +119,11 @@ class Wishes:
         self._cluster.requests.overtake(unit.name, Intent.START, f"a start of {by}", self._cluster.out)
         if is_named:
             unit.asked, unit.held_back = True, False
-            if run is not None and unit.state is State.PAUSED and not run.doomed and not run.pausing:
-                self._runs.resume(unit, run)
+            if run is not None and not run.doomed:
+                if run.pausing:
+                    self._runs.steer(unit, run, paused=False)
+                elif unit.state is State.PAUSED:
+                    self._runs.resume(unit, run)
         gone = unit.state in (State.FAILED, State.UNAVAILABLE) or (unit.state is State.COMPLETED and not unit.is_task)
         moved = not unit.up or gone
         if is_named or moved:
@@ -214,7 +217,12 @@ class Wishes:
             text = f"a {intent.value} of {unit.name}"
             self._cluster.requests.overtake(unit.name, intent, text, self._cluster.out)
             run = unit.run
-            if run is not None and unit.state is before and not run.doomed and not run.pausing:
+            if run is None or run.doomed:
+                continue
+            if run.pausing:
+                self._cluster.enlist(unit)
+                self._runs.steer(unit, run, paused=intent is Intent.PAUSE)
+            elif unit.state is before:
                 self._cluster.enlist(unit)
                 act(unit, run)
         self.open(Request(event.request, intent, tuple(named)), named.values())
