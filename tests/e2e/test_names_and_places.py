@@ -6,6 +6,7 @@ Must not test what the commands do to services: other files do.
 from __future__ import annotations
 
 import json
+import signal
 
 from stage import Stage
 
@@ -60,6 +61,19 @@ def test_files_of_another_cluster_are_not_taken_for_this_ones(stage: Stage) -> N
     other = stage.write("cluster: other\nservices: {db: {command: sleep 1000}}", "other.yaml")
     assert "is for cluster other" in stage.svcd("apply", str(other), code=2).err
     assert stage.names() == ["db", "api.0", "api.1", "api.2"]
+
+
+def test_sighup_reads_the_files_as_the_last_apply_did(stage: Stage) -> None:
+    services = "a: {command: 'exec sleep ${LONG:-1000}'}\nb: {env: {N: '%s'}}"
+    stage.up(services % 1)
+    stage.environ["LONG"] = "2000"
+    assert stage.svcd("apply", "cluster.yaml").out == "1. restart a  command changed\na: restarted\n"
+    a, b = stage.pid_of("a"), stage.pid_of("b")
+    stage.write_services(services % 2)
+    assert stage.process is not None
+    stage.process.send_signal(signal.SIGHUP)
+    stage.wait_status(lambda _: stage.row("b").pid not in (None, b), "b to be restarted")
+    assert stage.pid_of("a") == a
 
 
 def test_a_change_that_makes_no_sense_is_refused(stage: Stage) -> None:
