@@ -108,7 +108,7 @@ class Apply:
         except CoreError as error:
             self._wishes.refuse(event.request, str(error))
             return
-        self._cluster.begin("change of configuration")
+        self._cluster.begin(event.cause)
         new = self._connect(event, change)
         self._adopt(change)
         self._begin(event, change, new)
