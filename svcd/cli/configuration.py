@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 @click.command(
     epilog="""\b
 Examples:
-  svcd config base.yaml prod.yaml    what comes of both, each value with its file and line
-  svcd config                        the same of the files that the running cluster was started with
-  svcd config --defaults prod.yaml   and what nobody has written: every key there is
+  svcd config base.yaml prod.yaml  what comes of both: values, files, lines
+  svcd config                      the same of the running cluster's files
+  svcd config --defaults one.yaml  and every key that nobody has written
 """
 )
 @click.argument("files", nargs=-1, metavar="[FILE]...")
@@ -30,7 +30,7 @@ Examples:
 @with_profiles
 @targeted
 def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tuple[str, ...], as_json: bool) -> None:
-    """Print the merged configuration and the origin of each value: of FILEs, or of the cluster that runs.
+    """Print the merged configuration and where each value is from.
 
     Without FILE, the files that the cluster was started with are read again: what they say now, and svcd update and
     SIGHUP would bring in.
@@ -38,7 +38,7 @@ def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tup
     from svcd.supervisor.config.merged import merged  # noqa: PLC0415 - brings the reader
 
     running = None if files else _running(target)
-    words, environ = (running.files, running.environ) if running is not None else (files, os.environ)
+    words, environ = (files, os.environ) if running is None else (tuple(map(_short, running.files)), running.environ)
     chosen = cluster_files.chosen(profiles) if profiles or running is None else running.profiles
     with cluster_files.problems_told(words, "show", as_json):
         view = merged(words, environ, profiles=chosen)
@@ -52,6 +52,14 @@ def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tup
 def _running(target: Target) -> ClusterSpec:
     with target.connect("show the configuration") as client:
         return cluster_files.in_force(client)
+
+
+def _short(file: str) -> str:
+    """As it would be named from here, where that is shorter."""
+    try:
+        return min(os.path.relpath(file), file, key=len)
+    except OSError:  # the current directory is gone
+        return file
 
 
 def _scales(running: ClusterSpec | None) -> list[str]:

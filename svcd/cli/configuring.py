@@ -5,8 +5,6 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from typing import Final
@@ -16,7 +14,9 @@ import click
 from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.names import no_service
 from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
 from svcd.cli.orders import (
     DONE,
@@ -59,14 +59,14 @@ INSTANCE_LIMIT: Final = 1000
 @click.command(
     epilog="""\b
 Examples:
-  svcd plan cluster.yaml      what svcd apply cluster.yaml would do; nothing is done
+  svcd plan cluster.yaml  what svcd apply would do; nothing is done
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @with_profiles
 @targeted
 def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
-    """Show what applying these files would start, stop and restart, in order, and why."""
+    """Show what an apply would do, in order, and why."""
     with target.connect("plan") as client:
         cluster = _load(target, client, "plan", files, profiles, as_json)
         steps = client.ask(_message(cluster, dry_run=True), PlanReported)
@@ -79,8 +79,8 @@ def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_j
 @click.command(
     epilog="""\b
 Examples:
-  svcd apply cluster.yaml             does what svcd plan cluster.yaml shows
-  svcd apply base.yaml prod.yaml      layers: the later one wins
+  svcd apply cluster.yaml         does what svcd plan cluster.yaml shows
+  svcd apply base.yaml prod.yaml  layers: the later one wins
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -107,7 +107,7 @@ def apply(
 @click.command(
     epilog="""\b
 Examples:
-  svcd register extra.yaml    adds its services, or updates those that there are already
+  svcd register extra.yaml  adds its services, or updates them
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
@@ -122,7 +122,10 @@ def register(
     timeout_s: float | None,
     as_json: bool,
 ) -> int:
-    """Add the services of these files to the running cluster, or update them. All others stay as they are."""
+    """Add the services of these files, or update them.
+
+    All others stay as they are, and may be what these depend on. They last until svcd ends or files are applied.
+    """
     with target.connect("register") as client:
         running = cluster_files.in_force(client)
         cluster = cluster_files.load(files, "register", as_json, profiles=profiles, running=running, beside=True)
@@ -133,10 +136,10 @@ def register(
 @click.command(
     epilog="""\b
 Examples:
-  svcd unregister old-worker  stops it and forgets it; refused while others require it
+  svcd unregister old-worker  refused while others require it
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
@@ -149,17 +152,20 @@ def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: fl
 @click.command(
     epilog="""\b
 Examples:
-  svcd update web             reads the cluster's files again, and takes over what they say of web
+  svcd update web  reads the files again, and takes over what they say of web
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Take over what the cluster's own files say of these services now. All others stay as they are."""
+    """Bring in what the files say of these services now.
+
+    The files are those that the cluster was started with. All other services stay as they are.
+    """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
-        _check_names(cluster, names, f"in {' '.join(map(os.path.basename, cluster.files))}")
+        _check_names(cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
         message = _message(cluster, mode="update", services=names)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
 
@@ -167,14 +173,18 @@ def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float 
 @click.command(
     epilog="""\b
 Examples:
-  svcd scale api=8            eight instances of api, until svcd ends or an apply says otherwise
+  svcd scale api=8         api.0 to api.7, until svcd ends or scales it again
+  svcd scale api=8 web=2   several at once
 """
 )
 @click.argument("numbers", nargs=-1, required=True, metavar="NAME=N...")
 @waiting
 @targeted
 def scale(target: Target, numbers: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Change how many instances of services there are. Those that stay are not touched."""
+    """Change how many instances of services there are.
+
+    Those that stay are not touched, unless the files say something else of them now.
+    """
     scales = dict(map(_number, numbers))
     with target.connect("scale") as client:
         cluster = _load_again(client, "scale with", as_json, scales)
@@ -209,22 +219,21 @@ def _load(
 def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
     """What the cluster's own files say now, with ``scales`` over those in force."""
     running = cluster_files.in_force(client)
-    _check_names(running, scales or {}, f"in the cluster {running.name}")
+    _check_names(running, scales or {}, "scale")
     cluster = cluster_files.load_again(running, purpose, as_json, scales)
     return replace(cluster, name=running.name)
 
 
-def _check_names(cluster: ClusterSpec, names: Iterable[str], where: str) -> None:
+def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
     """A configuration is of whole services: one instance has none of its own."""
     services = {each.spec.name: each.service for each in cluster.services}
     for name in names:
         if name in services.values():
             continue
         if name in services:
-            raise click.UsageError(f"{name} is one instance: name the service, {services[name]}")
-        near = difflib.get_close_matches(name, services.values(), 1)
-        mend = f"; did you mean {near[0]}?" if near else ""
-        raise click.UsageError(f"there is no service {name!r} {where}{mend}")
+            text = f"cannot {purpose}: {name} is one instance: name the service, {services[name]}"
+            raise CommandFailed(text, Exit.USAGE)
+        raise CommandFailed(f"cannot {purpose}: {no_service(name, services)}", Exit.USAGE, hint)
 
 
 def _message(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.options import print_json
+from svcd.cli.options import Target, print_json
 
 if TYPE_CHECKING:
     from svcd.cli.client import Client
@@ -45,20 +45,37 @@ def load(
     profiles: Sequence[str] = (),
     running: ClusterSpec | None = None,
     beside: bool = False,
+    target: Target | None = None,
 ) -> ClusterSpec:
     """The validated cluster of ``files``, later ones over earlier ones. Every problem at once ends the command.
 
     ``purpose`` completes "cannot … FILE". With ``as_json`` the problems are printed as JSON, too. ``running``: the
     configuration in force, whose ports, profiles and numbers of instances are kept, and whose addresses are no
-    conflict. ``beside``: the files add to it, and may depend on its services.
+    conflict. ``beside``: the files add to it, and may depend on its services. ``target``: where it is looked for when
+    nobody has asked it.
     """
     from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
 
+    def kept(name: str) -> ClusterSpec | None:
+        return _written_down(target, name) if running is None and target else running
+
     among = running if beside else None
     with problems_told(files, purpose, as_json):
-        return reader.load(
-            files, os.environ, profiles=chosen(profiles), running=lambda name: running, among=among
-        )  # fmt: skip
+        return reader.load(files, os.environ, profiles=chosen(profiles), running=kept, among=among)
+
+
+def _written_down(target: Target, name: str) -> ClusterSpec | None:
+    """The plan of the cluster, if it runs: what svcd listens on for it is no conflict of its own."""
+    from svcd.protocol import places  # noqa: PLC0415 - see above
+    from svcd.supervisor.config import plan  # noqa: PLC0415
+
+    try:
+        where = target.resolve(target.cluster or name)
+        if places.running_at(where.run_dir) is None:
+            return None
+        return plan.from_json(where.cluster_json.read_bytes())
+    except (CommandFailed, OSError, plan.PlanError):  # nowhere to run, ending just now, or of another version
+        return None
 
 
 def in_force(client: Client) -> ClusterSpec:

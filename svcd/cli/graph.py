@@ -35,7 +35,9 @@ Examples:
 @with_profiles
 @targeted
 def graph(target: Target, files: tuple[str, ...], form: str, profiles: tuple[str, ...], as_json: bool) -> None:
-    """Show who depends on what, in start order: of FILEs, or of the cluster that runs.
+    """Show who depends on what, in start order.
+
+    Of FILEs, or of the cluster that runs.
 
     What stands at the same depth can start at the same time; everything stops in reverse.
     """

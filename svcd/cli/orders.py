@@ -15,6 +15,7 @@ import click
 
 from svcd.cli import columns
 from svcd.cli.client import Client, DaemonEnded, TimedOut
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting
 from svcd.cli.signals import parse_signal
@@ -70,10 +71,10 @@ Examples:
   svcd stop web               stops first what requires web, and says so
   svcd stop --timeout 5s db   waits five seconds at most; the stop goes on
   svcd stop web --unneeded    and what was started only because web needed it
-  svcd stop --unneeded        whatever nobody asked for and nothing needs any more
+  svcd stop --unneeded        what was not asked for and is needed no more
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @click.option("--unneeded", is_flag=True, help="Also stop what was started only for others that are down now.")
 @waiting
 @targeted
@@ -92,12 +93,12 @@ def stop(
 @click.command(
     epilog="""\b
 Examples:
-  svcd restart web            stops what requires web, restarts web, then the others
+  svcd restart web            and, around it, what requires web
   svcd restart --no-wait web  returns at once
-  svcd restart --rolling api  the instances of api one after the other, each once the last is up
+  svcd restart --rolling api  its instances, one after the other
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @click.option("--rolling", is_flag=True, help="One after the other; the first that does not come back ends it.")
 @waiting
 @targeted
@@ -114,14 +115,17 @@ def restart(
 @click.command(
     epilog="""\b
 Examples:
-  svcd pause worker           it keeps its state and does nothing until svcd resume worker
+  svcd pause worker   it keeps its state and does nothing
+  svcd resume worker  it goes on
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def pause(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Pause running services: programs by SIGSTOP or their own signal, Python services by their pause().
+    """Pause running services.
+
+    Programs get SIGSTOP, or a signal of their own; Python services have their pause() called.
 
     Nothing else stops for it; what is about to start waits.
     """
@@ -131,10 +135,10 @@ def pause(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float |
 @click.command(
     epilog="""\b
 Examples:
-  svcd resume worker          goes on where svcd pause worker has stopped it
+  svcd resume worker  goes on where svcd pause worker has stopped it
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def resume(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
@@ -152,7 +156,7 @@ Examples:
 """,
 )
 @click.argument("signal_name", metavar="SIGNAL")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def signal_(
@@ -251,15 +255,15 @@ def _reason(result: Result) -> str:
 @click.command(
     epilog="""\b
 Examples:
-  svcd shutdown               drains everything in reverse order, then svcd ends
-  svcd shutdown --now         no drain; every stop gets one second
+  svcd shutdown        drains everything in reverse order, then svcd ends
+  svcd shutdown --now  no drain; every stop gets one second
 """
 )
 @click.option("--now", is_flag=True, help="Skip the drain and shorten every stop timeout to one second.")
 @waiting
 @targeted
 def shutdown(target: Target, now: bool, wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Stop every service in reverse order of dependency, then svcd itself.
+    """Stop every service, in reverse order, then svcd itself.
 
     SIGTERM to the pid that svcd status shows, and Ctrl-C where svcd start runs, do the same.
     """

@@ -19,11 +19,11 @@ from svcd.cli.options import Target, targeted, waiting, with_profiles
 @click.command(
     epilog="""\b
 Examples:
-  svcd start cluster.yaml             in the foreground; Ctrl-C drains
-  svcd start -d cluster.yaml          in the background; returns when all is up
-  svcd start base.yaml prod.yaml      two layers, the later one wins
-  svcd start web                      in the cluster that runs, with what web requires
-  svcd start                          everything in it that starts by itself
+  svcd start cluster.yaml         in the foreground; Ctrl-C drains
+  svcd start -d cluster.yaml      in the background; returns when all is up
+  svcd start base.yaml prod.yaml  two layers, the later one wins
+  svcd start web                  in the running cluster, and what it needs
+  svcd start                      everything in it that starts by itself
 """
 )
 @click.argument("words", nargs=-1, metavar="[FILE... | NAME...]")
@@ -40,7 +40,7 @@ def start(
     timeout_s: float | None,
     as_json: bool,
 ) -> int:
-    """Start a cluster from its FILEs, or services of the cluster that runs already.
+    """Start a cluster from FILEs, or services of the one that runs.
 
     An argument that exists as a file, ends in .yaml or .yml, or contains a slash is a FILE.
 
@@ -84,7 +84,7 @@ def _start_cluster(
     from svcd.cli import launch  # noqa: PLC0415 - not needed for services of a running cluster
 
     began = time.monotonic()
-    cluster = cluster_files.load(files, "start", as_json, profiles=profiles)
+    cluster = cluster_files.load(files, "start", as_json, profiles=profiles, target=target)
     if target.cluster is not None:
         cluster = replace(cluster, name=target.cluster)
     places = target.resolve(cluster.name)

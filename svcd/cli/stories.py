@@ -6,39 +6,63 @@ Must not explain anything by itself: the daemon keeps the causes, this shows the
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Final
 
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import Change, ChangesReported, GetChanges, GetStory, Link, StoryReported, Transition
 
 HISTORY_LINES: Final = 20
 NAMES_SHOWN: Final = 6
+MIN_CAUSE_WIDTH: Final = 16
+CAUSE_WIDTH: Final = 200  # where there is no terminal
 HEAD: Final = ("ID", "BEGAN", "TOOK", "CAUSE", "SERVICES")
 RIGHT: Final = frozenset({0, 2})
+STANDS: Final = {
+    "unloaded": "has not run for {}",
+    "backoff": "has been in backoff for {}",
+    "stopped": "stopped {} ago",
+    "completed": "completed {} ago",
+    "failed": "failed {} ago",
+}
+"""Of a state, where "has been STATE for {}" would not do."""
+
+ADVICE: Final = {
+    "unloaded": "svcd start {} starts it",
+    "stopped": "svcd start {} starts it",
+    "paused": "svcd resume {} lets it go on",
+    "failed": "svcd logs {0} shows what it printed; svcd start {0} tries again",
+    "unavailable": "svcd logs {0} shows what it printed; svcd start {0} tries again",
+}
+"""What a person can do about the state at the root of a chain."""
+BAD: Final = frozenset({"failed", "unavailable"})
 
 
 @click.command(
     epilog="""\b
 Examples:
-  svcd why web                why it stands where it stands, and how it got there
+  svcd why web  why it stands where it stands, and how it got there
 """
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=offer_names)
 @targeted
 def why(target: Target, name: str, as_json: bool) -> None:
-    """Tell why a service stands where it stands: the chain of causes, then its history."""
+    """Tell why a service stands where it stands.
+
+    First the chain of causes, each because of the one below it, then its history.
+    """
     with target.connect("tell why") as client:
         story = client.ask(GetStory(name), StoryReported)
     if as_json:
         print_json(asdict(story))
         return
-    click.echo("\n".join([*_chain(story.chain), "", *_history(story)]))
+    click.echo("\n".join([*_chain(story.chain), *_advice(story.chain), "", *_history(story)]))
 
 
 def _chain(chain: Sequence[Link]) -> list[str]:
@@ -47,10 +71,18 @@ def _chain(chain: Sequence[Link]) -> list[str]:
     found = []
     for depth, link in enumerate(chain):
         arrow = "" if depth == 0 else f"{'  ' * (depth - 1)}└ because "
-        name, cause = columns.one_line(link.service), columns.one_line(link.cause)
-        since = columns.duration(now - link.since)
-        found.append(f"{arrow}{name} is {link.state} for {since}: {cause}")
+        stands = STANDS.get(link.state, f"has been {link.state} for {{}}").format(columns.duration(now - link.since))
+        found.append(f"{arrow}{columns.one_line(link.service)} {stands}: {columns.one_line(link.cause)}")
     return found
+
+
+def _advice(chain: Sequence[Link]) -> list[str]:
+    """What helps, if something keeps the service from where it is to be."""
+    root = chain[-1]
+    words = ADVICE.get(root.state)
+    if words is None or not (chain[0].desired == "up" or root.state in BAD):
+        return []
+    return ["", f"hint: {words.format(columns.one_line(root.service))}"]
 
 
 def _history(story: StoryReported) -> list[str]:
@@ -80,7 +112,7 @@ Examples:
 @click.option("-n", "limit", type=click.IntRange(1, 256), default=20, metavar="N", help="How many (at most 256).")
 @targeted
 def changes(target: Target, number: int | None, limit: int, as_json: bool) -> None:
-    """Show what has happened: each change with its cause, and what it moved.
+    """Show what has happened, and what moved because of it.
 
     A change is everything that followed from one cause: a request, a crash, a schedule, a new configuration.
     """
@@ -98,12 +130,20 @@ def changes(target: Target, number: int | None, limit: int, as_json: bool) -> No
         click.echo("\n".join(_table(report.changes)))
 
 
-def _table(changes: Iterable[Change]) -> list[str]:
+def _table(changes: Sequence[Change]) -> list[str]:
+    width = columns.width()
+    room = CAUSE_WIDTH if width is None else max(MIN_CAUSE_WIDTH, width // 2 - 8)
     rows = [
-        (str(each.id), _clock(each.began), _took(each), columns.one_line(each.cause), _names(each.services))
+        (
+            str(each.id),
+            _clock(each.began),
+            _took(each),
+            columns.cut(columns.one_line(each.cause), room),
+            _names(each.services),
+        )
         for each in changes
     ]
-    return columns.table(HEAD, rows, RIGHT, columns.width(), lambda row, column, text: text)
+    return columns.table(HEAD, rows, RIGHT, width)
 
 
 def _one(change: Change) -> list[str]:

@@ -94,8 +94,8 @@ def _set_streams(writes: list[int], ground: Ground) -> None:
 def _place(passed: list[int], targets: tuple[int, ...], gate: int) -> int:
     """Put each passed descriptor at its number, open across exec; the number at which the gate is from now on.
 
-    By way of copies beyond all of these numbers: one of them may be where another is to go. Nothing but the gate and
-    these is needed any more.
+    By way of copies beyond all of these numbers: one of them may be where another is to go. What was there is lost;
+    nothing but the gate and these is needed any more.
     """
     beyond = max(targets) + 1
     try:
@@ -103,7 +103,6 @@ def _place(passed: list[int], targets: tuple[int, ...], gate: int) -> int:
     except OSError as error:
         text = f"cannot give it descriptor {beyond - 1}: {error.strerror}"
         raise Refused("descriptors", error.errno, text) from None
-    clone.close_range(3, beyond - 1)
     for copy, target in zip(copies[1:], targets, strict=True):
         os.dup2(copy, target)
     return copies[0]

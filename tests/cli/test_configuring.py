@@ -200,11 +200,11 @@ def test_update_and_scale_read_in_the_environment_of_the_start(
 
 
 def test_scale_of_nobody(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    assert svcd("scale", "wbe=2").err.splitlines()[0] == "svcd: cannot scale: no service 'wbe'; did you mean web?"
     assert (
-        svcd("scale", "wbe=2").err.splitlines()[0]
-        == "svcd: there is no service 'wbe' in the cluster shop; did you mean web?"
+        svcd("scale", "web.0=2").err.splitlines()[0]
+        == "svcd: cannot scale: web.0 is one instance: name the service, web"
     )
-    assert svcd("scale", "web.0=2").err.splitlines()[0] == "svcd: web.0 is one instance: name the service, web"
 
 
 def test_what_failed_is_exit_code_3(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
@@ -258,11 +258,11 @@ def test_update_reads_the_clusters_own_files_again(daemon: FakeDaemon, svcd: Svc
     outcome = svcd("update", "wbe")
     assert (outcome.code, outcome.err.splitlines()[0]) == (
         2,
-        "svcd: there is no service 'wbe' in cluster.yaml; did you mean web?",
+        "svcd: cannot update: no service 'wbe'; did you mean web?",
     )
     outcome = svcd("update", "web.1")
     assert outcome.code == 2
-    assert outcome.err.splitlines()[0] == "svcd: web.1 is one instance: name the service, web"
+    assert outcome.err.splitlines()[0] == "svcd: cannot update: web.1 is one instance: name the service, web"
 
 
 def test_scale(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:

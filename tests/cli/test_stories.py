@@ -53,9 +53,9 @@ def test_why(daemon: FakeDaemon, svcd: Svcd) -> None:
     assert (
         outcome.out
         == """\
-web is waiting for 1m40s: for api (waiting)
-└ because api is waiting for 1m00s: for db (backoff, next try in 1.6 s)
-  └ because db is backoff for 0.5s: exit code 1; next try in 1.6 s
+web has been waiting for 1m40s: for api (waiting)
+└ because api has been waiting for 1m00s: for db (backoff, next try in 1.6 s)
+  └ because db has been in backoff for 0.5s: exit code 1; next try in 1.6 s
 
 its history:
   change 4: db crashed: exit code 1
@@ -64,6 +64,26 @@ its history:
 """
     )
     assert daemon.asked == [GetStory("web")]
+
+
+@pytest.mark.parametrize(
+    ("state", "desired", "hint"),
+    [
+        ("stopped", "up", "svcd start db starts it"),
+        ("stopped", "down", None),
+        ("unloaded", "down", None),
+        ("paused", "up", "svcd resume db lets it go on"),
+        ("failed", "down", "svcd logs db shows what it printed; svcd start db tries again"),
+        ("unavailable", "up", "svcd logs db shows what it printed; svcd start db tries again"),
+        ("running", "up", None),
+        ("backoff", "up", None),
+    ],
+)
+def test_why_says_what_helps(daemon: FakeDaemon, svcd: Svcd, state: str, desired: str, hint: str | None) -> None:
+    links = Link("web", "waiting", desired, "for db", BEGAN), Link("db", state, "down", "a reason", BEGAN)
+    daemon.answer(GetStory, StoryReported("web", links, STEPS, (CRASH,)))
+    found = [line for line in svcd("why", "web").out.splitlines() if line.startswith("hint: ")]
+    assert found == ([] if hint is None else [f"hint: {hint}"])
 
 
 def test_why_nothing_has_happened(daemon: FakeDaemon, svcd: Svcd) -> None:
@@ -89,6 +109,16 @@ def test_changes(daemon: FakeDaemon, svcd: Svcd) -> None:
         " 5  13:48:10.125  goes on  restart of api           s0, s1, s2, s3, s4, s5 and 2 more",
     ]
     assert daemon.asked == [GetChanges(7)]
+
+
+def test_changes_fit_into_a_terminal(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("svcd.cli.columns.width", lambda: 80)
+    change = Change(5, "restart of " + "api" * 40, BEGAN + 90, None, tuple(f"service{n}" for n in range(8)))
+    daemon.answer(GetChanges, ChangesReported((CRASH, change)))
+    lines = svcd("changes").out.splitlines()
+    assert max(map(len, lines)) == 80
+    assert "restart of api" in lines[2]
+    assert "service0" in lines[2]
 
 
 def test_one_change(daemon: FakeDaemon, svcd: Svcd) -> None:

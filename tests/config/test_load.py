@@ -461,6 +461,24 @@ def test_text_stays_as_it_was_written(cluster: Load) -> None:
     assert launch.env == {**ENVIRON, "A": "022", "B": "1.10", "C": "True", "D": "yes", "E": ""}
 
 
+def test_what_a_service_manager_says_to_svcd_is_not_for_its_services(shop: Path) -> None:
+    (shop / "c.yaml").write_text(
+        "services:\n"
+        "  quiet: {command: [/bin/true]}\n"
+        "  asked: {command: [/bin/true], env: {NOTIFY_SOCKET: '${NOTIFY_SOCKET}', LISTEN_FDS: x}}\n"
+    )
+    told = {
+        "NOTIFY_SOCKET": "@systemd",
+        "WATCHDOG_USEC": "1",
+        "WATCHDOG_PID": "1",
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": "1",
+    }
+    asked, quiet = sorted(load(["c.yaml"], {**ENVIRON, **told}).services, key=lambda each: each.spec.name)
+    assert quiet.launch.env == ENVIRON
+    assert asked.launch.env == {**ENVIRON, "NOTIFY_SOCKET": "@systemd", "LISTEN_FDS": "x"}, "who asks for it has it"
+
+
 def test_env_file_syntax(cluster: Load) -> None:
     Path(".env").write_text(
         """\

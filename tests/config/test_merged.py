@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from svcd.supervisor.config.errors import ConfigurationError
+from svcd.supervisor.config.launch import PythonCode
 from svcd.supervisor.config.load import load
 from svcd.supervisor.config.merged import Row, merged
 
@@ -151,3 +152,46 @@ def test_a_variable_that_is_missing_is_told() -> None:
     Path("bad.yaml").write_text("services: {web: {command: '${NOPE}'}}\n")
     with pytest.raises(ConfigurationError, match="the variable NOPE is not set"):
         merged(["bad.yaml"], {})
+
+
+def test_text_of_every_kind_is_read_again() -> None:
+    texts = [
+        "a\tb",
+        '"',
+        "\\",
+        "\U0002ebe1",
+        "\u200b",
+        "é",
+        "- a",
+        "a: b",
+        "#",
+        "a #b",
+        "1e3",
+        "0x1",
+        "~",
+        "",
+        " a ",
+        "---",
+    ]
+    texts += [
+        "a\nb",
+        "a\nb\n",
+        "a\n\nb\n\n",
+        "\na\nb\n",
+        "  a\nb\n",
+        "a\n  b\n\n c\n",
+        "${X}",
+        "$$",
+        "$X",
+        "{a}",
+        "[a]",
+    ]
+    quoted = ", ".join(
+        '"' + "".join(f"\\U{ord(c):08x}" for c in each).replace("\\U00000024", "$$") + '"' for each in texts
+    )
+    code = "".join(f"      k{index}: {each}\n" for index, each in enumerate(quoted.split(", ")))
+    Path("c.yaml").write_text(f"services:\n  web:\n    python: a:b\n    config:\n      x: [{quoted}]\n{code}")
+    Path("d.yaml").write_text(merged(["c.yaml"], ENVIRON).as_yaml())
+    run = load(["d.yaml"], ENVIRON).services[0].launch.run
+    assert isinstance(run, PythonCode)
+    assert run.config == {"x": texts, **{f"k{index}": each for index, each in enumerate(texts)}}

@@ -17,11 +17,13 @@ from svcd.supervisor.core.spec import (
     Condition,
     Dependency,
     DependencyKind,
+    Hook,
     ReadyKind,
     RestartMode,
     Runner,
     ServiceSpec,
     ServiceType,
+    StartMode,
 )
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import TRANSITIONS
@@ -49,10 +51,21 @@ class Process:
     probed: bool = False
     status: ev.ExitStatus | None = None
     ahead: bool = False  # loaded ahead of time
+    is_checked: bool = False  # its health is
+    is_pausing: bool | None = None  # the stub was told to pause (True) or to resume (False)
+    is_paused: bool = False
 
     @property
     def lives(self) -> bool:
         return self.alive or self.leftovers
+
+
+@dataclass(slots=True, eq=False)
+class RunningHook:
+    service: str
+    invocation: int
+    hook: Hook
+    is_killed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +78,19 @@ class Happening:
     happen: Callable[[], None] = field(repr=False)
 
 
+CONDEMNED = ("not ready", "unhealthy", "watchdog", "post_start")  # how the causes of those begin who go in any case
 PHASES = {
     act.StubOrder.LOAD: (ev.StubPhase.LOADED,),
     act.StubOrder.INIT: (ev.StubPhase.INITIALIZED,),
     act.StubOrder.START: (ev.StubPhase.STARTING, ev.StubPhase.RUNNING),
 }
-ORDER = list(ev.StubPhase)
+ORDER = [
+    ev.StubPhase.LOADED,
+    ev.StubPhase.INITIALIZED,
+    ev.StubPhase.STARTING,
+    ev.StubPhase.RUNNING,
+    ev.StubPhase.STOPPING,
+]
 
 
 class ModelShell:
@@ -79,7 +99,10 @@ class ModelShell:
     def __init__(self, specs: tuple[ServiceSpec, ...], max_parallel: int = 0) -> None:
         self.machine = Machine(max_parallel)
         self.max_parallel = max_parallel
-        self.specs = {spec.name: spec for spec in specs}
+        self.specs = {spec.name: spec for spec in specs}  # in force
+        self.newest = dict(self.specs)
+        self.hooks: list[RunningHook] = []
+        self.listening: set[str] = set()
         self.at = 100.0
         self.jitter = 0.0
         self.processes: dict[str, Process] = {}
@@ -115,27 +138,58 @@ class ModelShell:
             if view.restarts > counts.get(name, 0):
                 self._on_restart(name)
             elif view.restarts < counts.get(name, 0):
-                self.restarts[name].clear()
+                self.restarts.setdefault(name, []).clear()
         return actions
 
     def ask(self, verb: str, services: tuple[str, ...] = (), signal: int = 1) -> str:
         request = f"r{len(self.asked)}"
         self.asked[request], self.asked_at[request] = verb, self.count + 1
-        if verb in ("start", "restart"):
+        if verb in ("start", "restart", "restart, rolling"):
             for name in services or tuple(self.specs):
-                self.restarts[name].clear()
+                self.restarts.setdefault(name, []).clear()
         if verb == "start":
             self.tell(ev.StartRequested(self.at, request, services))
         elif verb == "stop":
             self.tell(ev.StopRequested(self.at, request, services))
         elif verb == "restart":
             self.tell(ev.RestartRequested(self.at, request, services))
+        elif verb == "restart, rolling":
+            self.tell(ev.RestartRequested(self.at, request, services, rolling=True))
+        elif verb == "stop, unneeded":
+            self.tell(ev.StopRequested(self.at, request, services, unneeded=True))
+        elif verb == "pause":
+            self.tell(ev.PauseRequested(self.at, request, services))
+        elif verb == "resume":
+            self.tell(ev.ResumeRequested(self.at, request, services))
         elif verb == "signal":
             self.tell(ev.SignalRequested(self.at, request, services, signal))
         else:
             level = ev.ShutdownLevel[verb]
             self.is_killing = self.is_killing or level is ev.ShutdownLevel.KILL
             self.tell(ev.ShutdownRequested(self.at, request, level))
+        return request
+
+    def apply(
+        self, added: tuple[ServiceSpec, ...], changed: tuple[ev.SpecChange, ...], removed: tuple[str, ...]
+    ) -> str:
+        """A change of configuration, which may be refused."""
+        request = f"r{len(self.asked)}"
+        self.asked[request], self.asked_at[request] = "apply", self.count + 1
+        event = ev.ConfigurationApplied(self.at, request, added, changed, removed)
+        before = set(self.machine.services)
+        for each in changed:
+            self.newest[each.spec.name] = each.spec
+        for spec in added:
+            self.newest[spec.name] = self.specs[spec.name] = spec
+            self.states.setdefault(spec.name, State.UNLOADED)
+            self.restarts.setdefault(spec.name, [])
+            self.up_at.setdefault(spec.name, -1)
+        old = {name: unit.newest for name, unit in self.machine._cluster.units.items()}
+        self.tell(event)
+        answer = self.answers.get(request)
+        if answer is not None and answer.outcome is act.Outcome.REFUSED:
+            assert set(self.machine.services) == before
+            self.newest = {name: old.get(name, spec) for name, spec in self.newest.items()}
         return request
 
     def abandon(self, request: str) -> None:
@@ -148,6 +202,19 @@ class ModelShell:
         found: list[Happening] = []
         for process in list(self.processes.values()):
             found.extend(self._of(process))
+        for hook in self.hooks:
+            bad = "killed" if hook.is_killed else "exit code 1"
+            found.append(Happening(f"{hook.hook.value} ends", hook.service, True, partial(self._hook_ends, hook, None)))
+            found.append(
+                Happening(f"{hook.hook.value} fails", hook.service, False, partial(self._hook_ends, hook, bad))
+            )
+        for name, unit in self.machine.services.items():
+            if name in self.listening:
+                found.append(Happening("demand", name, False, partial(self._demand, name)))
+            if unit.spec.scheduled:
+                found.append(Happening("schedule", name, False, partial(self._schedule, name)))
+            if unit.spec.start is StartMode.ON_DEMAND and unit.state is State.RUNNING:
+                found.append(Happening("idle", name, False, partial(self._idle, name)))
         for event in self.late:
             found.append(Happening("late", getattr(event, "service", ""), True, partial(self._deliver_late, event)))
         return found
@@ -172,6 +239,14 @@ class ModelShell:
 
     def _life_of(self, process: Process, can: Callable[..., Happening]) -> Iterator[Happening]:
         spec = self.specs[process.service]
+        if process.is_checked:
+            yield can("healthy", partial(self._checked, process, True), False)
+            yield can("unhealthy", partial(self._checked, process, False), False)
+        if process.executed and not process.is_asked_to_end:
+            yield can("alive", partial(self._alive, process), False)
+            yield can("triggers", partial(self._triggers, process), False)
+            yield can("extends", partial(self._extends, process), False)
+            yield can("announces its stop", partial(self._announces, process), False)
         if not process.executed:
             yield can("executed", partial(self._executed, process))
             yield can("exec fails", partial(self._spawn_fails, process), False)
@@ -198,6 +273,9 @@ class ModelShell:
             return
         if process.phase is ev.StubPhase.STOPPING:
             return
+        if process.is_pausing is not None:
+            yield can("pauses or resumes", partial(self._answers_pause, process, None))
+            yield can("does not pause", partial(self._answers_pause, process, "RuntimeError: no"), False)
         if act.StubOrder.STOP in process.orders and (process.phase is not ev.StubPhase.STARTING):
             yield can("stops", partial(self._reports, process, ev.StubPhase.STOPPING, None))
         following = self._following(process)
@@ -206,6 +284,44 @@ class ModelShell:
         for error in (None, "ValueError: bad"):
             yield can(f"ends itself {error}", partial(self._reports, process, ev.StubPhase.STOPPING, error), False)
         yield can("loses its connection", partial(self._loses_connection, process), False)
+
+    def _demand(self, service: str) -> None:
+        self.listening.discard(service)
+        self.restarts[service].clear()
+        self.tell(ev.DemandArose(self.at, service, "somebody"))
+
+    def _schedule(self, service: str) -> None:
+        self.tell(ev.ScheduleFired(self.at, service))
+
+    def _idle(self, service: str) -> None:
+        self.tell(ev.IdleReached(self.at, service, self.machine.services[service].invocation or 0))
+
+    def _hook_ends(self, hook: RunningHook, error: str | None) -> None:
+        self.hooks.remove(hook)
+        self.last_ending.setdefault(hook.service, (None, True))
+        self.tell(ev.HookEnded(self.at, hook.service, hook.invocation, hook.hook, error, self.jitter))
+
+    def _checked(self, process: Process, healthy: bool) -> None:
+        self.tell(ev.HealthChecked(self.at, process.service, process.invocation, healthy, "" if healthy else "no"))
+
+    def _alive(self, process: Process) -> None:
+        self.tell(ev.WatchdogPinged(self.at, process.service, process.invocation))
+
+    def _triggers(self, process: Process) -> None:
+        self.tell(ev.WatchdogTriggered(self.at, process.service, process.invocation))
+
+    def _extends(self, process: Process) -> None:
+        self.tell(ev.TimeoutExtended(self.at, process.service, process.invocation, 20.0))
+
+    def _announces(self, process: Process) -> None:
+        self.tell(ev.StopAnnounced(self.at, process.service, process.invocation))
+
+    def _answers_pause(self, process: Process, error: str | None) -> None:
+        wanted, process.is_pausing = process.is_pausing, None
+        if error is None:
+            process.is_paused = bool(wanted)
+        phase = ev.StubPhase.PAUSED if process.is_paused else ev.StubPhase.RUNNING
+        self.tell(ev.StubReported(self.at, process.service, process.invocation, phase, error))
 
     def _following(self, process: Process) -> ev.StubPhase | None:
         told = [phase for order in process.orders for phase in PHASES.get(order, ())]
@@ -266,12 +382,13 @@ class ModelShell:
 
     # ---- time ----
 
-    def earliest(self) -> tuple[str, ev.TimerKind] | None:
-        return min(self.timers, key=lambda key: self.timers[key][1], default=None)
+    def earliest(self, watchdogs: bool = True) -> tuple[str, ev.TimerKind] | None:
+        keys = [key for key in self.timers if watchdogs or key[1] is not ev.TimerKind.WATCHDOG]
+        return min(keys, key=lambda key: self.timers[key][1], default=None)
 
-    def fire(self) -> None:
+    def fire(self, watchdogs: bool = True) -> None:
         """The next timer runs out."""
-        key = self.earliest()
+        key = self.earliest(watchdogs)
         assert key is not None
         invocation, due = self.timers.pop(key)
         self.at = max(self.at, due)
@@ -283,13 +400,13 @@ class ModelShell:
         self.at = self.at + seconds if key is None else min(self.at + seconds, max(self.at, self.timers[key][1]))
 
     def come_to_rest(self, limit: int = 5000) -> None:
-        """A well-meaning world from here on: starts succeed, what is told to end ends."""
+        """A well-meaning world from here on: starts succeed, what is told to end ends, nobody falls silent."""
         for _ in range(limit):
             kind = next((each for each in self.possible() if each.is_kind), None)
             if kind is not None:
                 kind.happen()
-            elif self.timers:
-                self.fire()
+            elif self.earliest(watchdogs=False):
+                self.fire(watchdogs=False)
             else:
                 return
         raise AssertionError("it does not come to rest")
@@ -312,11 +429,37 @@ class ModelShell:
             self.preloaded.add(action.service)
             self.processes[action.service] = Process(action.service, action.invocation, ahead=True)
             return
-        assert unit.desired == "up"
-        for dependency in self.specs[action.service].dependencies:
-            if dependency.kind is DependencyKind.REQUIRES:
-                assert self.is_ready(dependency), f"{action.service} spawned while {dependency.target} is not ready"
+        assert unit.desired == "up" or unit.run.hook is None
+        hooks = [each for each in self.hooks if each.service == action.service and not each.is_killed]
+        assert not hooks, "spawned while a hook runs"
+        if Hook.PRE_START not in self.specs[action.service].hooks:  # else it was ready when the hook began
+            self._check_requirements(action.service)
         self.processes[action.service] = Process(action.service, action.invocation)
+
+    def _check_requirements(self, service: str) -> None:
+        for dependency in self.newest[service].dependencies:
+            if dependency.kind is DependencyKind.REQUIRES:
+                assert self.is_met(service, dependency), f"{service} spawned while {dependency.target} is not ready"
+
+    def is_met(self, service: str, dependency: Dependency) -> bool:
+        """Ready, or an instance beside it is, or its fallback."""
+        group = [
+            each
+            for each in self.newest[service].dependencies
+            if each.group is not None and each.group == dependency.group
+        ]
+        return any(map(self.is_ready, [dependency, *group])) or self.is_covered(dependency)
+
+    def is_covered(self, dependency: Dependency) -> bool:
+        name = dependency.target
+        for _ in range(8):
+            fallback = self.newest[name].fallback
+            if fallback is None or self.states[name] not in (State.FAILED, State.UNAVAILABLE):
+                break
+            name = fallback
+        process = self.processes.get(name)
+        ending = process is None or process.is_asked_to_end or process.is_killed or not process.alive
+        return name != dependency.target and self.states[name] is State.RUNNING and not ending
 
     def is_ready(self, dependency: Dependency) -> bool:
         """By what the model knows, without looking into the machine."""
@@ -330,11 +473,17 @@ class ModelShell:
             return False
         if dependency.condition is Condition.SPAWNED:
             return process.executed
+        if dependency.condition is Condition.HEALTHY and self.specs[dependency.target].health is not None:
+            return state is State.RUNNING and self.machine.services[dependency.target].healthy is True
         return state is State.RUNNING
 
     def do_TellStub(self, action: act.TellStub) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
         assert process.connected, "nobody to tell"
+        if action.order in (act.StubOrder.PAUSE, act.StubOrder.RESUME):
+            assert process.is_pausing is None
+            process.is_pausing = action.order is act.StubOrder.PAUSE
+            return
         assert action.order not in process.orders, "told twice"
         if action.order is act.StubOrder.STOP:
             self._check_stop_order(process)
@@ -351,21 +500,81 @@ class ModelShell:
         process = self._process(action.service, action.invocation)
         assert process.born
         assert process.lives
-        if action.group:
+        if action.group and action.signal == TERM:
             if process.alive:
                 self._check_stop_order(process)
             process.is_asked_to_end = True
 
     def _check_stop_order(self, process: Process) -> None:
         """Whoever requires it has ended, but for a run that has failed to start and goes in any case."""
-        if self.machine.services[process.service].cause.startswith("not ready") or self.is_killing:
+        unit = self.machine._cluster.units[process.service]
+        if unit.cause.startswith(CONDEMNED) or self.is_killing:
             return
-        for name, spec in self.specs.items():
+        stood_in = {edge.dependent.name for edge in unit.stood_in}
+        for name, spec in self.newest.items():
             for dependency in spec.dependencies:
                 if dependency.target == process.service and dependency.kind is DependencyKind.REQUIRES:
+                    if name in stood_in or self._has_sibling(name, dependency):
+                        continue
                     other = self.processes.get(name)
                     leans = other is not None and not (other.ahead and act.StubOrder.START not in other.orders)
                     assert not leans or not other.lives, f"{process.service} told to stop before {name} ended"
+
+    def _has_sibling(self, service: str, dependency: Dependency) -> bool:
+        """Whether the dependent can do without this one: another instance serves."""
+        if dependency.group is None:
+            return False
+        targets = [each.target for each in self.newest[service].dependencies if each.group == dependency.group]
+        units = self.machine._cluster.units
+        return any(units[each].serving for each in targets if each != dependency.target and each in units)
+
+    def do_CheckHealth(self, action: act.CheckHealth) -> None:  # noqa: N802
+        process = self._process(action.service, action.invocation)
+        assert not process.is_checked
+        process.is_checked = True
+
+    def do_CeaseHealthChecks(self, action: act.CeaseHealthChecks) -> None:  # noqa: N802
+        self._process(action.service, action.invocation).is_checked = False
+
+    def do_RunHook(self, action: act.RunHook) -> None:  # noqa: N802
+        if action.hook is Hook.ON_FAILURE:
+            assert self.states[action.service] in (State.FAILED, State.UNAVAILABLE)
+            return
+        assert action.hook in self.specs[action.service].hooks
+        others = [each for each in self.hooks if each.service == action.service and not each.is_killed]
+        assert not others, "two hooks at the same time"
+        if action.hook is Hook.PRE_START:
+            held = self.machine._cluster.units[action.service].run
+            if held is not None and not held.held:
+                self._check_requirements(action.service)
+        if action.hook is Hook.POST_STOP:
+            process = self.processes.get(action.service)
+            assert process is None or process.invocation < action.invocation or not process.lives
+        self.hooks.append(RunningHook(action.service, action.invocation, action.hook))
+
+    def do_KillHook(self, action: act.KillHook) -> None:  # noqa: N802
+        for each in self.hooks:
+            if (each.service, each.invocation, each.hook) == (action.service, action.invocation, action.hook):
+                each.is_killed = True
+
+    def do_AwaitDemand(self, action: act.AwaitDemand) -> None:  # noqa: N802
+        assert action.service not in self.listening
+        process = self.processes.get(action.service)
+        assert process is None or not process.lives
+        self.listening.add(action.service)
+
+    def do_CeaseAwaitingDemand(self, action: act.CeaseAwaitingDemand) -> None:  # noqa: N802
+        self.listening.discard(action.service)
+
+    def do_AdoptSpec(self, action: act.AdoptSpec) -> None:  # noqa: N802
+        self.specs[action.service] = self.newest[action.service]
+
+    def do_ForgetService(self, action: act.ForgetService) -> None:  # noqa: N802
+        process = self.processes.pop(action.service, None)
+        assert process is None or not process.lives
+        for known in (self.specs, self.newest, self.states, self.restarts, self.up_at):
+            known.pop(action.service, None)  # type: ignore[attr-defined]
+        self.listening.discard(action.service)
 
     def do_KillProcess(self, action: act.KillProcess) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
@@ -426,7 +635,7 @@ class ModelShell:
                 "a reason for success, or none for failure"
             )
             if result.outcome is act.Outcome.DONE and self.asked[action.request] in ("start", "restart"):
-                assert self.up_at[result.service] >= self.asked_at[action.request]
+                assert self.up_at.get(result.service, self.count) >= self.asked_at[action.request]
         self.answers[action.request] = action
 
     def do_EndCluster(self, action: act.EndCluster) -> None:  # noqa: N802

@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clusters import PATIENCE_S
+from stage import Stage
+
+from svcd.protocol import messages
 
 LISTENER = f"[{sys.executable}, -ISB, {Path(__file__).with_name('listener.py')}]"
 HOST = "127.0.0.1"
@@ -69,6 +72,17 @@ def occupied(port: int) -> Iterator[None]:
         other.bind((HOST, port))
         other.listen(1)
         yield
+
+
+def move(stage: Stage, old: int, new: int) -> None:
+    """Have the sockets at one port be at another: a change that nobody has checked, as when a port is taken between
+    the check and the change.
+    """
+    found = stage.ask(messages.GetConfiguration())
+    assert isinstance(found, messages.ConfigurationReported), found
+    plan = found.plan.replace(f'"port":{old}', f'"port":{new}').replace(f'"port": {old}', f'"port": {new}')
+    assert plan != found.plan
+    stage.order(messages.ApplyConfiguration(plan))
 
 
 def is_refused(port: int) -> bool:

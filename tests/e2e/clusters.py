@@ -87,6 +87,11 @@ def descendants() -> list[psutil.Process]:
     return found
 
 
+def _row(status: messages.StatusReported, name: str) -> messages.ServiceStatus:
+    """Of the service or instance of that name; of a service with several instances, the first one's."""
+    return next(row for row in status.services if name in (row.name, row.service))
+
+
 @dataclass
 class Outcome:
     """How a command ended."""
@@ -205,7 +210,7 @@ class Cluster:
         return answer
 
     def row(self, service: str) -> messages.ServiceStatus:
-        return next(row for row in self.status().services if row.service == service)
+        return _row(self.status(), service)
 
     def pid_of(self, service: str) -> int:
         pid = self.row(service).pid
@@ -246,7 +251,7 @@ class Cluster:
         """Wait for the service to be in one of ``states``, in an invocation later than ``after`` if given."""
 
         def reached(status: messages.StatusReported) -> bool:
-            row = next(row for row in status.services if row.service == service)
+            row = _row(status, service)
             return row.state in states and (after is None or (row.invocation or 0) > after)
 
         self.wait_status(reached, f"{service} to be {' or '.join(states)}, after invocation {after}")

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,12 +127,11 @@ class Stage(Cluster):
         while self.process.poll() is None and time.monotonic() < deadline:
             players = os.listdir(self.base / "players")
             for process in descendants():
-                if str(process.pid) in players and process.is_running():
-                    process.kill()
-            try:
+                if str(process.pid) in players:
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(PAUSE_S)
-            except subprocess.TimeoutExpired:
-                pass
 
     def up(self, services: str, head: str = "", wait: str | None = "running") -> None:
         """Start a cluster of ``services``, and tell from here on.
@@ -143,10 +143,14 @@ class Stage(Cluster):
         player = self.directory / "player"
         player.write_text(f"#!{sys.executable} -ISB\n{PLAYER.read_text()}")
         player.chmod(stat.S_IRWXU)
-        written = PLAYER_WORDS.sub(_player_keys, textwrap.dedent(services).strip())
-        self.write(f"{head}{DEFAULTS}services:\n{textwrap.indent(written, '  ')}\n")
+        self.write_services(services, head)
         self.start(wait=wait)
         self.skip()
+
+    def write_services(self, services: str, head: str = "", name: str = "cluster.yaml") -> Path:
+        """The file of such a cluster."""
+        written = PLAYER_WORDS.sub(_player_keys, textwrap.dedent(services).strip())
+        return self.write(f"{head}{DEFAULTS}services:\n{textwrap.indent(written, '  ')}\n", name)
 
     # ---- what is done to it ----------------------------------------------------------------------------------------
 
@@ -214,15 +218,26 @@ class Stage(Cluster):
         self.tells(*story)
 
     def processes(self, service: str) -> list[int]:
-        """The pids of all processes that carry this service's name in their environment."""
+        """The pids of all processes that carry this service's name in their environment, or as their own name."""
         found = []
         for process in descendants():
             try:
-                if process.environ().get("SVCD_SERVICE") == service:
+                title = " ".join(process.cmdline()).strip()
+                if process.environ().get("SVCD_SERVICE") == service or title == f"svcd: service cluster/{service}":
                     found.append(process.pid)
             except psutil.Error:
                 pass
         return found
+
+    def names(self) -> list[str]:
+        """Every service there is, instances each for itself, in the order of the status."""
+        return [row.name for row in self.status().services]
+
+    def configuration(self) -> str:
+        """What is in force, as the daemon keeps it."""
+        answer = self.ask(messages.GetConfiguration())
+        assert isinstance(answer, messages.ConfigurationReported), answer
+        return answer.plan
 
     def causes(self, service: str) -> list[str]:
         """Why it took each of its steps, from the beginning."""

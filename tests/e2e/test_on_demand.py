@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 
 import pytest
-from calling import HOST, ask, connect, listener, occupied, staying, told
+from calling import HOST, ask, connect, listener, move, occupied, staying, told
 from clusters import free_ports
 from stage import Stage
 from traces import starts, stops
@@ -118,14 +118,25 @@ def test_one_that_cannot_serve_fails_and_does_not_spin(stage: Stage, port: int) 
 
 
 def test_a_socket_that_cannot_be_had_is_a_failed_start(stage: Stage, port: int) -> None:
-    with occupied(port):
-        stage.up(f"web: {on_demand(port, 'restart: {policy: never}')}")
-        row = stage.wait_state("web", "failed")
-        assert f"cannot listen on {HOST}:{port}: Address already in use" in row.cause
-    stage.skip()
+    taken = free_ports(1)[0]
+    stage.up(f"web: {on_demand(port, 'restart: {policy: never}')}")
+    with occupied(taken):
+        move(stage, port, taken)
+        stage.tells("web: unloaded → waiting → starting → failed")
+        assert f"cannot listen on {HOST}:{taken}: Address already in use" in stage.row("web").cause
     stage.does("start", "web")
     stage.tells(f"web: failed → {RISES}")
-    assert ask(port).pid == stage.pid_of("web")
+    assert ask(taken).pid == stage.pid_of("web")
+
+
+def test_one_that_is_no_longer_on_demand_is_not_awaited(stage: Stage, port: int) -> None:
+    stage.up(f"web: {on_demand(port)}")
+    changed = f"cluster: cluster\nservices:\n  web: {on_demand(port).replace('on_demand', 'manual')}\n"
+    stage.svcd("apply", str(stage.write(changed, "changed.yaml")))
+    with connect(port) as waiting:
+        stage.tells()
+        stage.does("start", "web")
+        assert told(waiting).pid == stage.pid_of("web")
 
 
 def test_a_shutdown_does_not_answer_demand(stage: Stage, port: int) -> None:

@@ -177,6 +177,33 @@ def test_a_second_pause_joins_the_first(stage: Stage) -> None:
     assert stage.output("a") == b"pausing\n"
 
 
+@pytest.mark.parametrize("verb", ["resume", "start"])
+def test_a_resume_in_the_middle_of_a_pause_wins(stage: Stage, verb: str) -> None:
+    gate, pausing = slow_pause(stage)
+    resuming = stage.order(verb, "a")
+    assert pausing.outcome().startswith("superseded")
+    gate.open("w").close()
+    assert resuming.outcome() == "done"
+    stage.wait_state("a", "running")
+    wait_until(lambda: stage.output("a") == b"pausing\nresuming\n", "its words")
+    stage.tells("a: running → paused → running")
+
+
+def test_a_pause_in_the_middle_of_a_resume_wins(stage: Stage) -> None:
+    swapped = SLOW.replace("def pause", "def later").replace("def resume", "def pause").replace("later", "resume")
+    stage.write(swapped, "slow.py")
+    gate = stage.directory / "gate"
+    os.mkfifo(gate)
+    stage.up("a: {command: null, python: 'slow:Slow'}")
+    stage.does("pause", "a")
+    resuming = stage.order("resume", "a")
+    pausing = stage.order("pause", "a")
+    assert resuming.outcome().startswith("superseded")
+    gate.open("w").close()
+    assert pausing.outcome() == "done"
+    stage.tells("a: running → paused → running → paused")
+
+
 @pytest.mark.parametrize(("verb", "after"), [("stop", "stopped"), ("restart", "running")])
 def test_a_stop_in_the_middle_of_a_pause_waits_for_it_to_end(stage: Stage, verb: str, after: str) -> None:
     gate, pausing = slow_pause(stage)

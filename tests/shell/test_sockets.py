@@ -369,6 +369,23 @@ def test_who_waits_already_is_a_demand_again() -> None:
     run(body)
 
 
+def test_nobody_spins_on_who_waits() -> None:
+    """What has been told of stays readable until the service takes it: it must not wake us again and again."""
+
+    async def body(heard: Heard) -> None:
+        heard.held.adopt(service("a", tcp(), tcp("y")))
+        heard.held.await_demand("a")
+        heard.held.watch("a")
+        with (
+            socket.create_connection(heard.place("a"), DEADLINE_S),
+            socket.create_connection(heard.place("a", 1), DEADLINE_S),
+        ):
+            await heard.until(lambda: heard.events)
+            assert heard.held._epoll.poll(0) == []
+
+    run(body)
+
+
 def test_nobody_looks_at_what_is_not_awaited() -> None:
     async def body(heard: Heard) -> None:
         heard.held.adopt(service("a", tcp()))

@@ -1,4 +1,5 @@
-"""The addresses that svcd is to listen on for services: each of one service only, and to be had on this host now.
+"""The addresses that svcd is to listen on for services: each of one service only (whose instances share it), and to be
+had on this host now.
 
 Must not keep a socket open, nor touch a file: it only tries.
 """
@@ -41,6 +42,8 @@ def check_sockets(resolved: Iterable[Resolved], held: frozenset[str]) -> None:
             others = taken.setdefault(_place(spec), [])
             other = next((owner for each, owner in others if _meet(each, spec)), None)
             others.append((spec, definition))
+            if other is not None and _is_beside(other, definition):
+                continue  # one socket for all of them: whoever accepts first has the connection
             if other is not None:
                 notes.find(loc, *_clash(spec, definition, other))
             elif address(spec) not in held and (reason := why_not(spec)):
@@ -78,6 +81,11 @@ def _meet(one: SocketSpec, other: SocketSpec) -> bool:
     return bool(every) and len({":" in each for each in hosts if each}) == 1
 
 
+def _is_beside(one: ServiceDefinition, other: ServiceDefinition) -> bool:
+    """Whether these are two instances of one service."""
+    return one.service == other.service and one.spec.name != other.spec.name
+
+
 def _number(host: str | None) -> str | None:
     return _ANYBODY if host == "localhost" else host
 
@@ -85,9 +93,6 @@ def _number(host: str | None) -> str | None:
 def _clash(spec: SocketSpec, definition: ServiceDefinition, other: ServiceDefinition) -> tuple[str, str]:
     if other.spec.name == definition.spec.name:
         return f"two of its sockets would listen on {address(spec)}", "use another address"
-    if other.service == definition.service:
-        word = "{instance}" if spec.path is not None else "{port}"
-        return f"every instance would listen on {address(spec)}", f"put {word} into it"
     return f"{other.service} listens on {address(spec)} already", "use another address"
 
 

@@ -275,20 +275,15 @@ def _real(low: float, high: float) -> Parsed:
     return Parsed(parse, f"number, {low:g} to {high:g}", {"type": "number", "minimum": low, "maximum": high})
 
 
-def choice(enum: type[Enum], later: dict[str, str] | None = None, leave_out: frozenset[str] = frozenset()) -> Parsed:
-    """One word of ``enum``; ``later``: words that a later release delivers; ``leave_out``: those not for users."""
-    coming = later or {}
-    words = {each.value: each for each in enum if each.value not in leave_out and each.value not in coming}
+def choice(enum: type[Enum]) -> Parsed:
+    """One word of ``enum``."""
+    words = {each.value: each for each in enum}
     *others, last = words
     allowed = f"{', '.join(others)} or {last}" if others else last
 
     def parse(value: Any) -> Enum:
-        if isinstance(value, str):
-            if value in words:
-                return words[value]
-            if value in coming:
-                text = f"{value} is not available yet; it comes with the {coming[value]} release"
-                raise RefusedError(text, f"use {allowed}")
+        if isinstance(value, str) and value in words:
+            return words[value]
         near = near_miss(value, words) if isinstance(value, str) else ""
         shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
         raise RefusedError(f"{shown} is not one of {', '.join(words)}", near or f"use {allowed}")

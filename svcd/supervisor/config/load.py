@@ -34,6 +34,11 @@ from svcd.supervisor.config.wording import add_findings
 Running = Callable[[str], ClusterSpec | None]
 """The plan of the cluster of that name, if it runs."""
 
+NOT_PASSED_ON: Final = frozenset(
+    ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
+)
+"""What a service manager says to svcd itself (sd_notify(3), sd_listen_fds(3)): nothing for a service to answer."""
+
 _PORT_TRIES: Final = 1000
 _NO_PORT: Final = 1
 
@@ -131,7 +136,8 @@ class _Reading:
 
     def __post_init__(self) -> None:
         defaults = _mapping(self.gathered.root.entries.get("defaults"))
-        self.around = Surroundings(self.findings, self.environ, self.gathered.directories, defaults)
+        passed_on = {name: value for name, value in self.environ.items() if name not in NOT_PASSED_ON}
+        self.around = Surroundings(self.findings, passed_on, self.gathered.directories, defaults)
 
     @property
     def name(self) -> str:

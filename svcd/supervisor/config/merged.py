@@ -30,7 +30,8 @@ from svcd.supervisor.config.wording import block_at, dotted
 
 DEFAULT: Final = "default"
 
-_SAFE: Final = re.compile(r"(?!---)[A-Za-z0-9_./-][A-Za-z0-9_./@+-]*(?: [A-Za-z0-9_./@+-]+)*")
+_SAFE: Final = re.compile(r"-{0,2}[A-Za-z0-9_./][A-Za-z0-9_./@+-]*(?: [A-Za-z0-9_./@+-]+)*")
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _INDENT: Final = "  "
 
 
@@ -264,7 +265,14 @@ def _scalar(value: Any, in_value: bool = True) -> str:
     text = _escaped(value) if in_value else value
     if _SAFE.fullmatch(text) and isinstance(resolve(text), str):
         return text
-    return json.dumps(text, ensure_ascii=not text.isprintable())
+    return '"' + "".join(map(_character, text)) + '"'
+
+
+def _character(character: str) -> str:
+    """Within double quotes."""
+    if character in _ESCAPES:
+        return _ESCAPES[character]
+    return character if character.isprintable() else f"\\U{ord(character):08x}"
 
 
 def _escaped(text: str) -> str:

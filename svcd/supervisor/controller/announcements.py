@@ -13,7 +13,8 @@ from typing import Final
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.launching import Given
-from svcd.supervisor.controller.notify import Assignments, NotifySocket, microseconds
+from svcd.supervisor.controller.named_mains import NamedMains
+from svcd.supervisor.controller.notify import Assignments, NotifySocket, whole_number
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.events import Event, StopAnnounced, TimeoutExtended, WatchdogPinged, WatchdogTriggered
@@ -21,6 +22,7 @@ from svcd.supervisor.core.spec import ReadyKind
 
 TEXT_LIMIT: Final = 400  # characters of STATUS= that are shown
 RELOADING: Final = "reloading"
+ERRNO_LIMIT: Final = 4095  # MAX_ERRNO of the kernel
 
 
 class Announcements:
@@ -33,6 +35,7 @@ class Announcements:
         self._runs = runs
         self._records = records
         self._submit = submit
+        self._named = NamedMains(loop, runs, os.getppid())
 
     def open(self, definition: ServiceDefinition, run: Run, ready: Callable[[None], None] | None) -> Given:
         """What the process is told in its environment. The socket closes with the run.
@@ -52,8 +55,10 @@ class Announcements:
             self._loop,
             uids,
             lambda pid: self._runs.has_member(run, pid),
-            lambda said, pid: self._take(run, said, ready),
+            lambda said: self._take(run, said, ready),
         )
+        run.at_birth.append(notify.listen)
+        run.before_end.append(notify.hear_out)
         run.clean_up.append(notify.close)
         found = {"NOTIFY_SOCKET": notify.address}
         if watchdog_s is None:
@@ -62,12 +67,13 @@ class Announcements:
 
     def _take(self, run: Run, said: Assignments, ready: Callable[[None], None] | None) -> None:
         at, name, invocation = clock.now(), run.service, run.invocation
-        if said.get("MAINPID", "").isdigit():
-            self._runs.adopt_main(run, int(said["MAINPID"]))
+        main = whole_number(said.get("MAINPID"))
+        if main is not None and self._runs.adopt_main(run, main):
+            self._named.watch(run, main)
         self._note_text(run, said)
-        by_s = microseconds(said.get("EXTEND_TIMEOUT_USEC", ""))
-        if by_s is not None:
-            self._submit(TimeoutExtended(at, name, invocation, by_s))
+        by_us = whole_number(said.get("EXTEND_TIMEOUT_USEC"))
+        if by_us is not None:
+            self._submit(TimeoutExtended(at, name, invocation, by_us / 1e6))
         if said.get("READY") == "1" and ready is not None:
             ready(None)
         if said.get("STOPPING") == "1":
@@ -84,8 +90,9 @@ class Announcements:
             text = RELOADING
         elif text is None and said.get("READY") == "1" and self._records.of(run.service).text == RELOADING:
             text = ""
-        if text is None and (number := said.get("ERRNO", "")).isdigit():
-            text = os.strerror(int(number)) if len(number) < 6 else number
+        number = whole_number(said.get("ERRNO"))
+        if text is None and number is not None:
+            text = os.strerror(number) if number <= ERRNO_LIMIT else str(number)
         if text is None:
             text = said.get("BUSERROR")
         if text is not None:

@@ -6,14 +6,16 @@ Must not repeat itself, nor decide what the answer means: ``probes`` (readiness)
 from __future__ import annotations
 
 import asyncio
+import os
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from svcd.supervisor.config.launch import HttpTarget, ServiceDefinition
-from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.errands import Errand, Errands
 
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
@@ -32,9 +34,11 @@ def tcp(host: str, port: int) -> Check:
         except TimeoutError:
             return f"no connection to {host}:{port} within {timeout_s:g} s"
         except OSError as error:
-            return f"cannot connect to {host}:{port}: {error.strerror or error}"
+            return f"cannot connect to {host}:{port}: {_words(error)}"
+        alone = writer.get_extra_info("sockname") == writer.get_extra_info("peername")
         writer.close()
-        return None
+        # where nobody listens, our own end can get that very port: TCP then connects us to ourselves
+        return f"cannot connect to {host}:{port}: nobody listens" if alone else None
 
     return check
 
@@ -50,7 +54,7 @@ def http(target: HttpTarget) -> Check:
         except TimeoutError:
             return f"{target.url}: no answer within {timeout_s:g} s"
         except (OSError, ValueError) as error:
-            return f"{target.url}: {getattr(error, 'strerror', None) or error}"
+            return f"{target.url}: {_words(error)}"
         if status != target.status:
             return f"{target.url}: status {status} instead of {target.status}"
         if pattern is not None and pattern.search(body) is None:
@@ -61,24 +65,35 @@ def http(target: HttpTarget) -> Check:
 
 
 def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ...]) -> Check:
-    """A command exits with 0."""
+    """A command exits with 0. One that cannot even be killed is not joined by another."""
+    last: Errand | None = None
 
     async def check(timeout_s: float) -> str | None:
+        nonlocal last
+        if last is not None and not last.gone:
+            return f"{argv[0]}: the last one has been killed, and does not end"
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
         def done(error: str | None) -> None:
             if not answer.done():
                 answer.set_result(error)
 
-        errand = errands.run(definition, argv, timeout_s, {}, done, output=False)
+        last = errands.run(definition, argv, timeout_s, {}, done, output=False)
         try:
             error = await answer
         except asyncio.CancelledError:
-            errand.kill()
+            last.kill()
             raise
         return None if error is None else f"{argv[0]}: {error}"
 
     return check
+
+
+def _words(error: OSError | ValueError) -> str:
+    """The event loops put the address, which is said already, into what the system says."""
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError | socket.gaierror):
+        return os.strerror(error.errno)
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 async def _get(url: str, wants_body: bool) -> tuple[int, str]:

@@ -49,11 +49,13 @@ from svcd.supervisor.controller.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Runner
-from svcd.supervisor.core.states import State
+from svcd.supervisor.core.states import WITH_PROCESS, State
 
 COLLECTOR: Final = "collector"
 BOOT: Final = "boot"
 LAST_FLUSH_S: Final = 1.0
+LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
+HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
@@ -152,7 +154,7 @@ class Daemon:
             self._registry,
             self._machine,
             self._engine.submit,
-            self._runs.last_status.get,
+            self._runs.status_of,
             self._notice,
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
@@ -209,6 +211,7 @@ class Daemon:
             wiring.SignalReceived: self._on_signal,
             wiring.Flushed: self._on_flushed,
             wiring.OutputLost: self._on_output_lost,
+            wiring.StreamBegan: self._on_stream_began,
         }
 
     def _on_born(self, message: wiring.ProcessBorn, fds: list[int]) -> None:
@@ -227,6 +230,7 @@ class Daemon:
             self._runs.orphan_reaped(message.pid, status)
             self._errands.runs.orphan_reaped()
         else:
+            self._stubs.hear_last_words(message.invocation)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
 
     def _runs_of(self, invocation: int) -> Runs:
@@ -267,6 +271,9 @@ class Daemon:
     def _on_output_lost(self, message: wiring.OutputLost, fds: list[int]) -> None:
         text = f"{message.lost_bytes} bytes of {message.stream} lost: {message.reason}"
         self._notice(message.service, text)
+
+    def _on_stream_began(self, message: wiring.StreamBegan, fds: list[int]) -> None:
+        self._spawner.stream_began(message, fds)
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
@@ -321,6 +328,8 @@ class Daemon:
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
+            self._records.end_run(action.service)
         if action.new is State.RUNNING:
             self._records.clear_words(action.service)
         elif action.new in ENDED_BADLY:
@@ -344,6 +353,7 @@ class Daemon:
 
     def _forget(self, action: actions.ForgetService) -> None:
         self._registry.forget(action.service)
+        self._runs.forget(action.service)
         self._records.forget(action.service)
         self._status.forget(action.service)
 
@@ -375,10 +385,21 @@ class Daemon:
         """``request`` None: nobody waits for the end."""
         self._enter("stopping", f"asked by {by}")
         self._engine.submit(events.ShutdownRequested(clock.now(), request, level))
+        if level is not events.ShutdownLevel.DRAIN:
+            delay_s = 0.0 if level is events.ShutdownLevel.KILL else HURRIED_HOOK_S
+            self._loop.call_later(delay_s, self._hooks.kill_all)
 
     def _end_cluster(self, action: actions.EndCluster) -> None:
-        """Nothing runs any more: let the collector write out what the pipes still hold, then say so and go."""
+        """Nothing runs any more, but perhaps what tells somebody of it: on_failure hooks."""
         self._exit_code = action.exit_code
+        self._hooks.when_none(self._end_errands)
+
+    def _end_errands(self) -> None:
+        self._loop.call_later(LAST_ERRAND_S, self._last_flush)
+        self._errands.end(self._last_flush)
+
+    def _last_flush(self) -> None:
+        """Let the collector write out what the pipes still hold, then say so and go."""
         self._parts.send(COLLECTOR, wiring.FlushRequested(0, EVERYTHING, 0))
         self._loop.call_later(LAST_FLUSH_S, self._finish)
 
@@ -402,7 +423,7 @@ class Daemon:
     def _guardian_lost(self) -> None:
         """The guardian was killed: nothing may outlive it. There is nobody left to reap, to ask or to tell."""
         self._journal.note("guardian lost: taking everything down")
-        takedown.kill_all(self._runs, self._containment)
+        takedown.kill_all((self._runs, self._errands.runs), self._containment)
         self._callers.close()
         self._control.close()
         self._containment.close()

@@ -37,7 +37,7 @@ class Health:
         self._submit = submit
         self._ask_stub = ask_stub
         self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._answers: dict[int, asyncio.Future[str | None]] = {}
+        self._answers: dict[tuple[int, int], asyncio.Future[str | None]] = {}  # by invocation and token
         self._token = 0
 
     def begin(self, action: CheckHealth) -> None:
@@ -62,7 +62,7 @@ class Health:
 
     def take_answer(self, message: messages.HealthReported) -> None:
         """A stub says how it is."""
-        answer = self._answers.get(message.token)
+        answer = self._answers.get((message.invocation, message.token))
         if answer is not None and not answer.done():
             answer.set_result(None if message.healthy else message.text or "it says that it is not")
 
@@ -88,7 +88,7 @@ class Health:
         async def check(timeout_s: float) -> str | None:
             self._token += 1
             token = self._token
-            answer = self._answers[token] = self._loop.create_future()
+            answer = self._answers[invocation, token] = self._loop.create_future()
             try:
                 self._ask_stub(service, invocation, token, method)
                 async with asyncio.timeout(timeout_s):
@@ -97,6 +97,6 @@ class Health:
             except TimeoutError:
                 return f"{method}(): no answer within {timeout_s:g} s"
             finally:
-                del self._answers[token]
+                del self._answers[invocation, token]
 
         return check

@@ -23,7 +23,7 @@ Key = tuple[int, Hook]
 
 
 class Hooks:
-    """Executor of ``RunHook`` and ``KillHook``. ``last_status``: how the last run of a service ended."""
+    """Executor of ``RunHook`` and ``KillHook``. ``status_of``: how a run of a service has ended, if it has run."""
 
     def __init__(
         self,
@@ -31,16 +31,17 @@ class Hooks:
         registry: Registry,
         machine: Machine,
         submit: Callable[[Event], None],
-        last_status: Callable[[str], ExitStatus | None],
+        status_of: Callable[[str, int], ExitStatus | None],
         notice: Callable[[str, str], None],
     ) -> None:
         self._errands = errands
         self._registry = registry
         self._machine = machine
         self._submit = submit
-        self._last_status = last_status
+        self._status_of = status_of
         self._notice = notice
         self._running: dict[Key, Errand] = {}
+        self._when_none: Callable[[], None] | None = None
 
     def run(self, action: RunHook) -> None:
         definition = self._registry[action.service]
@@ -60,6 +61,20 @@ class Hooks:
         if errand is not None:
             errand.kill()
 
+    def kill_all(self) -> None:
+        for errand in list(self._running.values()):
+            errand.kill()
+
+    def when_none(self, then: Callable[[], None]) -> None:
+        """Call ``then`` once no hook runs: who is told last of a failure is not cut short by the cluster's end."""
+        self._when_none = then
+        self._look_for_the_end()
+
+    def _look_for_the_end(self) -> None:
+        if self._when_none is not None and not self._running:
+            then, self._when_none = self._when_none, None
+            then()
+
     def _environment(self, action: RunHook) -> dict[str, str]:
         pid = self._machine.services[action.service].pid
         found = {
@@ -68,7 +83,7 @@ class Hooks:
             "SVCD_CAUSE": action.cause,
             "SVCD_PID": "" if pid is None else str(pid),
         }
-        status = self._last_status(action.service) if action.hook in AFTER_THE_END else None
+        status = self._status_of(action.service, action.invocation) if action.hook in AFTER_THE_END else None
         if status is not None and status.signal is not None:
             found["SVCD_EXIT_SIGNAL"] = str(status.signal)
         elif status is not None:
@@ -81,3 +96,4 @@ class Hooks:
             self._submit(HookEnded(clock.now(), action.service, action.invocation, action.hook, error, clock.jitter()))
         elif error is not None:
             self._notice(action.service, f"{action.hook.value} hook: {error}")
+        self._look_for_the_end()

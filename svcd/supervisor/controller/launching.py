@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from svcd.supervisor.config.launch import ClusterSpec, LogPolicy, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.containment import MARK
+from svcd.supervisor.core.spec import ReadyKind
 from svcd.supervisor.wiring import SpawnRequested
 
 LAUNCHER: Final = "launcher"
@@ -104,7 +105,7 @@ def spawn_order(
         gid=launch.gid,
         groups=launch.groups,
         umask=launch.umask,
-        streams=_streams(name, launch.logs, around.state_dir),
+        streams=_streams(name, launch.logs, around.state_dir, announced=definition.spec.ready is ReadyKind.LOG),
         cgroup=cgroup,
         stub=stub,
         targets=tuple(given.descriptors),
@@ -142,12 +143,12 @@ def errand_order(
         gid=launch.gid,
         groups=launch.groups,
         umask=launch.umask,
-        streams=_streams(name, launch.logs, around.state_dir) if output else (),
+        streams=_streams(name, launch.logs, around.state_dir, announced=False) if output else (),
         cgroup=cgroup,
     )
 
 
-def _streams(service: str, logs: LogPolicy, state_dir: str) -> tuple[dict[str, Any], ...]:
+def _streams(service: str, logs: LogPolicy, state_dir: str, announced: bool) -> tuple[dict[str, Any], ...]:
     if logs.driver == "none":
         return ()
     names = ("stdout",) if logs.merge_stderr else ("stdout", "stderr")
@@ -157,6 +158,7 @@ def _streams(service: str, logs: LogPolicy, state_dir: str) -> tuple[dict[str, A
             "path": f"{state_dir}/logs/{service}/{name}.log",
             "max_size_bytes": logs.max_size_bytes,
             "keep": logs.keep,
+            **({"announced": True} if announced else {}),
         }
         for name in names
     )

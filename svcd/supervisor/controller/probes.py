@@ -20,6 +20,8 @@ from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind
 
 ATTEMPT_S: Final = 5.0  # what one try may last
+COMMAND_ATTEMPT_S: Final = 30.0  # and one of a command, which may take its time, or wait by itself
+CLOSED_GRACE_S: Final = 0.5  # a process that ends closes its descriptors a moment before we hear of its end
 FIRST_INTERVAL_S: Final = 0.01  # most services are there soon
 LOG_INTERVAL_S: Final = 0.05
 LINE_LIMIT_BYTES: Final = 64 * 1024  # of a line that has not ended, what is still looked at
@@ -107,11 +109,13 @@ class Polled(Probe):
         invocation: int,
         loop: asyncio.AbstractEventLoop,
         check: checks.Check,
+        attempt_s: float,
         interval_s: float,
     ) -> None:
         super().__init__(submit, service, invocation)
         self._loop = loop
         self._check = check
+        self._attempt_s = attempt_s
         self._interval_s = interval_s
         self._task: asyncio.Task[None] | None = None
 
@@ -126,7 +130,7 @@ class Polled(Probe):
 
     async def _poll(self) -> None:
         pause_s = min(FIRST_INTERVAL_S, self._interval_s)
-        while await self._check(ATTEMPT_S) is not None:
+        while await self._check(self._attempt_s) is not None:
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._interval_s)
         self.report(None)
@@ -145,6 +149,7 @@ class Newline(Probe):
     ) -> None:
         super().__init__(submit, service, invocation)
         self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
         self._fd, write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._fd, False)
         self.descriptors[number] = write_end
@@ -152,6 +157,11 @@ class Newline(Probe):
 
     def close(self) -> None:
         super().close()
+        self._close_pipe()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _close_pipe(self) -> None:
         if self._fd >= 0:
             self._loop.remove_reader(self._fd)
             os.close(self._fd)
@@ -165,13 +175,14 @@ class Newline(Probe):
         if b"\n" in data:
             self.report(None)
         elif not data:
-            self.report("it closed its notification descriptor without a newline")
-        if not data:
-            self._loop.remove_reader(self._fd)
+            text = "it closed its notification descriptor without a newline"
+            self._timer = self._loop.call_later(CLOSED_GRACE_S, self.report, text)
+        if b"\n" in data or not data:
+            self._close_pipe()  # as s6 does: what else is written there is nobody's
 
 
 class Logged(Probe):
-    """A regular expression that is found in what it writes."""
+    """A regular expression that is found in what it writes, in any stream of which the collector says that it began."""
 
     def __init__(
         self,
@@ -180,24 +191,35 @@ class Logged(Probe):
         invocation: int,
         loop: asyncio.AbstractEventLoop,
         pattern: str,
-        files: tuple[Path, ...],
     ) -> None:
         super().__init__(submit, service, invocation)
         self._loop = loop
         self._pattern = re.compile(pattern.encode("utf-8", "surrogateescape"))
-        self._followers: list[tuple[Follower, bytearray]] = [(follow_from_end(path), bytearray()) for path in files]
-        self._timer = loop.call_later(FIRST_INTERVAL_S, self._look)
+        self._followers: dict[str, tuple[Follower, bytearray]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def follow(self, path: Path, fd: int | None) -> None:
+        """``path`` is the file of one of its streams; what comes from ``fd``'s place on is its own."""
+        if self._heard is None and str(path) not in self._followers:
+            follower = follow_from_end(path) if fd is None else Follower(path, fd)
+            self._followers[str(path)] = (follower, bytearray())
+            if self._timer is None:
+                self._timer = self._loop.call_later(FIRST_INTERVAL_S, self._look)
+        elif fd is not None:  # a new collector begins anew, we do not
+            os.close(fd)
 
     def close(self) -> None:
         super().close()
-        self._timer.cancel()
-        for follower, _ in self._followers:
+        if self._timer is not None:
+            self._timer.cancel()
+        for follower, _ in self._followers.values():
             follower.close()
         self._followers.clear()
 
     def _look(self) -> None:
-        if any(self._finds(*each) for each in self._followers):
+        if any(self._finds(*each) for each in self._followers.values()):
             self.report(None)
+            self.close()
         else:
             self._timer = self._loop.call_later(LOG_INTERVAL_S, self._look)
 
@@ -206,7 +228,7 @@ class Logged(Probe):
         for piece in follower.read():
             rest += piece
             *lines, last = bytes(rest).split(b"\n")
-            if any(self._pattern.search(line) for line in (*lines, last)):
+            if any(self._pattern.search(line.removesuffix(b"\r")) for line in (*lines, last)):
                 return True
             rest[:] = last[-LINE_LIMIT_BYTES:]
         return False
@@ -218,9 +240,8 @@ def probe_for(
     definition: ServiceDefinition,
     invocation: int,
     errands: Errands,
-    logs: Path,
 ) -> Probe | None:
-    """The probe of one run; None where the core needs none. ``logs``: the directory of the service's log files."""
+    """The probe of one run; None where the core needs none."""
     spec, name = definition.launch.probe, definition.spec.name
     kind = definition.spec.ready
     if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
@@ -232,9 +253,9 @@ def probe_for(
     if kind is ReadyKind.NOTIFICATION_FD and spec.notification_fd is not None:
         return Newline(submit, name, invocation, loop, spec.notification_fd)
     if kind is ReadyKind.LOG:
-        files = (logs / "stdout.log", logs / "stderr.log")
-        return Logged(submit, name, invocation, loop, spec.pattern or "", files)
-    return Polled(submit, name, invocation, loop, _check_for(definition, errands), spec.interval_s)
+        return Logged(submit, name, invocation, loop, spec.pattern or "")
+    attempt_s = ATTEMPT_S if spec.argv is None else COMMAND_ATTEMPT_S
+    return Polled(submit, name, invocation, loop, _check_for(definition, errands), attempt_s, spec.interval_s)
 
 
 def _check_for(definition: ServiceDefinition, errands: Errands) -> checks.Check:

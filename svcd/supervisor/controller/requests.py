@@ -66,15 +66,22 @@ class Requests:
         if not self._may_ask(peer):
             self.refuse(peer, correlation, ErrorCode.NOT_PERMITTED, f"uid {peer.uid} may not command this cluster")
             return
+        single = getattr(message, "service", "")
+        one = self._registry.expand([single]) if single else ()
+        if len(one) > 1:
+            text = f"{single} has {len(one)} instances: name one, such as {one[0]}"
+            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, text)
+            return
         named = type(message) not in NAMES_MAY_BE_NEW
         services = self._registry.expand(getattr(message, "services", ())) if named else ()
-        asked = (*services, *filter(None, [getattr(message, "service", "")]))
-        unknown = [name for name in asked if name not in self._machine.services]
+        unknown = [name for name in (*services, *one) if name not in self._machine.services]
         if unknown:
             self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
             return
         if services:
             message = replace(message, services=services)  # type: ignore[call-arg]
+        if one:
+            message = replace(message, service=one[0])  # type: ignore[call-arg]
         self.receivers[type(message)](peer, correlation, message)
 
     def answer(self, action: AnswerRequest) -> None:

@@ -7,6 +7,7 @@ Must not wait for anything: what cannot be opened is a run that was rejected.
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.errands import Errands
 from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.probes import Probe, probe_for
+from svcd.supervisor.controller.probes import Logged, Probe, probe_for
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.controller.sockets import HeldSockets
 from svcd.supervisor.core import actions
 from svcd.supervisor.core.events import Event
+from svcd.supervisor.wiring import StreamBegan
 
 
 class Spawner:
@@ -86,8 +88,7 @@ class Spawner:
             probe.sent()
 
     def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        logs = Path(self._around.state_dir) / "logs" / definition.spec.name
-        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands, logs)
+        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands)
         if probe is not None:
             self._probes[run.invocation] = probe
             run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
@@ -97,3 +98,11 @@ class Spawner:
         probe = self._probes.get(action.invocation)
         if probe is not None:
             probe.begin()
+
+    def stream_began(self, message: StreamBegan, fds: list[int]) -> None:
+        """The collector knows where this run's output begins."""
+        probe = self._probes.get(message.invocation)
+        if isinstance(probe, Logged):
+            probe.follow(Path(message.path), fds.pop() if fds else None)
+        for fd in fds:
+            os.close(fd)

@@ -66,10 +66,13 @@ class ServicesRegistered:
 
 @dataclass(frozen=True, slots=True)
 class SpecChange:
-    """A new spec for a service that is registered. ``needs_restart``: a process of the old one does not do for it."""
+    """A new spec for a service that is registered. ``needs_restart``: a process of the old one does not do for it.
+    ``needs_new_checks``: its health is looked at in another way.
+    """
 
     spec: ServiceSpec
     needs_restart: bool
+    needs_new_checks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class ConfigurationApplied:
     changed: tuple[SpecChange, ...] = ()
     removed: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
+    cause: str = "change of configuration"
 
 
 @dataclass(frozen=True, slots=True)
