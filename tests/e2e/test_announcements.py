@@ -10,6 +10,7 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
 from clusters import is_alive, wait_until
 from stage import Stage
 from traces import starts, stops, together
@@ -62,20 +63,33 @@ def test_more_time_for_a_stop(stage: Stage) -> None:
 
 
 DAEMON = """
-import os, socket, sys, time
+import os, signal, socket, sys, time
 def notify(text):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
         told.sendto(text.encode(), os.environ["NOTIFY_SOCKET"].replace("@", "\\0", 1))
+if "forgets" in sys.argv:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 child = os.fork()
 if child == 0:
     os.setsid()
     time.sleep(1000)
-notify(f"MAINPID={child}\\nREADY=1")
 open("first", "w").write(str(os.getpid()))
-if "stays" not in sys.argv:
-    os._exit(0)
-time.sleep(1000)
+notify(f"MAINPID={child}\\nREADY=1")
+if "stays" in sys.argv or "forgets" in sys.argv:
+    time.sleep(1000)
+os._exit(0)
 """
+
+
+def test_a_script_that_has_others_speak_for_it(stage: Stage) -> None:
+    """Whoever said it is gone when we read it, and was never our child."""
+    words = (
+        "import os, socket; socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)"
+        ".sendto(b'READY=1', os.environ['NOTIFY_SOCKET'].replace('@', chr(0), 1))"
+    )
+    stage.write(f'python3 -c "{words}"; exec sleep 1000', "speaks.sh")
+    stage.up("a: {command: [sh, speaks.sh], ready: {notify: true}}\nb: {depends_on: [a]}")
+    stage.tells()
 
 
 def test_a_daemon_that_goes_on_in_another_process(stage: Stage) -> None:
@@ -92,12 +106,30 @@ def test_a_daemon_that_goes_on_in_another_process(stage: Stage) -> None:
     assert "signal SIGKILL" in " ".join(stage.causes("a"))
 
 
+@pytest.mark.parametrize(("word", "cause"), [("stays", "signal SIGKILL"), ("forgets", "exit code 255")])
+def test_a_main_process_whose_parent_lives_on(stage: Stage, word: str, cause: str) -> None:
+    """svcd is not its parent and will not be: who never asks leaves a zombie, who does not care for its children leaves
+    nothing, and nobody can say how it ended. Its end is noticed all the same, and the parent is cleared away.
+    """
+    stage.write(DAEMON, "daemon.py")
+    stage.up(f"a: {{command: [python3, daemon.py, {word}], ready: {{notify: true}}}}\nb: {{depends_on: [a]}}")
+    first = int((stage.directory / "first").read_text())
+    main = stage.pid_of("a")
+    assert main != first
+    assert is_alive(first)
+    os.kill(main, signal.SIGKILL)
+    stage.tells(together("a: running → stopping → waiting → starting → running", stops("b", to="waiting")), starts("b"))
+    assert not is_alive(first)
+    assert cause in " ".join(stage.causes("a"))
+
+
 def test_a_foreign_process_is_not_adopted(stage: Stage) -> None:
     stage.up("a: {PLAYER}\nb: {PLAYER}")
     mine, other = stage.pid_of("a"), stage.pid_of("b")
     for pid in (1, other, os.getpid(), 2**22 + 1):
         stage.say("a", f"notify MAINPID={pid}")
-    stage.say("a", "notify MAINPID=-1\nMAINPID=x")
+    for text in ("-1", "x", "\u00b2", "9" * 300):
+        stage.say("a", f"notify MAINPID={text}\nERRNO={text}\nEXTEND_TIMEOUT_USEC={text}")
     stage.say("a", "notify STATUS=still here")
     stage.wait_status(lambda _: stage.row("a").text == "still here", "its words")
     assert stage.pid_of("a") == mine

@@ -6,9 +6,10 @@ Must not test how a hook's process is made. A hook here waits until the test ope
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
-from clusters import wait_until
+from clusters import is_alive, wait_until
 from stage import Stage
 from traces import starts, stops, together
 
@@ -134,6 +135,70 @@ def test_on_failure_runs_when_it_is_lost_and_only_then(stage: Stage) -> None:
     wait_until(lambda: said(stage), "the hook's word")
     stage.drain()
     assert said(stage) == ["lost"]
+
+
+def test_what_hooks_are_told(stage: Stage) -> None:
+    words = "echo $SVCD_HOOK $${SVCD_PID:-nobody} $${SVCD_EXIT_CODE-}$${SVCD_EXIT_SIGNAL-} >> said"
+    hooks = ", ".join(
+        f"{hook}: {{command: '{words}'}}" for hook in ("pre_start", "post_start", "pre_stop", "post_stop")
+    )
+    stage.up(f"a: {{start: manual, hooks: {{{hooks}}}}}")
+    stage.does("start", "a")
+    pid = str(stage.pid_of("a"))
+    stage.crash("a")
+    stage.tells(f"a: unloaded → {RISES}", f"a: running → stopping → {RISES}")
+    again = str(stage.pid_of("a"))
+    stage.does("stop", "a")
+    assert said(stage) == [
+        *("pre_start", "nobody", "post_start", pid, "post_stop", "nobody", "9"),
+        *("pre_start", "nobody", "post_start", again, "pre_stop", again, "post_stop", "nobody", "15"),
+    ]
+    stage.skip()
+
+
+def test_a_post_stop_after_a_failed_pre_start_tells_of_no_earlier_end(stage: Stage) -> None:
+    words = "echo $${SVCD_EXIT_CODE-none} $${SVCD_EXIT_SIGNAL-none} >> said"
+    hooks = f"{{pre_start: {{command: 'test ! -e bad'}}, post_stop: {{command: '{words}'}}}}"
+    stage.up(f"a: {{command: 'exit 0', type: task, start: manual, {NEVER}, hooks: {hooks}}}")
+    stage.does("start", "a")
+    stage.write("", "bad")
+    assert stage.order("start", "a").outcome() == "failed: cannot start a: pre_start hook: exit code 1"
+    assert said(stage) == ["0", "none", "none", "none"]
+    stage.skip()
+
+
+def test_the_end_of_a_cluster_waits_for_who_tells_of_it(stage: Stage) -> None:
+    gate(stage, "gate")
+    lost = "on_failure: {command: 'echo called >> said; read x < gate; echo told >> said'}"
+    stage.up(f"a: {{essential: true, {NEVER}, hooks: {{{lost}}}}}\nb: {{}}")
+    stage.crash("a")
+    stage.tells("a: running → failed", stops("b"))
+    let_pass(stage, "gate")
+    assert stage.wait_end() == 1
+    assert said(stage) == ["called", "told"]
+
+
+def test_unless_somebody_is_in_a_hurry(stage: Stage) -> None:
+    lost = "on_failure: {command: 'echo called >> said; sleep 1000', timeout: 1h}"
+    stage.up(f"a: {{essential: true, {NEVER}, hooks: {{{lost}}}}}")
+    stage.crash("a")
+    stage.tells("a: running → failed")
+    wait_until(lambda: said(stage), "the hook's word")
+    assert stage.process is not None
+    for number in (signal.SIGTERM, signal.SIGINT):  # two of one kind may be taken for one
+        stage.process.send_signal(number)
+    assert stage.wait_end() == 1
+
+
+def test_nothing_of_a_hook_survives_the_guardian(stage: Stage) -> None:
+    stage.up("a: {start: manual, hooks: {pre_start: {command: 'setsid sleep 1000 & sleep 1000', timeout: 1h}}}")
+    stage.order("start", "a")
+    stage.wait_status(lambda _: len(stage.processes("a")) == 3, "the hook and its child")
+    pids = stage.processes("a")
+    assert stage.process is not None
+    stage.process.kill()
+    wait_until(lambda: not any(map(is_alive, pids)), "the end of all of them")
+    stage.wait_end()
 
 
 # ---- hanging ----

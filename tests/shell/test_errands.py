@@ -9,9 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-from commanded import Body, Commanded, eventually
+from commanded import Body, Commanded, definition, eventually
 from guarded import is_alive
 
+from svcd.supervisor.controller import checks
 from svcd.supervisor.controller.errands import FIRST_INVOCATION, Errands
 from svcd.supervisor.wiring import INLINE_LIMIT_BYTES
 
@@ -81,7 +82,7 @@ def test_at_its_timeout_all_of_it_is_killed(play: Play, tmp_path: Path) -> None:
         answer = commanded.run("sh", "-c", TREE, workdir=str(tmp_path), timeout_s=1.5)
         pids = await eventually(lambda: pids_in(tmp_path), "its processes")
         assert await answer == "no end within 1.5 s: killed"
-        await eventually(lambda: not any(map(is_alive, pids)), "the end of all of them")
+        assert not any(map(is_alive, pids)), "the answer comes when nothing of it is left"
 
     play(body)
 
@@ -92,7 +93,7 @@ def test_what_it_leaves_behind_is_killed_when_it_ends(play: Play, tmp_path: Path
         answer = commanded.run("sh", "-c", leave, workdir=str(tmp_path))
         assert await answer is None
         pids = await eventually(lambda: pids_in(tmp_path), "its processes")
-        await eventually(lambda: not any(map(is_alive, pids)), "the end of all of them")
+        assert not any(map(is_alive, pids)), "the answer comes when nothing of it is left"
 
     play(body)
 
@@ -107,7 +108,7 @@ def test_a_kill_is_an_answer_whenever_it_comes(play: Play, tmp_path: Path) -> No
         late.kill()
         late.kill()
         assert await late == "killed"
-        await eventually(lambda: not any(map(is_alive, pids)), "the end of all of them")
+        assert not any(map(is_alive, pids)), "the answer comes when nothing of it is left"
         late.kill()  # of what has ended: nothing
 
     play(body)
@@ -121,6 +122,23 @@ def test_the_launchers_death_is_an_answer(play: Play) -> None:
         os.kill(launcher, signal.SIGKILL)
         assert [await each for each in answers] == ["cannot run true: the launcher died"] * 3
         assert await commanded.run("true") is None, "the next launcher takes over"
+
+    play(body)
+
+
+def test_who_waits_does_not_wait_for_what_cannot_be_killed(play: Play) -> None:
+    """A launcher that is stopped stands for whatever hangs in the kernel: there is nothing that a kill could reach."""
+
+    async def body(commanded: Commanded) -> None:
+        launcher = await commanded.launcher()
+        os.kill(launcher, signal.SIGSTOP)
+        look = checks.command(commanded.errands, definition(), ("sleep", "1000"))
+        assert await look(0.1) == "sleep: no end within 0.1 s: killed"
+        assert await look(0.1) == "sleep: the last one has been killed, and does not end"
+        assert len(commanded.errands) == 1
+        os.kill(launcher, signal.SIGCONT)
+        await eventually(lambda: len(commanded.errands) == 0, "it to be born, and killed")
+        assert await look(0.1) == "sleep: no end within 0.1 s: killed"
 
     play(body)
 

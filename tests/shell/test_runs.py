@@ -257,6 +257,21 @@ def test_an_adoption_that_is_heard_at_the_very_end_counts(scene: Scene, other: i
     assert scene.names.count("ProcessExited") == 1
 
 
+def test_a_first_process_that_outlives_the_adopted_one_is_what_it_left_behind(scene: Scene, other: int) -> None:
+    scene.born()
+    scene.executed()
+    scene.contained.own = {other}
+    assert adopts(scene, other)
+    scene.contained.full.add("mark-7")
+    scene.runs.orphan_reaped(other, ExitStatus(code=0))
+    assert isinstance(scene.events[-1], ProcessExited)
+    assert scene.events[-1].leftovers
+    scene.contained.full.clear()
+    scene.runs.reaped(7, ExitStatus(signal=15), 4242)
+    assert scene.names[-1] == "LeftoversGone"
+    assert len(scene.runs) == 0
+
+
 def test_who_cannot_be_adopted(scene: Scene, other: int) -> None:
     assert not adopts(scene, other), "before there is a process"
     scene.born()

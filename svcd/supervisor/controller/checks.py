@@ -15,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from svcd.supervisor.config.launch import HttpTarget, ServiceDefinition
-from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.errands import Errand, Errands
 
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
@@ -65,20 +65,24 @@ def http(target: HttpTarget) -> Check:
 
 
 def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ...]) -> Check:
-    """A command exits with 0."""
+    """A command exits with 0. One that cannot even be killed is not joined by another."""
+    last: Errand | None = None
 
     async def check(timeout_s: float) -> str | None:
+        nonlocal last
+        if last is not None and not last.gone:
+            return f"{argv[0]}: the last one has been killed, and does not end"
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
         def done(error: str | None) -> None:
             if not answer.done():
                 answer.set_result(error)
 
-        errand = errands.run(definition, argv, timeout_s, {}, done, output=False)
+        last = errands.run(definition, argv, timeout_s, {}, done, output=False)
         try:
             error = await answer
         except asyncio.CancelledError:
-            errand.kill()
+            last.kill()
             raise
         return None if error is None else f"{argv[0]}: {error}"
 

@@ -22,19 +22,25 @@ from svcd.supervisor.core.events import LeftoversGone, ProcessExited, SpawnFaile
 FIRST_INVOCATION: Final = 1 << 40
 """Errands are numbered from here on, so that nobody takes one for a run."""
 
+KILL_GRACE_S: Final = 2.0
+
 Done = Callable[[str | None], None]
 
 
 @dataclass(slots=True, eq=False)
 class Errand:
-    """One command that runs. ``done`` is called once: with None for exit code 0, else with what went wrong."""
+    """One command that runs. ``done`` is called once: with None for exit code 0, else with what went wrong.
+
+    ``words``: that, once it is known, "" for nothing; ``gone``: nothing of it is left.
+    """
 
     invocation: int
     program: str
     done: Done
     kill: Callable[[], None]
     timer: asyncio.TimerHandle | None = None
-    killed: str = ""
+    words: str | None = None
+    gone: bool = False
 
 
 class Errands:
@@ -108,49 +114,61 @@ class Errands:
         self._look_for_the_end()
 
     def _look_for_the_end(self) -> None:
-        if self._when_none is not None and len(self.runs) == 0:
+        if self._when_none is not None and not self._open:
             then, self._when_none = self._when_none, None
             then()
 
     def _kill(self, invocation: int, words: str) -> None:
         errand = self._open.get(invocation)
-        if errand is None or errand.killed:
+        if errand is None or errand.words is not None:
             return
-        errand.killed = words
-        self.runs.kill(invocation)
+        errand.words = words
+        self._clear(errand)
 
-    def _hear(self, event: Any) -> None:
-        if isinstance(event, SpawnFailed):
-            self._failed(event)
-        elif isinstance(event, ProcessExited):
-            if event.leftovers:
-                self.runs.kill(event.invocation)
-            errand = self._open.get(event.invocation)
-            words = errand.killed if errand is not None else ""
-            ok = event.status.code == 0
-            self._end(event.invocation, words or (None if ok else exit_words(event.status)))
-        elif not isinstance(event, LeftoversGone):
-            self._began(event.invocation)
-        self._look_for_the_end()
-
-    def _failed(self, event: SpawnFailed) -> None:
-        errand = self._open.get(event.invocation)
-        if errand is not None:
-            reason = event.reason.removeprefix(f"cannot execute {errand.program}: ")
-            self._end(event.invocation, f"cannot run {errand.program}: {reason}")
-
-    def _began(self, invocation: int) -> None:
-        errand = self._open.get(invocation)
-        if errand is not None and errand.killed:  # before there was anything to kill
-            self.runs.kill(invocation)
-
-    def _end(self, invocation: int, error: str | None) -> None:
-        errand = self._open.pop(invocation, None)
-        if errand is None:
-            return
+    def _clear(self, errand: Errand) -> None:
+        """Kill what is there of it. Who hangs inside the kernel does not die: whoever waits is not to wait for that."""
         if errand.timer is not None:
             errand.timer.cancel()
-        errand.done(error)
+        errand.timer = self._loop.call_later(KILL_GRACE_S, self._answer, errand)
+        self.runs.kill(errand.invocation)
+
+    def _hear(self, event: Any) -> None:
+        errand = self._open.get(event.invocation)
+        if errand is None:
+            return
+        if isinstance(event, SpawnFailed):
+            reason = event.reason.removeprefix(f"cannot execute {errand.program}: ")
+            self._gone(errand, f"cannot run {errand.program}: {reason}")
+        elif isinstance(event, ProcessExited):
+            self._exited(errand, event)
+        elif isinstance(event, LeftoversGone):
+            self._gone(errand, None)
+        elif errand.words is not None:  # it was killed before there was anything to kill
+            self.runs.kill(event.invocation)
+
+    def _exited(self, errand: Errand, event: ProcessExited) -> None:
+        words = None if event.status.code == 0 else exit_words(event.status)
+        if not event.leftovers:
+            self._gone(errand, words)
+            return
+        errand.words = errand.words or words or ""
+        self._clear(errand)
+
+    def _gone(self, errand: Errand, words: str | None) -> None:
+        """Nothing of it is left."""
+        del self._open[errand.invocation]
+        errand.gone = True
+        if errand.words is None:
+            errand.words = words or ""
+        self._answer(errand)
+        self._look_for_the_end()
+
+    @staticmethod
+    def _answer(errand: Errand) -> None:
+        if errand.timer is not None:
+            errand.timer.cancel()
+        done, errand.done = errand.done, _nobody
+        done(errand.words or None)
 
 
 def _nobody(error: str | None) -> None:

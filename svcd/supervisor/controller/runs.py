@@ -113,7 +113,8 @@ class Runs:
             return
         _hear_out(run)
         if pid is not None and run.supplanted == pid and run.pid != pid:
-            return  # it had handed over to another one
+            self._look_at_leftovers()  # it had handed over to another one, and may have outlived that
+            return
         run.status = status
         self._advance(run)
 
@@ -123,6 +124,9 @@ class Runs:
             for run in self.all():
                 if run.supplanted is not None and run.pid == pid:
                     self.main_ended(run, pid, status)
+        self._look_at_leftovers()
+
+    def _look_at_leftovers(self) -> None:
         for run in list(self._with_leftovers.values()):
             if self._is_empty(run):
                 del self._with_leftovers[run.invocation]
