@@ -170,7 +170,8 @@ def test_a_plan_does_nothing(stage: Stage) -> None:
     stage.up(BASE)
     rewrite(stage, "db: {env: {NEW: x}}\napi: {depends_on: [db]}\nnew: {}")
     shown = steps(stage.svcd("plan", "cluster.yaml").out)
-    assert shown == ["stop web", "stop apart", "restart api", "restart db", "start new"]
+    assert [step for step in shown if step != "stop apart"] == ["stop web", "restart api", "restart db", "start new"]
+    assert "stop apart" in shown, "anywhere: it has to do with nobody"
     stage.tells()
 
 
