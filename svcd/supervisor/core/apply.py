@@ -60,7 +60,10 @@ def read(units: dict[str, Unit], event: events.ConfigurationApplied) -> Change:
     changed = {units[each.spec.name]: each for each in event.changed}
     removed = [units[name] for name in dict.fromkeys(event.removed)]
     lost = {unit: _lost(unit, each.spec, frozenset(removed)) for unit, each in changed.items()}
-    stale = [unit for unit, each in changed.items() if unit.run is not None and (each.needs_restart or lost[unit])]
+    outdated = [
+        unit for unit, each in changed.items() if each.needs_restart or lost[unit] or unit.next_spec is not None
+    ]
+    stale = [unit for unit in outdated if unit.run is not None]
     return Change(
         changed=changed,
         removed=removed,
@@ -120,12 +123,13 @@ class Apply:
         cluster = self._cluster
         new = [Unit(spec, cluster.at) for spec in event.added]
         cluster.units.update((unit.name, unit) for unit in new)
-        for unit in change.changed:
+        for unit, each in change.changed.items():
+            unit.given_up = unit.given_up and unit.newest.fallback == each.spec.fallback
             for target in graph.disconnect(unit):
                 cluster.touch(target)
         for unit in (*change.changed, *new):
-            each = change.changed.get(unit)
-            graph.connect(cluster.units, unit, unit.spec if each is None else each.spec)
+            changed = change.changed.get(unit)
+            graph.connect(cluster.units, unit, unit.spec if changed is None else changed.spec)
             cluster.touch(unit)
         for unit in cluster.units.values():
             for edge in list(unit.run.borrowed) if unit.run is not None else ():
@@ -137,9 +141,7 @@ class Apply:
         return new
 
     def _give_back_if_circular(self, edge: Edge) -> None:
-        run = edge.dependent.run
-        if run is not None and graph.leads_to(edge.target, edge.dependent):
-            run.borrowed.remove(edge)
+        if graph.leads_to(edge.target, edge.dependent):
             graph.cut(edge)
             self._cluster.touch(edge.target)
 
@@ -162,11 +164,14 @@ class Apply:
     def _begin(self, event: events.ConfigurationApplied, change: Change, new: list[Unit]) -> None:
         """Starts, removals and restarts; the answer waits for all of them."""
         cluster, wishes = self._cluster, self._wishes
+        for unit in change.removed:
+            unit.removed = True
         started = {unit.name: unit for unit in new if unit.spec.start is StartMode.EAGER}
         started.update((name, cluster.units[name]) for name in event.start)
         started.update((unit.name, unit) for unit in change.woken)
         also = wishes.wake_all(started) + self._wake_needed(change)
         for unit in (*new, *change.changed):
+            unit.preload &= unit.preloads
             wishes.preload(unit)
         intents = dict.fromkeys(started, Intent.START)
         intents.update((unit.name, Intent.START) for unit in change.retried)
@@ -174,11 +179,10 @@ class Apply:
         intents.update(self._overtake(change.removed, Intent.REMOVAL, "the removal of"))
         request = Request(event.request, Intent.START, tuple(intents), also, intents)
         for unit in change.removed:
-            unit.removed = True
             wishes.put_down(unit, REMOVED)
         wishes.open(request, [cluster.units[name] for name in intents])
         for unit in (*change.restarted, *change.reloaded):
-            unit.preload = unit in change.reloaded and unit.newest.start is StartMode.PRELOAD
+            unit.preload = unit in change.reloaded and unit.preloads
             self._endings.mark(unit, Mark.RESTART, CHANGED, f"{unit.name} is {CHANGED}")
 
     def _overtake(self, units: Iterable[Unit], intent: Intent, text: str) -> dict[str, Intent]:
@@ -192,7 +196,7 @@ class Apply:
         woken: list[str] = []
         for unit in change.changed:
             for edge in list(unit.outgoing) if unit.up else ():
-                if edge.pulls and not edge.target.up:
+                if edge.pulls and not (edge.target.up or edge.target.removed):
                     woken += [edge.target.name, *self._wishes.wake_for(edge.target, f"needed by {unit.name}")]
         return tuple(woken)
 

@@ -61,7 +61,7 @@ class Calls:
             unit.spec.start is StartMode.ON_DEMAND
             and rests
             and not (unit.again or unit.held_back or unit.removed)
-            and self._cluster.level is None
+            and not self._cluster.is_going_down
         )
         if wanted != unit.listening:
             unit.listening = wanted
@@ -97,7 +97,7 @@ class Calls:
 
     def stand_in(self, unit: Unit) -> None:
         """A unit that is somebody's fallback: up from when that one is given up until it serves again, or is not to."""
-        covered = next(iter(unit.bereft), None) if self._cluster.level is None else None
+        covered = None if self._cluster.is_going_down else next(iter(unit.bereft), None)
         if covered is not None and not (unit.up or unit.held_back or unit.removed):
             unit.standing_in = True
             self._wishes.wake_for(unit, f"stands in for {covered.name} ({covered.state.value}: {covered.cause})")

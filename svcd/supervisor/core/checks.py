@@ -14,6 +14,7 @@ from svcd.supervisor.core.errors import (
     DuplicateService,
     StillRequired,
     UnknownDependency,
+    UnknownService,
 )
 from svcd.supervisor.core.spec import DependencyKind, ServiceSpec
 from svcd.supervisor.core.unit import Unit
@@ -28,8 +29,13 @@ def check(
     """Raise for the first thing that makes this change impossible. Names in ``replaced`` may be registered already.
 
     Raises:
-        BeingRemoved, DuplicateService, UnknownDependency, StillRequired, DependencyCycle
+        UnknownService, BeingRemoved, DuplicateService, UnknownDependency, StillRequired, DependencyCycle
     """
+    for name in (*replaced, *removed):
+        if name not in units:
+            raise UnknownService(name)
+        if units[name].removed:
+            raise BeingRemoved(name)
     batch = _batch(units, specs, replaced)
     gone = frozenset(removed)
     changes_others = bool(replaced or removed)

@@ -46,6 +46,10 @@ class Cluster:
         self._touched: dict[Unit, None] = {}
         self._late: deque[Edge] = deque()  # holds on what is to end already
 
+    @property
+    def is_going_down(self) -> bool:
+        return self.level is not None or bool(self.essential_lost)
+
     # ---- changes ----
 
     def go(self, unit: Unit, new: State, cause: str) -> None:
@@ -91,7 +95,7 @@ class Cluster:
             if unit.transaction is not None:
                 self.ledger.rest(unit.transaction, unit.name, self.at)
             unit.transaction = self.transaction
-            self.transaction.moving.add(unit.name)
+            self.ledger.join(self.transaction, unit.name)
 
     def _transaction_of(self, unit: Unit, cause: str) -> Transaction:
         own = unit.transaction
@@ -167,6 +171,8 @@ class Cluster:
         for pending in (self._dirty, self._work, self._touched):
             pending.pop(unit, None)
         self.moving.discard(unit.name)
+        if unit.transaction is not None:
+            self.ledger.rest(unit.transaction, unit.name, self.at)
 
     def _refresh(self, unit: Unit) -> None:
         self._refresh_stuck(unit)
@@ -191,7 +197,7 @@ class Cluster:
     def _refresh_edge(self, edge: Edge) -> None:
         """The target has changed: may the dependent start, and does it still hold the target, and those beside it?"""
         dependent, group = edge.dependent, edge.group
-        served = group.serving if group is not None else 0
+        stood = group.standing if group is not None else 0
         changed = edges.refresh(edge)
         if changed:
             self._refresh_stuck(dependent)
@@ -200,8 +206,8 @@ class Cluster:
         ):
             self._work[dependent] = None
         self._refresh_hold(edge)
-        if group is not None and served != group.serving and min(served, group.serving) < 2:
-            for each in group.edges:  # one that serves spares the others, two spare each other
+        if group is not None and stood != group.standing and min(stood, group.standing) < 2:
+            for each in group.edges:  # one that stands spares the others, two spare each other
                 self._refresh_hold(each)
 
     def _refresh_hold(self, edge: Edge) -> None:
@@ -223,10 +229,9 @@ class Cluster:
         run = unit.run
         if run is None:
             return
-        for edge in run.borrowed:
+        for edge in list(run.borrowed):
             graph.cut(edge)
             self.touch(edge.target)
-        run.borrowed.clear()
 
     def _refresh_stuck(self, unit: Unit) -> None:
         waits = unit.state is State.WAITING or (unit.run is not None and unit.run.held)

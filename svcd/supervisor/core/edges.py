@@ -20,19 +20,22 @@ NOT_BEGUN: Final = frozenset({State.UNLOADED, State.STOPPED, State.WAITING})
 
 
 def is_met(edge: Edge) -> bool:
-    """Whether the target's present run, or its fallback's, is what the dependent's start needs."""
+    """Whether the target, or its fallback, is what the dependent's start needs."""
+    if stands(edge):
+        return True
+    server = server_for(edge)
+    return server is not edge.target and _serves(server, edge.spec.condition)
+
+
+def stands(edge: Edge) -> bool:
+    """Whether the target itself is what the dependent needs."""
     target, condition = edge.target, edge.spec.condition
     if target.state is State.COMPLETED:
         return edge.met_by_completion
-    if condition is Condition.COMPLETED or (target.is_task and condition is not Condition.SPAWNED):
-        return False
     run = target.run
-    if run is None or run.doomed:
-        server = server_of(target)
-        return edge.hard and server is not target and _serves(server, condition)
-    if condition is Condition.SPAWNED:
-        return run.executed
-    return _serves(target, condition)
+    if edge.needs_completion or run is None or run.doomed:
+        return False
+    return run.executed if condition is Condition.SPAWNED else _serves(target, condition)
 
 
 def _serves(target: Unit, condition: Condition) -> bool:
@@ -40,8 +43,13 @@ def _serves(target: Unit, condition: Condition) -> bool:
     return target.serving and is_well
 
 
-def server_of(target: Unit) -> Unit:
-    """Who is to serve what ``target`` does: itself, or its fallback while it is out, or that one's."""
+def server_for(edge: Edge) -> Unit:
+    """Who is to serve what the target does: itself, or its fallback while it is out, or that one's. Nobody completes
+    work in the place of another.
+    """
+    target = edge.target
+    if not edge.hard or edge.needs_completion:
+        return target
     for _ in range(FALLBACK_LIMIT):
         if not target.is_out or target.fallback is None:
             break
@@ -56,7 +64,8 @@ def is_coming(target: Unit) -> bool:
     run = target.run
     if run is None:
         return target.again or target.state in NOT_BEGUN
-    return run.from_outside or not run.doomed
+    is_idle = target.state is State.PAUSED or run.healthy is False
+    return run.from_outside or not (run.doomed or is_idle)
 
 
 def assess(edge: Edge) -> tuple[bool, bool]:
@@ -65,8 +74,7 @@ def assess(edge: Edge) -> tuple[bool, bool]:
         return False, False
     target = edge.target
     if edge.hard:
-        if target.is_out and target.fallback is not None:
-            target = server_of(target)
+        target = server_for(edge)
         over = target.state in ENDED_BY_ITSELF and not target.again
         return True, target.stuck or not target.up or over or (target.state is State.PAUSED and not target.doomed)
     return is_coming(target) and not target.stumbled, False
@@ -77,32 +85,40 @@ def holds(edge: Edge) -> bool:
     run = edge.dependent.run
     if run is None or run.held:
         return False
-    return run.doomed or (edge.hard and not edge.spared)
+    return run.doomed or (edge.hard and not is_spared(edge))
 
 
 def relies(edge: Edge) -> bool:
     """Whether the end of the target's run is the end of the dependent's."""
-    return edge.hard and edge.dependent.leaning and not edge.spared
+    return edge.hard and edge.dependent.leaning and not is_spared(edge)
+
+
+def is_spared(edge: Edge) -> bool:
+    """Whether the dependent does without this target: for another instance of the same service, or for its fallback."""
+    if edge.group is not None and any(stands(each) for each in edge.group.edges if each is not edge):
+        return True
+    run = edge.dependent.run
+    return run is not None and any(each.instead_of is edge.target for each in run.borrowed)
 
 
 # ---- the flags ----
 
 
 def refresh(edge: Edge) -> bool:
-    """Bring ``blocked``, ``dead`` and ``serves`` up to date, and the dependent's sets with them; returns whether the
+    """Bring ``blocked``, ``dead`` and ``stands`` up to date, and the dependent's sets with them; returns whether the
     dependent may have to know.
     """
     if edge.is_borrowed:
         return False
     blocked, dead = assess(edge)
     changed = (blocked, dead) != (edge.blocked, edge.dead)
-    serves = edge.target.serving
+    standing = stands(edge)
     group = edge.group
     if group is not None:
         group.blocked += blocked - edge.blocked
         group.dead += dead - edge.dead
-        group.serving += serves - edge.serves
-    edge.blocked, edge.dead, edge.serves = blocked, dead, serves
+        group.standing += standing - edge.stands
+    edge.blocked, edge.dead, edge.stands = blocked, dead, standing
     return _refresh_sets(edge) or changed
 
 
@@ -150,7 +166,7 @@ def leave_group(edge: Edge) -> None:
     del group.edges[edge]
     group.blocked -= edge.blocked
     group.dead -= edge.dead
-    group.serving -= edge.serves
+    group.standing -= edge.stands
     beside = next(iter(group.edges), None)
     if beside is not None:
         _refresh_sets(beside)

@@ -84,8 +84,9 @@ class Endings:
         run.told = True
         if run.hook in (Hook.PRE_START, Hook.POST_START):
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
-        if not run.spawned:
-            self._cluster.go(unit, State.STOPPING, run.mark_text)  # its pre_start is being killed
+        if not run.spawned or run.killed:  # its pre_start is being killed, or all of it is
+            self._leave_running(unit, run)
+            self._cluster.go(unit, State.STOPPING, run.mark_text)
         elif run.executed and unit.state in (State.RUNNING, State.PAUSED) and self._begins(unit, run, Hook.PRE_STOP):
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
@@ -360,6 +361,7 @@ class Endings:
         unit.run = None
         cluster.live -= 1
         cluster.release_turn(unit)
+        cluster.leave_queue(unit)
         cluster.adopt(unit)
         if run.held and not unit.up and not run.from_outside:
             self._give_up(unit, State.FAILED, causes.end_words(unit, run))

@@ -24,9 +24,16 @@ class BeingRemoved(CoreError):  # noqa: N818 - named for what is the matter
     """A service of that name was removed, and has not ended yet."""
 
     def __init__(self, service: str) -> None:
-        super().__init__(
-            f"cannot register {service}: it is being removed, and has not ended yet; try again once it has"
-        )
+        text = f"cannot change {service}: it is being removed, and has not ended yet; try again once it has"
+        super().__init__(text)
+        self.service = service
+
+
+class UnknownService(CoreError):  # noqa: N818 - named for what is the matter
+    """A change of what is not registered."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"cannot change {service}: there is no service of that name")
         self.service = service
 
 

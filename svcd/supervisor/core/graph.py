@@ -53,6 +53,9 @@ def _join(edge: Edge) -> Edge:
 def cut(edge: Edge) -> None:
     """Take one edge away."""
     edges.leave_group(edge)
+    run = edge.dependent.run
+    if edge.is_borrowed and run is not None:
+        run.borrowed.remove(edge)
     edge.dependent.outgoing.remove(edge)
     del edge.target.incoming[edge]
     edge.dependent.blockers.pop(edge, None)
@@ -131,7 +134,7 @@ def _falls(edge: Edge, unit: Unit, found: Mapping[Unit, None]) -> bool:
     if edge.instead_of is unit:
         return True
     beside = edge.group.edges if edge.group is not None else ()
-    return unit.run is not None and not any(each.target.serving and each.target not in found for each in beside)
+    return unit.run is not None and not any(edges.stands(each) and each.target not in found for each in beside)
 
 
 def in_order_of_stopping(units: Mapping[Unit, None], incoming: EdgesTo) -> list[Unit]:

@@ -44,6 +44,11 @@ class Ledger:
         self._count += 1
         return Transaction(self._count, cause, at)
 
+    def join(self, transaction: Transaction, service: str) -> None:
+        """What this service does from now on is part of it."""
+        transaction.moving.add(service)
+        transaction.ended = None
+
     def enter(self, transaction: Transaction, step: PublishTransition) -> None:
         """Take note of one step."""
         if transaction.id not in self._kept:
@@ -51,8 +56,7 @@ class Ledger:
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         transaction.services[step.service] = None
-        transaction.moving.add(step.service)
-        transaction.ended = None
+        self.join(transaction, step.service)
         if len(transaction.steps) < STEP_LIMIT:
             transaction.steps.append(step)
         else:

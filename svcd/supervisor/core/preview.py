@@ -46,8 +46,9 @@ def preview(units: dict[str, Unit], event: events.ConfigurationApplied) -> tuple
     """
     change = read(units, event)
     down = list(_down(change, _Future(units, change)))
-    up = list(_Rise(units, event, change).steps())
-    moved = {step.service for step in (*down, *up)}
+    going = {step.service for step in down}
+    up = [step for step in _Rise(units, event, change).steps() if step.service not in going]
+    moved = going | {step.service for step in up}
     updated = [unit.name for unit in change.changed if unit.name not in moved]
     still = [Step(Verb.UPDATE, name, "takes effect without a restart") for name in updated]
     added = [each.name for each in event.added if each.name not in moved]
@@ -106,7 +107,8 @@ class _Rise:
     def __init__(self, units: dict[str, Unit], event: events.ConfigurationApplied, change: Change) -> None:
         self._units = units
         self._change = change
-        self._specs = {name: unit.newest for name, unit in units.items()}
+        staying = (unit for unit in units.values() if not (unit.removed or unit in change.removed))
+        self._specs = {unit.name: unit.newest for unit in staying}
         self._specs.update((each.name, each) for each in (*event.added, *(each.spec for each in event.changed)))
         eager = (each.name for each in event.added if each.start is StartMode.EAGER)
         self._named = dict.fromkeys((*eager, *event.start, *(unit.name for unit in change.woken)))
@@ -122,7 +124,7 @@ class _Rise:
     def _needed(self, users: dict[str, str]) -> Iterator[str]:
         """What services that are up need from now on, and is not up."""
         for unit, each in self._change.changed.items():
-            for name in _pulled(each.spec) if unit.up else ():
+            for name in self._pulled(each.spec) if unit.up else ():
                 if name not in self._units or not self._units[name].up:
                     users.setdefault(name, unit.name)
                     yield name
@@ -131,7 +133,7 @@ class _Rise:
         unit = self._units.get(name)
         if unit is None:
             return True
-        if unit in self._change.retried or unit.removed:
+        if unit in self._change.retried:
             return False
         return not unit.up or is_over(unit) or (name in self._named and unit.run is None and unit.state in RETRIES)
 
@@ -146,7 +148,7 @@ class _Rise:
         order: list[str] = []
         seen: set[str] = set()
         for root in roots:
-            path = [(root, _pulled(self._specs[root]))] if root not in seen else []
+            path = [(root, self._pulled(self._specs[root]))] if root not in seen else []
             seen.add(root)
             while path:
                 name, rest = path[-1]
@@ -157,9 +159,11 @@ class _Rise:
                     continue
                 users.setdefault(following, name)
                 seen.add(following)
-                path.append((following, _pulled(self._specs[following])))
+                path.append((following, self._pulled(self._specs[following])))
         return order
 
-
-def _pulled(spec: ServiceSpec) -> Iterator[str]:
-    return (each.target for each in spec.dependencies if each.kind is not DependencyKind.AFTER)
+    def _pulled(self, spec: ServiceSpec) -> Iterator[str]:
+        """What starts with it: a wish for what was removed is void."""
+        for each in spec.dependencies:
+            if each.kind is not DependencyKind.AFTER and each.target in self._specs:
+                yield each.target

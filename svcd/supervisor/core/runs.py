@@ -86,8 +86,8 @@ class Runs:
     def _borrow(unit: Unit) -> None:
         """Where a fallback serves in the place of what this run requires, the run relies on the fallback."""
         for edge in list(unit.outgoing):
-            server = edges.server_of(edge.target)
-            if edge.hard and server is not edge.target and server.serving and not edge.spared:
+            server = edges.server_for(edge)
+            if server is not edge.target and server.serving and not edges.is_spared(edge):
                 graph.borrow(unit, server, Dependency(server.name, on_crash=edge.spec.on_crash), edge.target)
 
     def release(self, unit: Unit, run: Run) -> None:
@@ -97,7 +97,8 @@ class Runs:
         self._cluster.enlist(unit)
         self._cluster.say(unit, unit.reason)
         self._cluster.touch(unit)
-        self._bound_start(unit, run)
+        if run.spawned:
+            self._bound_start(unit, run)
         self._go_on(unit, run)
 
     def _go_on(self, unit: Unit, run: Run) -> None:

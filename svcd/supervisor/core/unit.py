@@ -14,7 +14,17 @@ from svcd.supervisor.core.actions import PublishTransition, StubOrder
 from svcd.supervisor.core.events import ExitStatus, TimerKind
 from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.restart import RestartRecord
-from svcd.supervisor.core.spec import Condition, Dependency, DependencyKind, Hook, RunEnd, ServiceSpec, ServiceType
+from svcd.supervisor.core.spec import (
+    Condition,
+    Dependency,
+    DependencyKind,
+    Hook,
+    RunEnd,
+    Runner,
+    ServiceSpec,
+    ServiceType,
+    StartMode,
+)
 from svcd.supervisor.core.states import State
 
 STORY_LIMIT: Final = 64  # transitions kept per service
@@ -169,6 +179,11 @@ class Unit:
         return self.next_spec or self.spec
 
     @property
+    def preloads(self) -> bool:
+        """It is loaded ahead of time."""
+        return self.newest.start is StartMode.PRELOAD and self.newest.runner is Runner.PYTHON
+
+    @property
     def desired(self) -> str:
         return "up" if self.up else "down"
 
@@ -220,7 +235,7 @@ class Group:
     edges: dict[Edge, None] = field(default_factory=dict)
     blocked: int = 0
     dead: int = 0
-    serving: int = 0
+    standing: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -238,7 +253,7 @@ class Edge:
     group: Group | None = None
     blocked: bool = False  # the dependent may not start, as far as this edge goes
     dead: bool = False  # ... and that will not change by itself
-    serves: bool = False  # the target serves
+    stands: bool = False  # the target is what the dependent needs
     holds: bool = False  # the target may not be told to stop, as far as this edge goes
     lost_invocation: int | None = None  # the target's run whose end the dependent was told of
 
@@ -252,13 +267,10 @@ class Edge:
         return self.spec.kind is not DependencyKind.AFTER and not self.is_borrowed
 
     @property
-    def spared(self) -> bool:
-        """The dependent does without this target: another instance of the same service serves, or its fallback does."""
-        if self.group is not None and any(each.target.serving for each in self.group.edges if each is not self):
-            return True
-        run = self.dependent.run
-        return run is not None and any(each.instead_of is self.target for each in run.borrowed)
-
-    @property
     def met_by_completion(self) -> bool:
         return self.spec.condition is Condition.COMPLETED or self.target.is_task
+
+    @property
+    def needs_completion(self) -> bool:
+        is_spawn_enough = self.spec.condition is Condition.SPAWNED
+        return self.spec.condition is Condition.COMPLETED or (self.target.is_task and not is_spawn_enough)

@@ -15,7 +15,7 @@ from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.requests import Intent, Request
-from svcd.supervisor.core.spec import Runner, StartMode
+from svcd.supervisor.core.spec import StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Mark, Unit
 
@@ -68,8 +68,7 @@ class Wishes:
 
     def preload(self, unit: Unit) -> None:
         """Have it loaded ahead of time, if that is its way and nothing of it runs."""
-        preloads = unit.spec.start is StartMode.PRELOAD and unit.spec.runner is Runner.PYTHON
-        if preloads and unit.run is None and not (unit.up or unit.held_back):
+        if unit.preloads and unit.run is None and not (unit.up or unit.held_back):
             unit.preload = True
             self._cluster.enlist(unit)
             self._cluster.touch(unit)
@@ -134,7 +133,7 @@ class Wishes:
         unit.up = True
         if run is None:
             retries = unit.state in (State.COMPLETED, State.BACKOFF)
-            unit.again = gone or (is_named and retries)
+            unit.again |= gone or (is_named and retries)
         elif is_named and run.doomed and not run.from_outside:
             run.mark, run.mark_text = Mark.RESTART, ASKED
         self._cluster.touch(unit)
