@@ -14,6 +14,7 @@ import click
 from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.names import no_service
 from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
@@ -138,7 +139,7 @@ Examples:
   svcd unregister old-worker  refused while others require it
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
@@ -154,7 +155,7 @@ Examples:
   svcd update web  reads the files again, and takes over what they say of web
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:

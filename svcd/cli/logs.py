@@ -16,6 +16,7 @@ from typing import Final
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.following import STREAMS, Watcher
 from svcd.cli.logfiles import copy_tail
@@ -46,7 +47,7 @@ Examples:
   svcd logs --stream stderr -n 20  the last errors of each service
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("-n", "--lines", "count", callback=parse_count, default="100", show_default=True, metavar="N|all",
               help="How many of the last lines of each stream.")  # fmt: skip

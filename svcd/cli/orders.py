@@ -15,6 +15,7 @@ import click
 
 from svcd.cli import columns
 from svcd.cli.client import Client, DaemonEnded, TimedOut
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting
 from svcd.cli.signals import parse_signal
@@ -73,7 +74,7 @@ Examples:
   svcd stop --unneeded        what was not asked for and is needed no more
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @click.option("--unneeded", is_flag=True, help="Also stop what was started only for others that are down now.")
 @waiting
 @targeted
@@ -97,7 +98,7 @@ Examples:
   svcd restart --rolling api  its instances, one after the other
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @click.option("--rolling", is_flag=True, help="One after the other; the first that does not come back ends it.")
 @waiting
 @targeted
@@ -118,7 +119,7 @@ Examples:
   svcd resume worker  it goes on
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def pause(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
@@ -137,7 +138,7 @@ Examples:
   svcd resume worker  goes on where svcd pause worker has stopped it
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def resume(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
@@ -155,7 +156,7 @@ Examples:
 """,
 )
 @click.argument("signal_name", metavar="SIGNAL")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def signal_(

@@ -13,6 +13,7 @@ from typing import Any, Final
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
@@ -41,7 +42,7 @@ Examples:
   svcd status --json      for programs: every field, nothing shortened
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @targeted
 def status(target: Target, names: tuple[str, ...], as_json: bool) -> int:
     """Show each service's state and its cause, process and use.

@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import Change, ChangesReported, GetChanges, GetStory, Link, StoryReported, Transition
@@ -49,7 +50,7 @@ Examples:
   svcd why web  why it stands where it stands, and how it got there
 """
 )
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=offer_names)
 @targeted
 def why(target: Target, name: str, as_json: bool) -> None:
     """Tell why a service stands where it stands.

@@ -134,8 +134,12 @@ class Process:
         interpreter.settle()
         interpreter.catch_signals(lambda: self._orders.ask_stop_from_anywhere("SIGTERM"))
         threading.excepthook = self._on_thread_exception
+        return self.serve(Connection)
+
+    def serve(self, connection: type[Connection]) -> int:
+        """From the connection to the end of the service."""
         self._on_lost()  # not there yet, which may not last for ever either
-        self._connection = Connection(
+        self._connection = connection(
             self._settings.control, self._loop, self._greeting, self._receive, self._on_lost, self._on_back
         )
         try:

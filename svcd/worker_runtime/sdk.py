@@ -20,17 +20,18 @@ class StateError(RuntimeError):
 class Flag:
     """Something that becomes true. For threads ``wait``, for coroutines ``wait_async``, for both ``is_set``."""
 
-    __slots__ = ("_event", "_lock", "_waiters", "_wording")
+    __slots__ = ("_event", "_is_set", "_lock", "_waiters", "_wording")
 
-    def __init__(self, wording: str) -> None:
+    def __init__(self, wording: str, is_set: bool = False) -> None:
         """``wording``: what users call its ``wait``, for the error."""
         self._wording = wording
-        self._event = threading.Event()
+        self._is_set = is_set
+        self._event: threading.Event | None = None  # made for the first thread that waits: most services have none
         self._lock = threading.Lock()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block this thread until it is set, or for ``timeout`` seconds; True when it is.
@@ -40,13 +41,18 @@ class Flag:
         if asyncio._get_running_loop() is not None:
             name = self._wording
             raise StateError(f"ctx.{name}() would block the event loop: use 'await ctx.{name}_async()'")
+        with self._lock:
+            if self._is_set:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
         return self._event.wait(timeout)
 
     async def wait_async(self) -> None:
         """Return once it is set."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._event.is_set():
+            if self._is_set:
                 return
             waiter = loop, loop.create_future()
             self._waiters.append(waiter)
@@ -65,7 +71,9 @@ class Flag:
     def set(self) -> None:
         """For the runtime: wake everybody."""
         with self._lock:
-            self._event.set()
+            self._is_set = True
+            if self._event is not None:
+                self._event.set()
             waiters, self._waiters = self._waiters, []
         for loop, future in waiters:
             try:
@@ -75,7 +83,10 @@ class Flag:
 
     def clear(self) -> None:
         """For the runtime: from here on who waits has to wait."""
-        self._event.clear()
+        with self._lock:
+            self._is_set = False
+            if self._event is not None:
+                self._event.clear()
 
 
 def _wake(future: asyncio.Future[None]) -> None:
@@ -102,8 +113,7 @@ class Paused:
     __slots__ = ("_over",)
 
     def __init__(self) -> None:
-        self._over = Flag("paused.wait_over")
-        self._over.set()
+        self._over = Flag("paused.wait_over", is_set=True)
 
     def __bool__(self) -> bool:
         return self.is_set()

@@ -430,7 +430,8 @@ class ModelShell:
             self.processes[action.service] = Process(action.service, action.invocation, ahead=True)
             return
         assert unit.desired == "up" or unit.run.hook is None
-        assert not any(each.service == action.service for each in self.hooks), "spawned while a hook runs"
+        hooks = [each for each in self.hooks if each.service == action.service and not each.is_killed]
+        assert not hooks, "spawned while a hook runs"
         if Hook.PRE_START not in self.specs[action.service].hooks:  # else it was ready when the hook began
             self._check_requirements(action.service)
         self.processes[action.service] = Process(action.service, action.invocation)

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from model_shell import ModelShell
 
+from svcd.supervisor.core import edges
 from svcd.supervisor.core import events as ev
-from svcd.supervisor.core import graph
 from svcd.supervisor.core.cluster import is_moving
 from svcd.supervisor.core.spec import (
     Backoff,
@@ -252,7 +252,7 @@ class MachineAndWorld(RuleBasedStateMachine):
                 assert armed == (set() if free else {ev.TimerKind.READY}), (name, unit.state, run, armed)
             elif unit.state is State.STOPPING:
                 wanted = ev.TimerKind.LEFTOVERS if run.exited else ev.TimerKind.STOP
-                is_hooked = run.hook in (Hook.PRE_STOP, Hook.POST_STOP)
+                is_hooked = run.hook in (Hook.PRE_STOP, Hook.POST_STOP) or not run.spawned
                 assert armed == (set() if run.killed or is_hooked else {wanted}), (name, run, armed)
             elif unit.state is State.RUNNING:
                 assert armed <= {ev.TimerKind.WATCHDOG}
@@ -301,11 +301,12 @@ class MachineAndWorld(RuleBasedStateMachine):
         for unit in cluster.units.values():
             for edge in unit.outgoing:
                 if unit.run is None or edge not in unit.run.borrowed:
-                    assert (edge.blocked, edge.dead) == graph.assess(edge)
-                assert edge.holds == graph.holds(edge)
+                    assert (edge.blocked, edge.dead) == edges.assess(edge)
+                assert edge.holds == edges.holds(edge)
             own = [edge for edge in unit.outgoing if unit.run is None or edge not in unit.run.borrowed]
-            assert set(unit.blockers) == {e for e in own if all(each.blocked for each in e.siblings or (e,))}
-            assert set(unit.dead) == {e for e in own if all(each.dead for each in e.siblings or (e,))}
+            beside = {edge: tuple(edge.group.edges) if edge.group is not None else (edge,) for edge in own}
+            assert set(unit.blockers) == {edge for edge in own if all(each.blocked for each in beside[edge])}
+            assert set(unit.dead) == {edge for edge in own if all(each.dead for each in beside[edge])}
             assert unit.holders == sum(edge.holds for edge in unit.incoming)
             waits = unit.state is State.WAITING or (unit.run is not None and unit.run.held)
             assert unit.stuck == (waits and unit.up and bool(unit.dead))

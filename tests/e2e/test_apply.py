@@ -320,5 +320,5 @@ def test_an_apply_is_one_change(stage: Stage) -> None:
     answer = stage.ask(messages.GetChanges())
     assert isinstance(answer, messages.ChangesReported)
     last = answer.changes[-1]
-    assert (last.cause, sorted(last.services)) == ("change of configuration", ["api", "db", "new", "web"])
+    assert (last.cause, sorted(last.services)) == ("apply of cluster.yaml", ["api", "db", "new", "web"])
     assert len(answer.changes) == 2

@@ -1,6 +1,6 @@
 """A crash stops what requires the crashed one, in exactly the reverse order, and brings it back (design 4.3).
 
-Must not test what becomes of the crashed one itself beyond that: test_restart_policy does.
+Must not test what becomes of the crashed one itself beyond that: test_restarts does.
 """
 
 from __future__ import annotations

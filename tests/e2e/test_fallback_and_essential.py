@@ -1,6 +1,6 @@
 """What follows when a service is lost for good: another stands in for it, or the whole cluster goes (design 4.3, 4.4).
 
-Must not test when a service is lost: test_restart_policy does.
+Must not test when a service is lost: test_restarts does.
 """
 
 from __future__ import annotations

@@ -5,6 +5,9 @@ Must not test what the commands do to services: other files do.
 
 from __future__ import annotations
 
+import json
+import signal
+
 from stage import Stage
 
 from svcd.protocol import messages
@@ -36,11 +39,41 @@ def test_what_is_registered_may_need_what_runs(stage: Stage) -> None:
     ).err  # fmt: skip
 
 
+def test_dependents_follow_a_scale_whatever_the_files_say_of_them_by_now(stage: Stage) -> None:
+    stage.up(f"{API}\nweb: {{depends_on: [api, db]}}")
+    extra = stage.write("services: {worker: {command: sleep 1000, depends_on: [api]}}", "extra.yaml")
+    stage.svcd("register", str(extra))
+    web, worker = stage.pid_of("web"), stage.pid_of("worker")
+    stage.write_services(f"{API}\nweb: {{depends_on: [], env: {{NEW: x}}}}")
+    for count in (5, 1, 2):
+        stage.svcd("scale", f"api={count}")
+        instances = [f"api.{number}" for number in range(count)]
+        assert stage.names() == ["db", *instances, "web", "worker"]
+        assert stage.row("web").depends_on == (*instances, "db")
+        assert stage.row("worker").depends_on == tuple(instances)
+    assert (stage.pid_of("web"), stage.pid_of("worker")) == (web, worker)
+    causes = [each["cause"] for each in json.loads(stage.svcd("changes", "--json").out)]
+    assert causes == ["start of the cluster", "registration of worker", *["scaling of api"] * 3]
+
+
 def test_files_of_another_cluster_are_not_taken_for_this_ones(stage: Stage) -> None:
     stage.up(API)
     other = stage.write("cluster: other\nservices: {db: {command: sleep 1000}}", "other.yaml")
     assert "is for cluster other" in stage.svcd("apply", str(other), code=2).err
     assert stage.names() == ["db", "api.0", "api.1", "api.2"]
+
+
+def test_sighup_reads_the_files_as_the_last_apply_did(stage: Stage) -> None:
+    services = "a: {command: 'exec sleep ${LONG:-1000}'}\nb: {env: {N: '%s'}}"
+    stage.up(services % 1)
+    stage.environ["LONG"] = "2000"
+    assert stage.svcd("apply", "cluster.yaml").out == "1. restart a  command changed\na: restarted\n"
+    a, b = stage.pid_of("a"), stage.pid_of("b")
+    stage.write_services(services % 2)
+    assert stage.process is not None
+    stage.process.send_signal(signal.SIGHUP)
+    stage.wait_status(lambda _: stage.row("b").pid not in (None, b), "b to be restarted")
+    assert stage.pid_of("a") == a
 
 
 def test_a_change_that_makes_no_sense_is_refused(stage: Stage) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from svcd.protocol import messages, reference, vocabulary
 from svcd.supervisor.core.actions import Outcome
-from svcd.supervisor.core.apply import Verb
 from svcd.supervisor.core.events import StubPhase
+from svcd.supervisor.core.preview import Verb
 from svcd.supervisor.core.states import State
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"

@@ -7,7 +7,7 @@ go: the core does.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,12 @@ from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.core import apply, events
+from svcd.supervisor.core import events
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.machine import Machine
-
-EDGES_ALONE = frozenset({"depends_on"})
+from svcd.supervisor.core.preview import Step
+from svcd.supervisor.core.spec import Dependency
+from svcd.supervisor.core.wishes import words_of
 
 
 class Changes:
@@ -66,12 +67,12 @@ class Changes:
             self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
             return
         if message.mode == "register":
-            target = merged(own, given.services)
+            target, cause = _with(own, given.services), f"registration of {_names(given.services)}"
         elif message.mode == "update":
-            target = self._updated(own, given, frozenset(message.services))
+            target, cause = _updated(own, given, frozenset(message.services))
         else:
-            target = given
-        self._bring_to(target, peer, correlation, message.dry_run)
+            target, cause = given, f"apply of {' '.join(map(os.path.basename, given.files))}"
+        self._bring_to(target, cause, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
         lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
@@ -80,34 +81,17 @@ class Changes:
             text = f"{lone} is one instance: name the service, {service}, or change their number with svcd scale"
             self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
             return
-        self._bring_to(self._registry.without(message.services), peer, correlation, False)
+        cause = f"removal of {_names(map(self._registry.newest, message.services))}"
+        self._bring_to(self._registry.without(message.services), cause, peer, correlation, False)
 
     def _siblings(self, name: str) -> set[str]:
         """All instances of the service, this one among them; nothing for what is on its way out already."""
         definition = self._registry.get(name)
         return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
-    @staticmethod
-    def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> ClusterSpec:
-        """What is in force, with ``names`` as they are given now; the edges of others that lead to these follow."""
-
-        def concerned(each: ServiceDefinition) -> bool:
-            return each.spec.name in names or each.service in names
-
-        taken = [each for each in given.services if concerned(each)]
-        kept = [each for each in own.services if not concerned(each)]
-        follow = {
-            change.name: change.new
-            for change in compare(own, given).changed
-            if frozenset(change.keys) == EDGES_ALONE and not concerned(change.new)
-        }
-        services = _in_order(own, (*(follow.get(each.spec.name, each) for each in kept), *taken))
-        scales = {**own.scales, **{name: count for name, count in given.scales.items() if name in names}}
-        return replace(own, services=services, scales=scales)
-
-    def _bring_to(self, target: ClusterSpec, peer: Peer, correlation: bytes, dry_run: bool) -> None:
+    def _bring_to(self, target: ClusterSpec, cause: str, peer: Peer, correlation: bytes, dry_run: bool) -> None:
         comparison = compare(self._registry.cluster, target)
-        event = _event(comparison, "")
+        event = _event(comparison, cause)
         try:
             steps = self._machine.preview(event)
         except CoreError as error:
@@ -138,30 +122,75 @@ def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str 
     return None
 
 
-def merged(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> ClusterSpec:
-    """``own``, with these added, or in the place of those with the same name."""
-    given = {each.spec.name: each for each in services}
-    groups = {each.service for each in given.values() if each.service}
-    kept = [each for each in own.services if each.spec.name not in given and each.service not in groups]
-    return replace(own, services=_in_order(own, (*kept, *given.values())))
+# ---- configurations made of two -------------------------------------------------------------------------------------
+
+
+def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> tuple[ClusterSpec, str]:
+    """What is in force, with ``names`` as they are given now; and what to call that."""
+    taken = [each for each in given.services if each.spec.name in names or _service(each) in names]
+    target = _with(own, taken)
+    services = dict.fromkeys(map(_service, taken))
+    scaled = {name: given.scales[name] for name in services if name in given.scales}
+    is_scale = any(own.scales.get(name) != count for name, count in scaled.items())
+    cause = f"{'scaling' if is_scale else 'update'} of {_names(taken)}"
+    return replace(target, scales={**own.scales, **scaled}), cause
+
+
+def _with(own: ClusterSpec, taken: Sequence[ServiceDefinition]) -> ClusterSpec:
+    """``own`` with these services, which take the place of those with the same name: who depended on all instances of
+    such a one does so again.
+    """
+    moved: dict[str, tuple[str, ...]] = {}
+    for each in taken:
+        moved[_service(each)] = (*moved.get(_service(each), ()), each.spec.name)
+    owners = {each.spec.name: _service(each) for each in own.services if _service(each) in moved}
+    kept = (_following(each, owners, moved) for each in own.services if each.spec.name not in owners)
+    return replace(own, services=_in_order(own, (*kept, *taken)))
+
+
+def _following(
+    each: ServiceDefinition, owners: Mapping[str, str], moved: Mapping[str, tuple[str, ...]]
+) -> ServiceDefinition:
+    """``each``, with edges to the instances that there are now in place of those that led to ``owners``."""
+    spec = each.spec
+    if spec.fallback not in owners and not any(edge.target in owners for edge in spec.dependencies):
+        return each
+    edges: dict[str, Dependency] = {}
+    for edge in spec.dependencies:
+        service = owners.get(edge.target)
+        targets = (edge.target,) if service is None else moved[service]
+        group = edge.group if service is None or targets == (edge.target,) else service
+        for target in targets:
+            edges.setdefault(target, replace(edge, target=target, group=None if target == group else group))
+    fallback = spec.fallback and moved[owners[spec.fallback]][0] if spec.fallback in owners else spec.fallback
+    return replace(each, spec=replace(spec, dependencies=tuple(edges.values()), fallback=fallback))
+
+
+def _service(each: ServiceDefinition) -> str:
+    return each.service or each.spec.name
+
+
+def _names(definitions: Iterable[ServiceDefinition]) -> str:
+    return words_of(dict.fromkeys(map(_service, definitions)))
 
 
 def _in_order(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> tuple[ServiceDefinition, ...]:
     """Services keep their places in ``own``, with their instances in order; new ones come last."""
     places: dict[str, int] = {}
     for index, each in enumerate(own.services):
-        places.setdefault(each.service or each.spec.name, index)
+        places.setdefault(_service(each), index)
 
     def place(each: ServiceDefinition) -> tuple[int, int]:
-        return places.get(each.service or each.spec.name, len(own.services)), each.instance
+        return places.get(_service(each), len(own.services)), each.instance
 
     return tuple(sorted(services, key=place))
 
 
-def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
+def _event(comparison: Comparison, cause: str) -> events.ConfigurationApplied:
     return events.ConfigurationApplied(
         clock.now(),
-        request,
+        "",
+        cause=cause,
         added=tuple(each.spec for each in comparison.added),
         changed=tuple(
             events.SpecChange(each.new.spec, each.needs_restart, "health" in each.keys) for each in comparison.changed
@@ -170,7 +199,7 @@ def _event(comparison: Comparison, request: str) -> events.ConfigurationApplied:
     )
 
 
-def _report(steps: Iterable[apply.Step], changed: Iterable[Change]) -> messages.PlanReported:
+def _report(steps: Iterable[Step], changed: Iterable[Change]) -> messages.PlanReported:
     keys = {each.name: ", ".join(each.keys) + " changed" for each in changed}
     return messages.PlanReported(
         tuple(messages.Step(each.verb.value, each.service, keys.get(each.service, each.why)) for each in steps)

@@ -230,6 +230,7 @@ class Daemon:
             self._runs.orphan_reaped(message.pid, status)
             self._errands.runs.orphan_reaped()
         else:
+            self._stubs.hear_last_words(message.invocation)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
 
     def _runs_of(self, invocation: int) -> Runs:

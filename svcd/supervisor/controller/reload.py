@@ -5,7 +5,6 @@ Must not read a file itself: the controller has no YAML reader, and what is wron
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from typing import Final
@@ -69,6 +68,6 @@ class Reload:
         return (sys.executable, "-I", "-c", code, "apply", *where, "--no-wait", *profiles, *files)
 
     def _definition(self) -> ServiceDefinition:
-        """As whom the command runs: as ourselves."""
-        launch = LaunchSpec(Program(()), workdir="/", env=dict(os.environ))
+        """As whom the command runs: as ourselves, in the environment of the configuration that is in force."""
+        launch = LaunchSpec(Program(()), workdir="/", env=dict(self._registry.cluster.environ))
         return ServiceDefinition(ServiceSpec(NAME), launch, service=NAME)

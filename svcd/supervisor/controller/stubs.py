@@ -113,6 +113,11 @@ class Stubs:
         run = self._run_of.get(peer.route)
         return run if run is not None and run.invocation == invocation else None
 
+    def hear_last_words(self, invocation: int) -> None:
+        """Its process has ended: what it said before comes before that."""
+        if invocation in self._route_of:
+            self._control.drain()
+
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
         self._frozen.discard(invocation)

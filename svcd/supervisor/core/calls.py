@@ -13,13 +13,18 @@ from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.spec import Overlap, StartMode
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Mark, Run, Unit
+from svcd.supervisor.core.unit import DEMAND_LIMIT, Mark, Run, Unit
 from svcd.supervisor.core.wishes import Wishes
 
+DEMAND_WITHIN_S: Final = 2.0
 IDLE: Final = "idle"
 SCHEDULED: Final = "its scheduled time has come"
+STORM: Final = (
+    f"called for {DEMAND_LIMIT} times within {DEMAND_WITHIN_S:g} s, and gone again each time: not on demand any more "
+    "before it is started by request"
+)
 ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
-AT_REST: Final = frozenset({*ASLEEP, State.COMPLETED, State.FAILED, State.UNAVAILABLE})
+AT_REST: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 
 
 class Calls:
@@ -35,17 +40,27 @@ class Calls:
         if unit is None or not unit.listening:
             return False
         unit.listening = False
+        if self._is_storm(unit):
+            unit.held_back = True
+            self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, STORM))
+            return True
         reason = f"on demand{f': {event.text}' if event.text else ''}"
         self._wake(unit, f"demand for {unit.name}", reason)
         return True
 
+    def _is_storm(self, unit: Unit) -> bool:
+        """Whether it comes and goes without serving those who call for it, as fast as it can."""
+        unit.demands.append(self._cluster.at)
+        oldest = unit.demands[0]
+        return len(unit.demands) == DEMAND_LIMIT and self._cluster.at - oldest < DEMAND_WITHIN_S
+
     def look_out(self, unit: Unit) -> None:
         """Have the shell watch for demand, or not, as things stand."""
+        rests = unit.state is State.COMPLETED if unit.up else unit.state in ASLEEP
         wanted = (
             unit.spec.start is StartMode.ON_DEMAND
-            and unit.run is None
-            and not (unit.up or unit.held_back or unit.removed)
-            and unit.state in ASLEEP
+            and rests
+            and not (unit.again or unit.held_back or unit.removed)
             and self._cluster.level is None
         )
         if wanted != unit.listening:
@@ -54,7 +69,7 @@ class Calls:
 
     def on_idle(self, unit: Unit, run: Run) -> bool:
         """Nobody uses it: down again, unless something that is up needs it."""
-        if run.doomed or self._wishes.is_needed(unit):
+        if run.doomed or unit.spec.start is not StartMode.ON_DEMAND or self._wishes.is_needed(unit):
             return False
         self._cluster.begin(f"{unit.name} is {IDLE}")
         self._wishes.put_down(unit, IDLE)
@@ -64,9 +79,9 @@ class Calls:
 
     def on_schedule(self, event: events.ScheduleFired) -> bool:
         unit = self._cluster.units.get(event.service)
-        if unit is None or unit.held_back or unit.removed or self._cluster.level is not None:
+        if unit is None or not unit.spec.scheduled or unit.held_back or unit.removed or self._cluster.level is not None:
             return False
-        if unit.run is None and unit.state in AT_REST:
+        if not unit.up or unit.state in AT_REST:
             self._wake(unit, f"schedule of {unit.name}", SCHEDULED)
         elif unit.spec.overlap is Overlap.QUEUE:
             unit.queued = True
@@ -81,15 +96,15 @@ class Calls:
     # ---- fallback ----
 
     def stand_in(self, unit: Unit) -> None:
-        """A unit that is somebody's fallback: up while it is needed as such, down when that is over."""
-        needed = any(covered.is_out for covered in unit.covers) and self._cluster.level is None
-        if needed and not unit.up:
-            covered = next(each for each in unit.covers if each.is_out)
+        """A unit that is somebody's fallback: up from when that one is given up until it serves again, or is not to."""
+        covered = next(iter(unit.bereft), None) if self._cluster.level is None else None
+        if covered is not None and not (unit.up or unit.held_back or unit.removed):
             unit.standing_in = True
-            reason = f"stands in for {covered.name} ({covered.state.value}: {covered.cause})"
-            self._wishes.wake_for(unit, reason)
-        elif unit.standing_in and not (needed or unit.asked or self._wishes.is_needed(unit)):
-            self._wishes.put_down(unit, "no longer needed as a fallback")
+            self._wishes.wake_for(unit, f"stands in for {covered.name} ({covered.state.value}: {covered.cause})")
+        elif unit.standing_in and covered is None and not any(edge.is_borrowed for edge in unit.incoming):
+            unit.standing_in = False
+            if not (unit.asked or self._wishes.is_needed(unit)):
+                self._wishes.put_down(unit, "no longer needed as a fallback")
 
     def _wake(self, unit: Unit, cause: str, reason: str) -> None:
         self._cluster.begin(cause)

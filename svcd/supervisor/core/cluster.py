@@ -7,10 +7,10 @@ taken on flags of yesterday. What a change costs is proportional to the edges of
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable
 
-from svcd.supervisor.core import graph
+from svcd.supervisor.core import edges, graph
 from svcd.supervisor.core.actions import Action, AdoptSpec, ArmTimer, CancelTimer, PublishTransition
 from svcd.supervisor.core.errors import IllegalTransition
 from svcd.supervisor.core.events import ShutdownLevel, TimerKind
@@ -44,6 +44,7 @@ class Cluster:
         self._dirty: OrderedDict[Unit, None] = OrderedDict()
         self._work: OrderedDict[Unit, None] = OrderedDict()
         self._touched: dict[Unit, None] = {}
+        self._late: deque[Edge] = deque()  # holds on what is to end already
 
     # ---- changes ----
 
@@ -143,11 +144,16 @@ class Cluster:
 
     # ---- until steady ----
 
-    def settle(self, evaluate: Callable[[Unit], None]) -> None:
-        """Evaluate what is concerned until nothing changes any more, then look at the requests."""
-        while self._dirty or self._work:
+    def settle(self, evaluate: Callable[[Unit], None], held_late: Callable[[Edge], None]) -> None:
+        """Evaluate what is concerned until nothing changes any more, then look at the requests.
+
+        ``held_late`` hears of each run that is to end and now has to wait for one more dependent.
+        """
+        while self._dirty or self._late or self._work:
             if self._dirty:
                 self._refresh(self._dirty.popitem(last=False)[0])
+            elif self._late:
+                held_late(self._late.popleft())
             else:
                 unit = self._work.popitem(last=False)[0]
                 self.steps += 1
@@ -164,37 +170,46 @@ class Cluster:
 
     def _refresh(self, unit: Unit) -> None:
         self._refresh_stuck(unit)
-        for served in (unit, *_covered_by(unit)):
+        for served in edges.served_by(unit):
+            self.changed[served.name] = None
             for edge in served.incoming:
                 self._refresh_edge(edge)
         for edge in unit.outgoing:
             self._refresh_hold(edge)
-        if unit.fallback is not None:
+        if unit.fallback is not None and edges.refresh_cover(unit):
             self._work[unit.fallback] = None
-        if unit.covers:
-            self._work.update(unit.covers)
+        self._refresh_moving(unit)
+
+    def _refresh_moving(self, unit: Unit) -> None:
         if is_moving(unit):
             self.moving.add(unit.name)
-        else:
-            self.moving.discard(unit.name)
-            if unit.transaction is not None:
-                self.ledger.rest(unit.transaction, unit.name, self.at)
+            return
+        self.moving.discard(unit.name)
+        if unit.transaction is not None:
+            self.ledger.rest(unit.transaction, unit.name, self.at)
 
     def _refresh_edge(self, edge: Edge) -> None:
         """The target has changed: may the dependent start, and does it still hold the target, and those beside it?"""
-        dependent = edge.dependent
-        changed = graph.refresh(edge)
+        dependent, group = edge.dependent, edge.group
+        served = group.serving if group is not None else 0
+        changed = edges.refresh(edge)
         if changed:
             self._refresh_stuck(dependent)
         if (dependent.state is State.WAITING or (dependent.run is not None and dependent.run.held)) and (
             changed or edge.blocked
         ):
             self._work[dependent] = None
-        for each in edge.siblings:
-            self._refresh_hold(each)
+        self._refresh_hold(edge)
+        if group is not None and served != group.serving and min(served, group.serving) < 2:
+            for each in group.edges:  # one that serves spares the others, two spare each other
+                self._refresh_hold(each)
 
     def _refresh_hold(self, edge: Edge) -> None:
-        if graph.refresh_hold(edge) and edge.target.holders == 0 and edge.target.doomed:
+        if not edges.refresh_hold(edge) or not edge.target.doomed:
+            return
+        if edge.holds:
+            self._late.append(edge)
+        elif edge.target.holders == 0:
             self._work[edge.target] = None
 
     def adopt(self, unit: Unit) -> None:
@@ -211,8 +226,6 @@ class Cluster:
         for edge in run.borrowed:
             graph.cut(edge)
             self.touch(edge.target)
-            for covered in _covered_by(edge.target):
-                covered.stood_in.pop(edge, None)
         run.borrowed.clear()
 
     def _refresh_stuck(self, unit: Unit) -> None:
@@ -229,17 +242,5 @@ def is_moving(unit: Unit) -> bool:
     if run is not None:
         if run.held and unit.state is State.LOADED and not run.doomed:
             return unit.up and not unit.stuck
-        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or run.pausing or unit.is_task
+        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or run.pausing is not None or unit.is_task
     return unit.state is State.BACKOFF or (unit.state is State.WAITING and not unit.stuck)
-
-
-def _covered_by(unit: Unit) -> list[Unit]:
-    """Every unit that this one may serve in the place of, be it through another fallback."""
-    found: dict[Unit, None] = {}
-    pending = [unit]
-    while pending:
-        for each in pending.pop().covers:
-            if each not in found:
-                found[each] = None
-                pending.append(each)
-    return list(found)

@@ -19,17 +19,16 @@ from svcd.supervisor.core.actions import (
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
+from svcd.supervisor.core.edges import relies
 from svcd.supervisor.core.events import ExitStatus, ShutdownLevel, TimerKind
-from svcd.supervisor.core.graph import relies
 from svcd.supervisor.core.restart import Ending, Fate
 from svcd.supervisor.core.spec import Hook, OnCrash, RunEnd
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import IN_START
-from svcd.supervisor.core.unit import CONDEMNED, Mark, Run, Unit
+from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
 
 HURRIED_STOP_S: Final = 1.0  # every stop timeout, once the cluster is in a hurry
 LEFTOVERS_S: Final = 1.0  # how long what a main process left behind has for its stop signal, at the most
-CONTINUED_BY_US: Final = frozenset({19, 20})  # SIGSTOP, SIGTSTP: nothing else is heard before SIGCONT
 SIGCONT: Final = 18
 
 
@@ -45,13 +44,22 @@ class Endings:
         while pending:
             each, why, words = pending.pop()
             run = each.run
-            if run is None or (run.mark is not None and why is Mark.DEPENDENCY):
-                continue
+            if run is None or (why is Mark.DEPENDENCY and (run.mark is not None or run.exited)):
+                continue  # its end has its own reason already
             run.mark, run.mark_text = why, words
             self._cluster.enlist(each)
             self._cluster.touch(each)
             dependents = (edge.dependent for edge in reversed(each.incoming) if relies(edge))
             pending.extend((dependent, Mark.DEPENDENCY, for_dependents) for dependent in dependents)
+
+    def on_held_late(self, edge: Edge) -> None:
+        """A run that is to end has come to be relied on (the other instance is gone, the configuration has changed): it
+        would wait for a dependent that has not been told.
+        """
+        run = edge.target.run
+        if run is not None and relies(edge) and (run.from_outside or edge.spec.on_crash is OnCrash.RESTART):
+            text = f"{edge.target.name} is about to stop"
+            self.mark(edge.dependent, Mark.DEPENDENCY, text, text)
 
     def release_stood_in(self, unit: Unit, text: str) -> None:
         """Whoever runs against the fallback of this unit goes down, to come back against the unit itself."""
@@ -62,15 +70,11 @@ class Endings:
         """svcd ends this run for what it failed at: a crash, whatever its exit status."""
         self.note_crash(unit, text)
         run.mark, run.mark_text, run.told = mark, text, True
-        self.enter_stopping(unit, run, text)
         if mark is Mark.HUNG:
             run.kill_text = text
-            self._cluster.cancel(unit, TimerKind.STOP)
-            self.kill_process(unit, run)
-        elif run.connected:
-            self.tell_stub_to_stop(unit, run)
+            self._die(unit, run, text)
         else:
-            self.signal(unit, run)
+            self.order_stop(unit, run)
         self.spread_crash(unit, run, text, completes=False)
 
     # ---- telling it ----
@@ -81,7 +85,7 @@ class Endings:
         if run.hook in (Hook.PRE_START, Hook.POST_START):
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
         if not run.spawned:
-            self.enter_stopping(unit, run, run.mark_text)  # its pre_start is being killed
+            self._cluster.go(unit, State.STOPPING, run.mark_text)  # its pre_start is being killed
         elif run.executed and unit.state in (State.RUNNING, State.PAUSED) and self._begins(unit, run, Hook.PRE_STOP):
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
@@ -122,14 +126,17 @@ class Endings:
     def kill(self, unit: Unit, run: Run, cause: str) -> None:
         """Everything of it dies now, whatever the order."""
         run.told, run.kill_text = True, "killed"
+        if run.hook is not None:
+            self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
+        self._die(unit, run, cause)
+
+    def _die(self, unit: Unit, run: Run, cause: str) -> None:
+        self._leave_running(unit, run)
         self._cluster.cancel(unit, *TimerKind)
         if unit.state is State.STOPPING:
             self._cluster.say(unit, cause)
         else:
-            self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, cause)
-        if run.hook is not None:
-            self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
         self.kill_process(unit, run)
 
     def on_timer(self, unit: Unit, run: Run, kind: TimerKind) -> None:
@@ -177,13 +184,12 @@ class Endings:
             self._cluster.say(unit, cause)
         else:
             self._cluster.go(unit, State.STOPPING, cause)
-        if not run.killed:
-            self._cluster.arm(unit, TimerKind.STOP, timeout_s)
+        self._cluster.arm(unit, TimerKind.STOP, timeout_s)
 
     def _leave_running(self, unit: Unit, run: Run) -> None:
         note_end(run, self._cluster.at)
         self._cluster.cancel(unit, TimerKind.READY, TimerKind.WATCHDOG)
-        if unit.spec.health is not None and unit.state in (State.RUNNING, State.PAUSED):
+        if unit.spec.health is not None and unit.state is State.RUNNING:
             self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
 
     def _stop_timeout_s(self, unit: Unit) -> float:
@@ -195,17 +201,17 @@ class Endings:
 
     def signal(self, unit: Unit, run: Run) -> None:
         """The stop signal, and what makes a paused program hear it."""
-        if run.pid is None and not run.exited:
+        if run.pid is None and not run.leftovers:
             return
         out = self._cluster.out
         out.append(SignalProcess(unit.name, run.invocation, unit.spec.stop.signal, group=True))
-        if run.frozen and unit.spec.pause.signal in CONTINUED_BY_US:
+        if run.frozen:
             out.append(SignalProcess(unit.name, run.invocation, SIGCONT, group=True))
 
     def kill_process(self, unit: Unit, run: Run) -> None:
         """SIGKILL to all of it; once it has a process, if it has none yet."""
         run.killed = True
-        if run.pid is not None or run.exited:
+        if run.pid is not None or run.leftovers:
             self._cluster.out.append(KillProcess(unit.name, run.invocation))
 
     def tell_stub_to_stop(self, unit: Unit, run: Run) -> None:
@@ -224,7 +230,6 @@ class Endings:
 
     def on_stop_hook(self, unit: Unit, run: Run, hook: Hook, error: str | None) -> None:
         """A pre_stop or post_stop hook is over: the stop goes on, whatever came of it."""
-        self._cluster.cancel(unit, TimerKind.HOOK)
         if error is not None:
             text = f"{hook.value} hook: {error}"
             self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, text))
@@ -236,18 +241,16 @@ class Endings:
     # ---- ended ----
 
     def on_exited(self, unit: Unit, run: Run, status: ExitStatus, leftovers: bool) -> bool:
-        if run.exited:
+        if run.exited or not run.spawned:
             return False
         note_end(run, self._cluster.at)
-        run.exited, run.status, run.pid, run.frozen = True, status, None, False
+        run.exited, run.status, run.pid, run.frozen, run.leftovers = True, status, None, False, leftovers
         words = causes.end_words(unit, run)
         if not run.from_outside:
             completes = restart.completes(unit.spec.restart, self.ending(unit, run, status))
             self.note_crash(unit, words, "ended" if completes else "crashed")
             self.spread_crash(unit, run, words, completes)
-        if run.hook is not None and run.hook is not Hook.POST_STOP:
-            self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
-            run.hook = None
+        self._leave_hook(unit, run)
         if leftovers:
             self._clear_leftovers(unit, run, causes.exit_words(status))
         else:
@@ -255,27 +258,41 @@ class Endings:
         return True
 
     def on_spawn_failed(self, unit: Unit, run: Run, reason: str) -> bool:
-        if run.exited:
+        if run.exited or not run.spawned:
             return False
+        self.start_failed(unit, run, reason)
+        return True
+
+    def start_failed(self, unit: Unit, run: Run, reason: str) -> None:
+        """There was nothing to run, or it could not be: no process is left."""
         if not run.from_outside:
             run.error = f"cannot start {unit.name}: {reason}"
             run.start_failed = True
             self.note_crash(unit, run.error)
             self.spread_crash(unit, run, run.error, completes=False)
         run.exited, run.pid = True, None
+        self._leave_hook(unit, run)
+        self.ended(unit, run)
+
+    def on_leftovers_gone(self, unit: Unit, run: Run) -> bool:
+        if not run.leftovers:
+            return False
+        run.leftovers = False
         self.ended(unit, run)
         return True
 
-    def on_leftovers_gone(self, unit: Unit, run: Run) -> bool:
-        if not run.exited or run.hook is Hook.POST_STOP:
-            return False
-        self.ended(unit, run)
-        return True
+    def _leave_hook(self, unit: Unit, run: Run) -> None:
+        """There is nothing any more that this hook could be for."""
+        if run.hook is not None:
+            self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
+            self._cluster.cancel(unit, TimerKind.HOOK)
+            run.hook = None
 
     def _clear_leftovers(self, unit: Unit, run: Run, words: str) -> None:
         cluster = self._cluster
         rest_s = self._stop_timeout_s(unit) if run.stop_deadline is None else run.stop_deadline - cluster.at
-        cluster.cancel(unit, TimerKind.READY, TimerKind.STOP, TimerKind.WATCHDOG)
+        self._leave_running(unit, run)
+        cluster.cancel(unit, TimerKind.STOP)
         cause = f"{words}; clearing what it left behind"
         if unit.state is State.STOPPING:
             cluster.say(unit, cause)
@@ -345,7 +362,7 @@ class Endings:
         cluster.release_turn(unit)
         cluster.adopt(unit)
         if run.held and not unit.up and not run.from_outside:
-            cluster.go(unit, State.FAILED, causes.end_words(unit, run))
+            self._give_up(unit, State.FAILED, causes.end_words(unit, run))
         elif not unit.up:
             cluster.go(unit, State.STOPPED, causes.stopped_words(unit, run))
         elif run.from_outside:
@@ -361,8 +378,9 @@ class Endings:
         unit.stumbled = run.running_since is None
         verdict = restart.decide(policy, unit.record, self.ending(unit, run, run.status), cluster.jitter)
         if verdict.fate is Fate.COMPLETE:
-            unit.stumbled = False
+            unit.stumbled = unit.given_up = False
             cluster.go(unit, State.COMPLETED, words)
+            self.release_stood_in(unit, f"{unit.name} has completed")
         elif verdict.fate is Fate.FAIL:
             self._give_up(unit, State.FAILED, words)
         elif verdict.fate is Fate.GIVE_UP:
@@ -371,14 +389,16 @@ class Endings:
             self._restart(unit, verdict.delay_s, words)
             return
         if unit.queued:
+            cluster.requests.look(unit, cluster.out)  # it runs again within this event
             unit.queued, unit.again, unit.reason = False, True, "its scheduled time had come meanwhile"
 
     def _give_up(self, unit: Unit, state: State, words: str) -> None:
         cluster = self._cluster
+        unit.given_up = unit.up
         cluster.go(unit, state, words)
         if Hook.ON_FAILURE in unit.spec.hooks:
             cluster.out.append(RunHook(unit.name, unit.last_invocation or 0, Hook.ON_FAILURE, words))
-        if unit.spec.essential:
+        if unit.spec.essential and unit.up:
             cluster.essential_lost = f"essential service {unit.name} {state.value}: {words}"
 
     def _restart(self, unit: Unit, delay_s: float, words: str) -> None:

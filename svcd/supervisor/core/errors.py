@@ -20,6 +20,16 @@ class DuplicateService(CoreError):  # noqa: N818 - named for what is the matter
         self.service = service
 
 
+class BeingRemoved(CoreError):  # noqa: N818 - named for what is the matter
+    """A service of that name was removed, and has not ended yet."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(
+            f"cannot register {service}: it is being removed, and has not ended yet; try again once it has"
+        )
+        self.service = service
+
+
 class UnknownDependency(CoreError):  # noqa: N818 - named for what is the matter
     """A service depends on something that nobody registered."""
 

@@ -88,6 +88,7 @@ class ConfigurationApplied:
     changed: tuple[SpecChange, ...] = ()
     removed: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
+    cause: str = "change of configuration"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,227 +1,82 @@
-"""The dependency graph: edges between units, kept in place as services come and go; order, closure and cycles.
+"""The dependency graph as a whole: units get and lose their edges as services come and go; order and closure.
 
-Must not change a unit's state: it says what an edge means, the machine acts on it.
+Must not change a unit's state, nor say what an edge means (``edges`` does).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from svcd.supervisor.core.errors import DependencyCycle, DuplicateService, StillRequired, UnknownDependency
-from svcd.supervisor.core.spec import Condition, Dependency, DependencyKind, ServiceSpec
-from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Unit
-
-ENDED_BY_ITSELF: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
-FALLBACK_LIMIT: Final = 8  # links of a chain of fallbacks that are followed
-NOT_BEGUN: Final = frozenset({State.UNLOADED, State.STOPPED, State.WAITING})
+from svcd.supervisor.core import edges
+from svcd.supervisor.core.spec import Dependency, ServiceSpec
+from svcd.supervisor.core.unit import Edge, Group, Unit
 
 NeighboursOf = Callable[[Unit], Iterator[Unit]]
-
-
-# ---- what an edge means ----
-
-
-def is_met(edge: Edge) -> bool:
-    """Whether the target's present run, or its fallback's, is what the dependent's start needs."""
-    target, condition = edge.target, edge.spec.condition
-    if target.state is State.COMPLETED:
-        return edge.met_by_completion
-    if condition is Condition.COMPLETED or (target.is_task and condition is not Condition.SPAWNED):
-        return False
-    run = target.run
-    if run is None or run.doomed:
-        server = server_of(target)
-        return edge.hard and server is not target and server.serving
-    if condition is Condition.SPAWNED:
-        return run.executed
-    return target.state is State.RUNNING and (
-        condition is not Condition.HEALTHY or target.spec.health is None or run.healthy is True
-    )
-
-
-def server_of(target: Unit) -> Unit:
-    """Who is to serve what ``target`` does: itself, or its fallback while it is out, or that one's."""
-    for _ in range(FALLBACK_LIMIT):
-        if not target.is_out or target.fallback is None:
-            break
-        target = target.fallback
-    return target
-
-
-def is_coming(target: Unit) -> bool:
-    """Whether the target is on its way to something better than what it is now."""
-    if not target.up or target.stuck:
-        return False
-    run = target.run
-    if run is None:
-        return target.again or target.state in NOT_BEGUN
-    return run.from_outside or not run.doomed
-
-
-def assess(edge: Edge) -> tuple[bool, bool]:
-    """(blocked, dead) as of now, of this edge alone."""
-    if is_met(edge):
-        return False, False
-    target = edge.target
-    if edge.hard:
-        if target.is_out and target.fallback is not None:
-            target = server_of(target)
-        over = target.state in ENDED_BY_ITSELF and not target.again
-        return True, target.stuck or not target.up or over or (target.state is State.PAUSED and not target.doomed)
-    return is_coming(target) and not target.stumbled, False
-
-
-def holds(edge: Edge) -> bool:
-    """Whether the target's stop waits for this dependent: always if it requires it, else if it goes down as well."""
-    run = edge.dependent.run
-    if run is None or run.held:
-        return False
-    return run.doomed or (edge.hard and not edge.spared)
-
-
-def relies(edge: Edge) -> bool:
-    """Whether the end of the target's run is the end of the dependent's."""
-    return edge.hard and edge.dependent.leaning and not edge.spared
+EdgesTo = Callable[[Unit], Iterable[Edge]]
 
 
 # ---- coming and going ----
 
 
-def check(
-    units: Mapping[str, Unit],
-    specs: Iterable[ServiceSpec],
-    replaced: Collection[str] = (),
-    removed: Collection[str] = (),
-) -> None:
-    """Raise for the first thing that makes this change impossible. Names in ``replaced`` may be registered already.
-
-    Raises:
-        DuplicateService, UnknownDependency, StillRequired, DependencyCycle
-    """
-    batch: dict[str, ServiceSpec] = {}
-    for spec in specs:
-        if spec.name in batch or (spec.name in units and spec.name not in replaced):
-            raise DuplicateService(spec.name)
-        batch[spec.name] = spec
-    staying = {name: unit.newest for name, unit in units.items() if name not in removed} if replaced or removed else {}
-    final = {**staying, **batch}
-    known = final if removed else {*units, *final}
-    for name in removed:
-        others = [each.name for each in final.values() if _requires(each, name)]
-        if others:
-            raise StillRequired(name, others)
-    for spec in batch.values():
-        for target in (*(each.target for each in spec.dependencies), *filter(None, [spec.fallback])):
-            if target not in known:
-                raise UnknownDependency(spec.name, target)
-    path = find_cycle(_targets(final, units))
-    if path is not None:
-        raise DependencyCycle(path)
-
-
-def _requires(spec: ServiceSpec, name: str) -> bool:
-    hard = (each.target for each in spec.dependencies if each.kind is DependencyKind.REQUIRES)
-    return name == spec.fallback or name in hard
-
-
-def _targets(specs: Mapping[str, ServiceSpec], units: Mapping[str, Unit]) -> dict[str, list[str]]:
-    """Name -> what it may have to wait for: what it depends on, and what stands in for that."""
-
-    def fallback(name: str) -> str | None:
-        spec = specs.get(name) or (units[name].newest if name in units else None)
-        return None if spec is None else spec.fallback
-
-    targets: dict[str, list[str]] = {}
-    for name, spec in specs.items():
-        found = [each.target for each in spec.dependencies]
-        stand_ins = (fallback(each.target) for each in spec.dependencies if each.kind is DependencyKind.REQUIRES)
-        targets[name] = [*found, *filter(None, stand_ins), *filter(None, [spec.fallback])]
-    return targets
-
-
-def find_cycle(targets: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
-    """A path that ends where it begins, or None. Names that are no key lead nowhere: what is registered already
-    cannot depend on what is new.
-    """
-    done: set[str] = set()
-    for start in targets:
-        path: dict[str, Iterator[str]] = {}
-        name: str | None = start
-        while name is not None or path:
-            if name is not None and name not in done:
-                path[name] = iter(targets[name])
-            name = None
-            if not path:
-                break
-            here = next(reversed(path))
-            for target in path[here]:
-                if target in path:
-                    names = list(path)
-                    return (*names[names.index(target) :], target)
-                if target in targets and target not in done:
-                    name = target
-                    break
-            else:
-                done.add(here)
-                del path[here]
-    return None
-
-
-def connect(units: Mapping[str, Unit], unit: Unit) -> None:
-    """Make the edges of a unit that has none; its targets are units already."""
-    connect_to(units, unit, unit.spec)
-
-
-def connect_to(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
-    """Make the edges that ``spec`` names."""
-    groups: dict[str, list[Edge]] = {}
-    made = [Edge(unit, units[each.target], each) for each in spec.dependencies]
-    for edge in made:
-        unit.outgoing.append(edge)
-        edge.target.incoming[edge] = None
-        if edge.spec.group is not None:
-            groups.setdefault(edge.spec.group, []).append(edge)
-    for group in groups.values():
-        for edge in group:
-            edge.siblings = tuple(group)
-    for edge in made:
-        refresh(edge)
-        refresh_hold(edge)
+def connect(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
+    """Make the edges that ``spec`` names, to units that are there already, and its fallback."""
+    groups: dict[str, Group] = {}
+    for each in spec.dependencies:
+        edge = _join(Edge(unit, units[each.target], each))
+        if each.group is not None:
+            edge.group = groups.setdefault(each.group, Group())
+            edge.group.edges[edge] = None
+    for edge in unit.outgoing:
+        if not edge.is_borrowed:
+            edges.refresh(edge)
     if spec.fallback is not None:
         unit.fallback = units[spec.fallback]
         unit.fallback.covers[unit] = None
+        edges.refresh_cover(unit)
 
 
-def borrow(dependent: Unit, target: Unit, spec: Dependency) -> Edge:
-    """One more edge, which ``give_back`` takes away again. It holds the target, but blocks nobody: it is for a run that
-    has begun.
-    """
-    edge = Edge(dependent, target, spec)
-    dependent.outgoing.append(edge)
-    target.incoming[edge] = None
-    refresh_hold(edge)
+def borrow(dependent: Unit, target: Unit, spec: Dependency, instead_of: Unit | None = None) -> None:
+    """One more edge for the present run, gone with it. It holds the target, but blocks nobody: the run has begun."""
+    assert dependent.run is not None
+    edge = _join(Edge(dependent, target, spec, is_borrowed=True, instead_of=instead_of))
+    dependent.run.borrowed.append(edge)
+    if instead_of is not None:
+        instead_of.stood_in[edge] = None
+
+
+def _join(edge: Edge) -> Edge:
+    edge.dependent.outgoing.append(edge)
+    edge.target.incoming[edge] = None
     return edge
 
 
 def cut(edge: Edge) -> None:
     """Take one edge away."""
+    edges.leave_group(edge)
     edge.dependent.outgoing.remove(edge)
     del edge.target.incoming[edge]
     edge.dependent.blockers.pop(edge, None)
     edge.dependent.dead.pop(edge, None)
+    if edge.instead_of is not None:
+        edge.instead_of.stood_in.pop(edge, None)
     if edge.holds:
         edge.target.holders -= 1
 
 
-def disconnect(unit: Unit) -> None:
-    """Take a unit's own edges away: what it depends on, and its fallback."""
-    for edge in list(unit.outgoing):
+def disconnect(unit: Unit) -> list[Unit]:
+    """Take away what a unit depends on, and its fallback; what its present run has borrowed stays. Returns whom it was
+    connected to.
+    """
+    gone = [edge for edge in unit.outgoing if not edge.is_borrowed]
+    for edge in gone:
         cut(edge)
-    if unit.fallback is not None:
-        unit.fallback.covers.pop(unit, None)
-        unit.fallback = None
+    targets = [edge.target for edge in gone]
+    if unit.fallback is None:
+        return targets
+    fallback, unit.fallback = unit.fallback, None
+    fallback.covers.pop(unit, None)
+    fallback.bereft.pop(unit, None)
+    return [*targets, fallback]
 
 
 def isolate(unit: Unit) -> None:
@@ -229,41 +84,10 @@ def isolate(unit: Unit) -> None:
     disconnect(unit)
     for edge in list(unit.incoming):
         cut(edge)
-    for covered in list(unit.covers):
+    for covered in unit.covers:
         covered.fallback = None
     unit.covers.clear()
-
-
-def refresh(edge: Edge) -> bool:
-    """Bring ``blocked`` and ``dead`` up to date, and the dependent's sets with them; returns whether they changed."""
-    found = assess(edge)
-    changed = found != (edge.blocked, edge.dead)
-    edge.blocked, edge.dead = found
-    group = edge.siblings or (edge,)
-    blocked, dead = all(each.blocked for each in group), all(each.dead for each in group)
-    for each in group:
-        changed |= _enter(edge.dependent.blockers, each, blocked) | _enter(edge.dependent.dead, each, dead)
-    return changed
-
-
-def refresh_hold(edge: Edge) -> bool:
-    """Bring ``holds`` up to date, and the target's count with it; returns whether it changed."""
-    holding = holds(edge)
-    if holding == edge.holds:
-        return False
-    edge.holds = holding
-    edge.target.holders += 1 if holding else -1
-    return True
-
-
-def _enter(edges: dict[Edge, None], edge: Edge, inside: bool) -> bool:
-    if (edge in edges) == inside:
-        return False
-    if inside:
-        edges[edge] = None
-    else:
-        del edges[edge]
-    return True
+    unit.bereft.clear()
 
 
 # ---- order ----
@@ -273,24 +97,63 @@ def closure(roots: Iterable[Unit]) -> list[Unit]:
     """The roots and all that they require or want, dependencies before dependents."""
 
     def targets(unit: Unit) -> Iterator[Unit]:
-        return (edge.target for edge in unit.outgoing if edge.spec.kind is not DependencyKind.AFTER)
+        return (edge.target for edge in unit.outgoing if edge.pulls)
 
     return _post_order(roots, targets)
 
 
 def stop_order(roots: Iterable[Unit]) -> list[Unit]:
-    """The roots and all that must end before them because it requires them, dependents before dependencies."""
-    roots = list(roots)
-    going = set(roots)
+    """The roots and all that must end before them because it relies on them, dependents before dependencies."""
 
-    def spared(edge: Edge) -> bool:
-        return any(each.target.serving and each.target not in going for each in edge.siblings if each is not edge)
+    def incoming(unit: Unit) -> Iterable[Edge]:
+        return (*unit.incoming, *unit.stood_in)
+
+    return in_order_of_stopping(falling(roots, incoming), incoming)
+
+
+def falling(roots: Iterable[Unit], incoming: EdgesTo) -> dict[Unit, None]:
+    """The roots, and whoever ends with them because it relies on them."""
+    found: dict[Unit, None] = {}
+    pending = list(roots)
+    while pending:
+        unit = pending.pop()
+        if unit in found:
+            continue
+        found[unit] = None
+        pending.extend(edge.dependent for edge in incoming(unit) if _falls(edge, unit, found))
+    return found
+
+
+def _falls(edge: Edge, unit: Unit, found: Mapping[Unit, None]) -> bool:
+    """Whether the end of ``unit``, which the edge leads to or whom its target stands in for, ends the dependent."""
+    if not edge.hard or not edge.dependent.leaning or edge.dependent in found:
+        return False
+    if edge.instead_of is unit:
+        return True
+    beside = edge.group.edges if edge.group is not None else ()
+    return unit.run is not None and not any(each.target.serving and each.target not in found for each in beside)
+
+
+def in_order_of_stopping(units: Mapping[Unit, None], incoming: EdgesTo) -> list[Unit]:
+    """These units, dependents before dependencies."""
 
     def dependents(unit: Unit) -> Iterator[Unit]:
-        edges = (*(unit.incoming if unit.run is not None else ()), *unit.stood_in)
-        return (edge.dependent for edge in edges if edge.hard and edge.dependent.leaning and not spared(edge))
+        return (edge.dependent for edge in incoming(unit) if edge.hard and edge.dependent in units)
 
-    return _post_order(roots, dependents)
+    return _post_order(units, dependents)
+
+
+def leads_to(start: Unit, end: Unit) -> bool:
+    """Whether ``start`` depends on ``end`` in any way."""
+    seen, pending = {start}, [start]
+    while pending:
+        unit = pending.pop()
+        if unit is end:
+            return True
+        following = [edge.target for edge in unit.outgoing if edge.target not in seen]
+        seen.update(following)
+        pending.extend(following)
+    return False
 
 
 def _post_order(roots: Iterable[Unit], following: NeighboursOf) -> list[Unit]:

@@ -9,18 +9,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from svcd.supervisor.core import causes, events, graph
+from svcd.supervisor.core import causes, checks, events, graph
 from svcd.supervisor.core.actions import Action, EndCluster, PublishNotice, PublishTransition
-from svcd.supervisor.core.apply import Apply, Step
+from svcd.supervisor.core.apply import Apply
 from svcd.supervisor.core.calls import Calls
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.ledger import Transaction
+from svcd.supervisor.core.pausing import Pausing
+from svcd.supervisor.core.preview import Step, preview
 from svcd.supervisor.core.runs import Runs
 from svcd.supervisor.core.spec import Runner, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
+from svcd.supervisor.core.watching import Watching
 from svcd.supervisor.core.wishes import Wishes
 
 _FROM_STUBS: Final = (events.StubConnected, events.StubReported, events.ConnectionLost)
@@ -38,10 +41,12 @@ class Machine:
     def __init__(self, max_parallel: int = 0) -> None:
         self._cluster = Cluster(max_parallel)
         self._endings = Endings(self._cluster)
-        self._runs = Runs(self._cluster, self._endings)
-        self._wishes = Wishes(self._cluster, self._runs, self._endings)
+        self._watching = Watching(self._cluster, self._endings)
+        pausing = Pausing(self._cluster, self._watching)
+        self._runs = Runs(self._cluster, self._endings, self._watching, pausing)
+        self._wishes = Wishes(self._cluster, self._endings, pausing)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
-        self._apply = Apply(self._cluster, self._runs, self._endings, self._wishes)
+        self._apply = Apply(self._cluster, self._endings, self._watching, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
         self._wish_handlers: Mapping[type, Callable[[Any], None]] = {
@@ -60,7 +65,7 @@ class Machine:
             events.DemandArose: self._calls.on_demand,
             events.ScheduleFired: self._calls.on_schedule,
         }
-        runs, endings = self._runs, self._endings
+        runs, endings, watching = self._runs, self._endings, self._watching
         self._run_handlers: Mapping[type, Callable[[Unit, Run, Any], bool]] = {
             events.ProcessSpawned: lambda unit, run, event: runs.on_spawned(unit, run, event.pid),
             events.SpawnFailed: lambda unit, run, event: endings.on_spawn_failed(unit, run, event.reason),
@@ -71,9 +76,11 @@ class Machine:
             events.ProcessExited: lambda unit, run, event: endings.on_exited(unit, run, event.status, event.leftovers),
             events.LeftoversGone: lambda unit, run, event: endings.on_leftovers_gone(unit, run),
             events.IdleReached: lambda unit, run, event: self._calls.on_idle(unit, run),
-            events.HealthChecked: lambda unit, run, event: runs.on_checked(unit, run, event.healthy, event.text),
-            events.WatchdogPinged: lambda unit, run, event: runs.on_alive(unit, run),
-            events.WatchdogTriggered: lambda unit, run, event: runs.on_hung(unit, run, "watchdog: triggered by itself"),
+            events.HealthChecked: lambda unit, run, event: watching.on_checked(unit, run, event.healthy, event.text),
+            events.WatchdogPinged: lambda unit, run, event: watching.on_alive(unit, run),
+            events.WatchdogTriggered: lambda unit, run, event: watching.on_hung(
+                unit, run, "watchdog: triggered by itself"
+            ),
             events.TimeoutExtended: lambda unit, run, event: endings.on_extended(unit, run, event.by_s),
             events.StopAnnounced: self._on_stop_announced,
             events.HookEnded: lambda unit, run, event: runs.on_hook_ended(unit, run, event.hook, event.error),
@@ -100,9 +107,9 @@ class Machine:
         if not self._take(event):
             self.ignored += 1
             return cluster.out
-        cluster.settle(self._evaluate)
+        cluster.settle(self._evaluate, self._endings.on_held_late)
         while self._wishes.take_turns() or self._mourn():
-            cluster.settle(self._evaluate)
+            cluster.settle(self._evaluate, self._endings.on_held_late)
         if self._wishes.end_if_down():
             cluster.out.append(EndCluster(1 if self.essential_lost else 0))
         return cluster.out
@@ -152,7 +159,7 @@ class Machine:
             self._endings.on_overdue(unit, run)
         elif kind is events.TimerKind.WATCHDOG:
             text = f"watchdog: no sign of life within {causes.seconds(unit.spec.watchdog_s or 0.0)}"
-            self._runs.on_hung(unit, run, text)
+            self._watching.on_hung(unit, run, text)
         else:
             self._endings.on_timer(unit, run, kind)
         return True
@@ -162,11 +169,11 @@ class Machine:
 
     def _register(self, event: events.ServicesRegistered) -> None:
         cluster = self._cluster
-        graph.check(cluster.units, event.specs)
+        checks.check(cluster.units, event.specs)
         new = [Unit(spec, event.at) for spec in event.specs]
         cluster.units.update((unit.name, unit) for unit in new)
         for unit in new:
-            graph.connect(cluster.units, unit)
+            graph.connect(cluster.units, unit, unit.spec)
             cluster.changed[unit.name] = None
             if unit.spec.start is StartMode.ON_DEMAND:
                 cluster.again(unit)
@@ -176,7 +183,7 @@ class Machine:
     def _evaluate(self, unit: Unit) -> None:
         """Bring one unit one step nearer to what is desired of it, if it may take that step."""
         run = unit.run
-        if unit.covers:
+        if unit.bereft or unit.standing_in:
             self._calls.stand_in(unit)
         if run is not None:
             self._evaluate_run(unit, run)
@@ -281,7 +288,7 @@ class Machine:
         Raises:
             CoreError: it cannot be applied
         """
-        return self._apply.preview(event)
+        return preview(self._cluster.units, event)
 
     def changes(self, limit: int) -> tuple[Transaction, ...]:
         """The last transactions that took a step, oldest first."""

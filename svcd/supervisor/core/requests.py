@@ -60,6 +60,7 @@ class Request:
     turns: deque[str] = field(default_factory=deque)
     open_goals: dict[str, int | None] = field(default_factory=dict)
     results: dict[str, ServiceResult] = field(default_factory=dict)
+    is_abandoned: bool = False  # nobody waits for the answer
 
     def intent_of(self, name: str) -> Intent:
         return self.intents.get(name, self.intent)
@@ -88,7 +89,8 @@ def _verdict_on_pause(intent: Intent, unit: Unit) -> ServiceResult | None:
     wanted, before = (State.PAUSED, State.RUNNING) if intent is Intent.PAUSE else (State.RUNNING, State.PAUSED)
     run = unit.run
     if run is None or run.doomed or unit.state not in (wanted, before):
-        standing = f"{unit.state.value}, about to stop" if run is not None and run.doomed else unit.state.value
+        is_about_to = run is not None and run.doomed and unit.state is not State.STOPPING
+        standing = f"{unit.state.value}, about to stop" if is_about_to else unit.state.value
         return ServiceResult(unit.name, Outcome.FAILED, f"cannot {intent.value} {unit.name}: it is {standing}")
     if run.pausing:
         return None
@@ -111,8 +113,8 @@ class Requests:
 
     def __init__(self) -> None:
         self._open: dict[str, Request] = {}
-        self.due: dict[str, Request] = {}  # rolling restarts whose next turn has come
-        self._waiting_for: dict[str, dict[str, Request]] = {}
+        self.due: dict[Request, None] = {}  # rolling restarts whose next turn has come
+        self._waiting_for: dict[str, dict[Request, None]] = {}
 
     def __contains__(self, request_id: object) -> bool:
         return request_id in self._open
@@ -126,39 +128,42 @@ class Requests:
         self._open[request.id] = request
         for unit in units:
             request.open_goals[unit.name] = unit.last_invocation
-            self._waiting_for.setdefault(unit.name, {})[request.id] = request
+            self._waiting_for.setdefault(unit.name, {})[request] = None
 
     def check_new(self, request_id: str) -> None:
         if request_id in self._open:
             raise DuplicateRequest(request_id)
 
     def abandon(self, request_id: str) -> None:
-        self.due.pop(request_id, None)
+        """Nobody waits for the answer any more. A rolling restart goes on all the same."""
         request = self._open.pop(request_id, None)
-        if request is not None:
+        if request is None:
+            return
+        request.is_abandoned = True
+        if not request.turns:
             for name in request.open_goals:
-                self._forget_goal(name, request_id)
+                self._forget_goal(name, request)
 
     def overtake(self, name: str, intent: Intent, text: str, out: list[Action]) -> None:
         """A later request wants something else of this service."""
-        for request in list(self._waiting_for.get(name, {}).values()):
+        for request in list(self._waiting_for.get(name, ())):
             if request.intent_of(name) in OVERTAKES[intent]:
                 self._settle(request, ServiceResult(name, Outcome.SUPERSEDED, f"superseded by {text}"), out)
 
     def gone(self, name: str, out: list[Action]) -> None:
         """A service was removed: that is what some waited for."""
-        for request in list(self._waiting_for.get(name, {}).values()):
+        for request in list(self._waiting_for.get(name, ())):
             self._settle(request, ServiceResult(name, Outcome.DONE), out)
 
     def look(self, unit: Unit, out: list[Action]) -> None:
         """Settle what this unit's present standing settles."""
-        for request in list(self._waiting_for.get(unit.name, {}).values()):
+        for request in list(self._waiting_for.get(unit.name, ())):
             result = verdict_on(request, unit)
             if result is not None:
                 self._settle(request, result, out)
 
     def close_if_done(self, request: Request, out: list[Action]) -> None:
-        if request.open_goals or self._open.get(request.id) is not request:
+        if request.open_goals or request.is_abandoned or self._open.get(request.id) is not request:
             return
         del self._open[request.id]
         results = tuple(request.results[name] for name in request.names)
@@ -167,7 +172,7 @@ class Requests:
 
     def _settle(self, request: Request, result: ServiceResult, out: list[Action]) -> None:
         del request.open_goals[result.service]
-        self._forget_goal(result.service, request.id)
+        self._forget_goal(result.service, request)
         request.results[result.service] = result
         if result.service in request.turns:
             request.turns.remove(result.service)
@@ -178,14 +183,14 @@ class Requests:
     def _pass_turn(self, request: Request, result: ServiceResult, out: list[Action]) -> None:
         """One service of a rolling restart is done: the next one's turn, or, after a failure, nobody's."""
         if result.outcome is Outcome.DONE:
-            self.due[request.id] = request
+            self.due[request] = None
             return
         text = f"not restarted: {result.service} did not come back"
         for name in tuple(request.turns):
             self._settle(request, ServiceResult(name, Outcome.FAILED, f"{name} was {text}"), out)
 
-    def _forget_goal(self, name: str, request_id: str) -> None:
+    def _forget_goal(self, name: str, request: Request) -> None:
         waiting = self._waiting_for[name]
-        del waiting[request_id]
+        del waiting[request]
         if not waiting:
             del self._waiting_for[name]

@@ -1,18 +1,16 @@
-"""The life of a run: its spawn, and what is heard of it until its end begins.
+"""The life of a run: its spawn, and what is heard of it until it is running, or says that it ends.
 
-Must not hear what people want (``wishes``), nor when a service may start: it is called when it may. How a run ends is
-for ``endings``.
+Must not hear what people want (``wishes``), nor when a service may start: it is called when it may. How a run that is
+running is watched is for ``watching``, how it ends for ``endings``.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from svcd.supervisor.core import graph, restart
+from svcd.supervisor.core import edges, graph, restart
 from svcd.supervisor.core.actions import (
     AwaitReadiness,
-    CeaseHealthChecks,
-    CheckHealth,
     KillHook,
     PublishNotice,
     SignalProcess,
@@ -21,12 +19,14 @@ from svcd.supervisor.core.actions import (
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
-from svcd.supervisor.core.endings import Endings, note_end
+from svcd.supervisor.core.endings import SIGCONT, Endings, note_end
 from svcd.supervisor.core.events import ExitStatus, StubPhase, TimerKind
-from svcd.supervisor.core.spec import Dependency, HealthAction, Hook, ReadyKind, Runner
+from svcd.supervisor.core.pausing import Pausing
+from svcd.supervisor.core.spec import Dependency, Hook, ReadyKind, Runner
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import IN_START
 from svcd.supervisor.core.unit import Mark, Run, Unit
+from svcd.supervisor.core.watching import Watching
 
 PHASE_STATES: Final = {
     StubPhase.LOADED: State.LOADED,
@@ -50,9 +50,11 @@ RANK: Final = {
 class Runs:
     """What is heard of a process. Each ``on_`` method returns whether the news meant anything."""
 
-    def __init__(self, cluster: Cluster, endings: Endings) -> None:
+    def __init__(self, cluster: Cluster, endings: Endings, watching: Watching, pausing: Pausing) -> None:
         self._cluster = cluster
         self._endings = endings
+        self._watching = watching
+        self._pausing = pausing
 
     # ---- beginning ----
 
@@ -63,7 +65,7 @@ class Runs:
         cluster.live += 1
         invocation = unit.last_invocation = cluster.invocations
         run = unit.run = Run(invocation, held=held)
-        self._borrow(unit, run)
+        self._borrow(unit)
         cluster.go(unit, State.LOADING if unit.spec.runner is Runner.PYTHON else State.STARTING, unit.reason)
         if Hook.PRE_START in unit.spec.hooks:
             self._endings.run_hook(unit, run, Hook.PRE_START, unit.reason)
@@ -81,25 +83,27 @@ class Runs:
         self._cluster.arm(unit, TimerKind.READY, timeout_s)
 
     @staticmethod
-    def _borrow(unit: Unit, run: Run) -> None:
+    def _borrow(unit: Unit) -> None:
         """Where a fallback serves in the place of what this run requires, the run relies on the fallback."""
         for edge in list(unit.outgoing):
-            server = graph.server_of(edge.target)
-            if edge.hard and server is not edge.target and server.serving:
-                needs = Dependency(server.name, on_crash=edge.spec.on_crash)
-                borrowed = graph.borrow(unit, server, needs)
-                run.borrowed.append(borrowed)
-                edge.target.stood_in[borrowed] = None
+            server = edges.server_of(edge.target)
+            if edge.hard and server is not edge.target and server.serving and not edge.spared:
+                graph.borrow(unit, server, Dependency(server.name, on_crash=edge.spec.on_crash), edge.target)
 
     def release(self, unit: Unit, run: Run) -> None:
         """What was loaded ahead of time is to run now."""
         run.held = False
-        self._borrow(unit, run)
+        self._borrow(unit)
         self._cluster.enlist(unit)
         self._cluster.say(unit, unit.reason)
         self._cluster.touch(unit)
         self._bound_start(unit, run)
-        if run.coded:
+        self._go_on(unit, run)
+
+    def _go_on(self, unit: Unit, run: Run) -> None:
+        """The stub has its code: on to running, if it is not held, as soon as it can be told."""
+        if run.connected and run.coded and run.mark is None and not (run.held or run.begun):
+            run.begun = True
             self._tell_stub(unit, run, StubOrder.INIT, StubOrder.START)
 
     def on_spawned(self, unit: Unit, run: Run, pid: int) -> bool:
@@ -135,12 +139,13 @@ class Runs:
         run.connected = run.executed = True
         self._cluster.touch(unit)
         if unit.state is State.STOPPING:
-            self._endings.tell_stub_to_stop(unit, run)
-        elif run.mark is None and not run.coded:
+            if run.hook is None:
+                self._endings.tell_stub_to_stop(unit, run)
+            return True
+        if run.mark is None and not run.coded:
             run.coded = True
             self._tell_stub(unit, run, StubOrder.LOAD)
-            if not run.held:
-                self._tell_stub(unit, run, StubOrder.INIT, StubOrder.START)
+        self._go_on(unit, run)
         return True
 
     def _tell_stub(self, unit: Unit, run: Run, *orders: StubOrder) -> None:
@@ -151,6 +156,7 @@ class Runs:
         if not run.connected or run.exited:
             return False
         run.connected = False
+        self._pausing.on_deaf(unit, run)
         self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, "its stub's connection was lost"))
         if run.told and unit.state in IN_START:
             self._endings.enter_stopping(unit, run, run.mark_text)
@@ -181,8 +187,8 @@ class Runs:
             self._cluster.out.append(AwaitReadiness(unit.name, run.invocation))
 
     def _ready(self, unit: Unit, run: Run) -> None:
-        """Others may use it, once its post_start hook is over."""
-        if Hook.POST_START not in unit.spec.hooks or Hook.POST_START in run.hooks_done or run.told:
+        """Others may use it, once its post_start hook is over. What is to end is spared the hook."""
+        if Hook.POST_START not in unit.spec.hooks or run.doomed:
             self._running(unit, run)
             return
         self._cluster.cancel(unit, TimerKind.READY)
@@ -194,110 +200,12 @@ class Runs:
 
     def _running(self, unit: Unit, run: Run) -> None:
         run.running_since = self._cluster.at
-        unit.stumbled = False
+        unit.stumbled = unit.given_up = False
         self._cluster.cancel(unit, TimerKind.READY)
         self._cluster.release_turn(unit)
         self._cluster.go(unit, State.RUNNING, "ready")
-        self.watch(unit, run)
+        self._watching.begin(unit, run)
         self._endings.release_stood_in(unit, f"{unit.name} is back")
-
-    # ---- while it runs ----
-
-    def watch(self, unit: Unit, run: Run) -> None:
-        """Its health and its watchdog, from now on."""
-        if unit.spec.watchdog_s is not None:
-            self._cluster.arm(unit, TimerKind.WATCHDOG, unit.spec.watchdog_s)
-        if unit.spec.health is not None:
-            self._cluster.out.append(CheckHealth(unit.name, run.invocation))
-
-    def watch_anew(self, unit: Unit, run: Run) -> None:
-        """Its health and its watchdog are to be what its new configuration says, from now on."""
-        if unit.state is State.RUNNING and not run.told:
-            self._cluster.cancel(unit, TimerKind.WATCHDOG)
-            self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
-            run.healthy, run.failures, run.successes = None, 0, 0
-            self.watch(unit, run)
-
-    def on_alive(self, unit: Unit, run: Run) -> bool:
-        if unit.spec.watchdog_s is None or TimerKind.WATCHDOG not in unit.timers:
-            return False
-        self._cluster.arm(unit, TimerKind.WATCHDOG, unit.spec.watchdog_s)
-        return True
-
-    def on_hung(self, unit: Unit, run: Run, text: str) -> bool:
-        """Its watchdog ran out, or it says itself that it should be taken for dead."""
-        if run.exited:
-            return False
-        if run.from_outside:  # it is to end anyway, and would not hear of it
-            run.kill_text = text
-            self._endings.kill_process(unit, run)
-        elif run.mark is None:
-            self._endings.condemn(unit, run, Mark.HUNG, text)
-        return True
-
-    def on_checked(self, unit: Unit, run: Run, healthy: bool, text: str) -> bool:
-        """One health check: thresholds make health of it, and an unhealthy service may be a failed one."""
-        policy = unit.spec.health
-        if policy is None or run.doomed:
-            return False
-        if healthy:
-            run.failures, run.successes = 0, run.successes + 1
-            if run.healthy is not True and run.successes >= policy.success_threshold:
-                self._find(unit, run, True, "healthy" if run.healthy is None else "healthy again")
-            return True
-        if run.healthy is None and self._cluster.at < (run.running_since or 0.0) + policy.start_period_s:
-            return True
-        run.failures, run.successes = run.failures + 1, 0
-        if run.failures < policy.failure_threshold or run.healthy is False:
-            return True
-        words = f"unhealthy: {text}" if text else "unhealthy"
-        times = f" ({run.failures} times in a row)" if run.failures > 1 else ""
-        self._find(unit, run, False, words + times)
-        if policy.on_failure is HealthAction.RESTART:
-            self._endings.condemn(unit, run, Mark.UNHEALTHY, words + times)
-        return True
-
-    def _find(self, unit: Unit, run: Run, healthy: bool, text: str) -> None:
-        run.healthy = healthy
-        self._cluster.touch(unit)
-        self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, text))
-
-    # ---- pause ----
-
-    def pause(self, unit: Unit, run: Run) -> None:
-        run.pause_error = None
-        if unit.spec.runner is Runner.PYTHON:
-            run.pausing = True
-            self._tell_stub(unit, run, StubOrder.PAUSE)
-            return
-        self._cluster.out.append(SignalProcess(unit.name, run.invocation, unit.spec.pause.signal, group=True))
-        run.frozen = True
-        self._paused(unit, run)
-
-    def resume(self, unit: Unit, run: Run) -> None:
-        run.pause_error = None
-        if unit.spec.runner is Runner.PYTHON:
-            run.pausing = True
-            self._tell_stub(unit, run, StubOrder.RESUME)
-            return
-        self._cluster.out.append(SignalProcess(unit.name, run.invocation, unit.spec.pause.resume_signal, group=True))
-        self._resumed(unit, run)
-
-    @staticmethod
-    def steer(unit: Unit, run: Run, paused: bool) -> None:
-        """In the middle of a pause or a resume: what is wanted once the stub has answered."""
-        run.turns_back = paused is not (unit.state is State.RUNNING)
-
-    def _paused(self, unit: Unit, run: Run) -> None:
-        self._cluster.cancel(unit, TimerKind.WATCHDOG)
-        if unit.spec.health is not None:
-            self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
-        self._cluster.go(unit, State.PAUSED, "paused by request")
-
-    def _resumed(self, unit: Unit, run: Run) -> None:
-        run.frozen = False
-        self._cluster.go(unit, State.RUNNING, "resumed by request")
-        self.watch(unit, run)
 
     # ---- what a stub says ----
 
@@ -307,9 +215,11 @@ class Runs:
         if phase is StubPhase.STOPPING:
             return self.on_stopping(unit, run, error)
         if unit.state in (State.RUNNING, State.PAUSED):
-            return self._on_pause_phase(unit, run, phase, error)
+            return self._pausing.on_phase(unit, run, phase, error)
         if not run.coded or unit.state not in IN_START or phase is StubPhase.PAUSED:
             return False
+        if run.held and phase is not StubPhase.LOADED:
+            return False  # it was not told to
         if phase is StubPhase.RUNNING:
             return self._on_start_over(unit, run)
         new = PHASE_STATES[phase]
@@ -323,7 +233,7 @@ class Runs:
         return True
 
     def _on_start_over(self, unit: Unit, run: Run) -> bool:
-        if run.awaiting or run.held or run.hook is not None:
+        if run.awaiting or run.hook is not None:
             return False
         if run.told:
             self._endings.enter_stopping(unit, run, run.mark_text)  # the start is over, the queued stop begins
@@ -331,28 +241,10 @@ class Runs:
             self._started(unit, run)
         return True
 
-    def _on_pause_phase(self, unit: Unit, run: Run, phase: StubPhase, error: str | None) -> bool:
-        """What came of a pause or a resume that the stub was told."""
-        if not run.pausing or phase not in (StubPhase.PAUSED, StubPhase.RUNNING):
-            return False
-        run.pausing = False
-        run.pause_error = error
-        back, run.turns_back = run.turns_back and not run.doomed, False
-        if phase is StubPhase.PAUSED and unit.state is State.RUNNING:
-            self._paused(unit, run)
-            if back:
-                self.resume(unit, run)
-        elif phase is StubPhase.RUNNING and unit.state is State.PAUSED:
-            self._resumed(unit, run)
-            if back:
-                self.pause(unit, run)
-        self._cluster.touch(unit)
-        return True
-
     def on_stopping(self, unit: Unit, run: Run, error: str | None) -> bool:
         """The service says that it ends."""
         endings = self._endings
-        if run.exited:
+        if run.exited or not run.spawned:
             return False
         if unit.state is State.STOPPING:
             if error is None or run.mark is not Mark.SELF or run.error is not None:
@@ -372,6 +264,8 @@ class Runs:
         run.mark, run.error = Mark.SELF, error
         if run.hook is not None:
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
+        if run.frozen:
+            self._cluster.out.append(SignalProcess(unit.name, run.invocation, SIGCONT, group=True))
         endings.enter_stopping(unit, run, words)
         endings.spread_crash(unit, run, words, completes=hoped)
         return True
@@ -382,6 +276,7 @@ class Runs:
         if run.hook is not hook:
             return False
         run.hook = None
+        self._cluster.cancel(unit, TimerKind.HOOK)
         if hook in (Hook.PRE_STOP, Hook.POST_STOP):
             self._endings.on_stop_hook(unit, run, hook, error)
         elif hook is Hook.PRE_START:
@@ -391,11 +286,9 @@ class Runs:
         return True
 
     def _on_pre_start_over(self, unit: Unit, run: Run, error: str | None) -> None:
-        if run.from_outside or run.killed:
-            run.exited = True
-            self._endings.ended(unit, run)
-        elif error is not None:
-            self._endings.on_spawn_failed(unit, run, f"pre_start hook: {error}")
+        """Its process, unless the hook failed, or the run is to end: there is none yet, and nobody can rely on it."""
+        if run.mark is not None or error is not None:
+            self._endings.start_failed(unit, run, f"pre_start hook: {error}")
         else:
             self._spawn_process(unit, run)
 

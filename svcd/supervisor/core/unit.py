@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
-from svcd.supervisor.core.actions import PublishTransition
+from svcd.supervisor.core.actions import PublishTransition, StubOrder
 from svcd.supervisor.core.events import ExitStatus, TimerKind
 from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.restart import RestartRecord
@@ -18,6 +18,7 @@ from svcd.supervisor.core.spec import Condition, Dependency, DependencyKind, Hoo
 from svcd.supervisor.core.states import State
 
 STORY_LIMIT: Final = 64  # transitions kept per service
+DEMAND_LIMIT: Final = 20  # times that demand may start it in a row, within ``calls.DEMAND_WITHIN_S``
 
 
 class View(Protocol):
@@ -74,6 +75,7 @@ class Run:
     executed: bool = False  # the program, or the stub, runs
     connected: bool = False  # the stub can be told something
     coded: bool = False  # the stub was given its code
+    begun: bool = False  # ... and told to go on with it
     awaiting: bool = False  # the readiness probe was begun
     overdue: bool = False  # the READY timer ran out while dependents had to end first
     mark: Mark | None = None
@@ -82,7 +84,8 @@ class Run:
     killed: bool = False
     kill_text: str = ""  # why it had to be
     error: str | None = None  # what the stub said when it ended by itself
-    exited: bool = False  # the main process is gone; leftovers may live
+    exited: bool = False  # the main process is gone, or there was none
+    leftovers: bool = False  # something that it started still lives
     status: ExitStatus | None = None
     running_since: float | None = None
     ran_s: float | None = None  # how long it was running, known from the first sign of its end
@@ -93,9 +96,9 @@ class Run:
     hook: Hook | None = None  # the hook that runs now
     hooks_done: set[Hook] = field(default_factory=set)
     start_failed: bool = False  # nothing could be spawned
-    frozen: bool = False  # paused by a signal
-    pausing: bool = False  # the stub was told to pause, or to resume
-    turns_back: bool = False  # and the opposite was asked for meanwhile
+    frozen: bool = False  # paused by a signal after which nothing else is heard before SIGCONT
+    pausing: StubOrder | None = None  # what the stub was told, until it answers
+    is_to_pause: bool = False  # what is wished of it
     pause_error: str | None = None
     healthy: bool | None = None
     failures: int = 0  # of health checks, in a row
@@ -122,7 +125,8 @@ class Unit:
     cause: str = "registered"
     up: bool = False  # desired
     asked: bool = False  # ... for its own sake, not only because something else needs it
-    held_back: bool = False  # stopped by name: neither demand nor schedule starts it
+    held_back: bool = False  # stopped by name: neither demand nor schedule nor a fallback's duty starts it
+    demands: deque[float] = field(default_factory=lambda: deque(maxlen=DEMAND_LIMIT))  # when it was called for
     listening: bool = False  # the shell watches its sockets for demand
     preload: bool = False  # to be loaded ahead of time
     queued: bool = False  # one more scheduled run follows
@@ -150,8 +154,10 @@ class Unit:
     story: deque[PublishTransition] = field(default_factory=lambda: deque(maxlen=STORY_LIMIT))
     fallback: Unit | None = None
     covers: dict[Unit, None] = field(default_factory=dict)  # whose fallback this is
+    bereft: dict[Unit, None] = field(default_factory=dict)  # of covers: who was given up and has not served since
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
+    given_up: bool = False  # ended for good, and has not served since
 
     @property
     def name(self) -> str:
@@ -208,16 +214,32 @@ class Unit:
 
 
 @dataclass(slots=True, eq=False)
+class Group:
+    """Edges of one dependent of which any one is enough, and how many of them are what."""
+
+    edges: dict[Edge, None] = field(default_factory=dict)
+    blocked: int = 0
+    dead: int = 0
+    serving: int = 0
+
+
+@dataclass(slots=True, eq=False)
 class Edge:
-    """``dependent`` depends on ``target``. The flags are kept up to date by ``graph.assess`` and ``graph.holds``."""
+    """``dependent`` depends on ``target``. The flags are kept up to date by the room ``edges``.
+
+    ``instead_of``: whom the target stands in for. A borrowed edge lasts as long as the dependent's present run.
+    """
 
     dependent: Unit
     target: Unit
     spec: Dependency
+    is_borrowed: bool = False
+    instead_of: Unit | None = None
+    group: Group | None = None
     blocked: bool = False  # the dependent may not start, as far as this edge goes
     dead: bool = False  # ... and that will not change by itself
+    serves: bool = False  # the target serves
     holds: bool = False  # the target may not be told to stop, as far as this edge goes
-    siblings: tuple[Edge, ...] = ()  # edges of the same group, itself among them
     lost_invocation: int | None = None  # the target's run whose end the dependent was told of
 
     @property
@@ -225,11 +247,17 @@ class Edge:
         return self.spec.kind is DependencyKind.REQUIRES
 
     @property
+    def pulls(self) -> bool:
+        """Who starts the dependent starts the target."""
+        return self.spec.kind is not DependencyKind.AFTER and not self.is_borrowed
+
+    @property
     def spared(self) -> bool:
         """The dependent does without this target: another instance of the same service serves, or its fallback does."""
-        if any(each.target.serving for each in self.siblings if each is not self):
+        if self.group is not None and any(each.target.serving for each in self.group.edges if each is not self):
             return True
-        return any(each.dependent is self.dependent for each in self.target.stood_in)
+        run = self.dependent.run
+        return run is not None and any(each.instead_of is self.target for each in run.borrowed)
 
     @property
     def met_by_completion(self) -> bool:

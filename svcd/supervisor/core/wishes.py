@@ -6,18 +6,18 @@ Must not wait for anything nor know processes beyond marking their runs: answers
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Collection, Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from svcd.supervisor.core import events, graph
 from svcd.supervisor.core.actions import AnswerRequest, Outcome, ServiceResult, SignalProcess
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
+from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.requests import Intent, Request
-from svcd.supervisor.core.runs import Runs
-from svcd.supervisor.core.spec import DependencyKind, Runner, StartMode
+from svcd.supervisor.core.spec import Runner, StartMode
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Mark, Run, Unit
+from svcd.supervisor.core.unit import Mark, Unit
 
 STOPPED_BY_NAME: Final = "stopped by request"
 NO_LONGER_NEEDED: Final = "no longer needed"
@@ -29,10 +29,10 @@ NAMES_IN_WORDS: Final = 3
 
 
 class Wishes:
-    def __init__(self, cluster: Cluster, runs: Runs, endings: Endings) -> None:
+    def __init__(self, cluster: Cluster, endings: Endings, pausing: Pausing) -> None:
         self._cluster = cluster
-        self._runs = runs
         self._endings = endings
+        self._pausing = pausing
         self._shutdowns: list[Request] = []
         self._is_over = False
 
@@ -46,28 +46,33 @@ class Wishes:
             return
         self._cluster.begin(f"start of {words_of(event.services) or 'the cluster'}")
         if not event.services:
-            self._preload()
+            for unit in units:
+                self.preload(unit)
         also = self.wake_all(named)
+        for unit in named.values():
+            if unit.run is not None and unit.run.is_to_pause:
+                self._pausing.wish(unit, unit.run, False)
         self.open(Request(event.request, Intent.START, tuple(named), also), named.values())
 
     def wake_all(self, named: dict[str, Unit], reason: str = ASKED) -> tuple[str, ...]:
         """These and all that they need are to run; returns the names of the others that were not up before."""
-        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named, reason)]
+        moved = [unit for unit in graph.closure(named.values()) if not unit.removed and self._wake(unit, named, reason)]
         return tuple(unit.name for unit in moved if unit.name not in named)
 
-    def wake_for(self, unit: Unit, reason: str) -> None:
-        """This unit and all that it needs are to run, and nobody waits for it."""
+    def wake_for(self, unit: Unit, reason: str) -> tuple[str, ...]:
+        """This unit and all that it needs are to run, and nobody waits for it; returns as ``wake_all`` does."""
         asked, held_back = unit.asked, unit.held_back
-        self.wake_all({unit.name: unit}, reason)
+        also = self.wake_all({unit.name: unit}, reason)
         unit.asked, unit.held_back = asked, held_back
+        return also
 
-    def _preload(self) -> None:
-        for unit in self._cluster.units.values():
-            preloads = unit.spec.start is StartMode.PRELOAD and unit.spec.runner is Runner.PYTHON
-            if preloads and unit.run is None and not (unit.up or unit.held_back):
-                unit.preload = True
-                self._cluster.enlist(unit)
-                self._cluster.touch(unit)
+    def preload(self, unit: Unit) -> None:
+        """Have it loaded ahead of time, if that is its way and nothing of it runs."""
+        preloads = unit.spec.start is StartMode.PRELOAD and unit.spec.runner is Runner.PYTHON
+        if preloads and unit.run is None and not (unit.up or unit.held_back):
+            unit.preload = True
+            self._cluster.enlist(unit)
+            self._cluster.touch(unit)
 
     def restart(self, event: events.RestartRequested) -> None:
         named = self.admit(event.request, "restart", event.services)
@@ -104,7 +109,7 @@ class Wishes:
 
     def take_turns(self) -> bool:
         """Whether there was one to take."""
-        due = list(self._cluster.requests.due.values())
+        due = list(self._cluster.requests.due)
         self._cluster.requests.due.clear()
         for request in due:
             self._cluster.begin(f"restart of {words_of(request.names)}, one after the other")
@@ -119,15 +124,10 @@ class Wishes:
         self._cluster.requests.overtake(unit.name, Intent.START, f"a start of {by}", self._cluster.out)
         if is_named:
             unit.asked, unit.held_back = True, False
-            if run is not None and not run.doomed:
-                if run.pausing:
-                    self._runs.steer(unit, run, paused=False)
-                elif unit.state is State.PAUSED:
-                    self._runs.resume(unit, run)
-        gone = unit.state in (State.FAILED, State.UNAVAILABLE) or (unit.state is State.COMPLETED and not unit.is_task)
+        gone = is_over(unit)
         moved = not unit.up or gone
         if is_named or moved:
-            self._clear_record(unit)
+            self.clear_record(unit)
         if moved:
             unit.reason = reason
             self._cluster.enlist(unit)
@@ -141,7 +141,7 @@ class Wishes:
         return moved
 
     @staticmethod
-    def _clear_record(unit: Unit) -> None:
+    def clear_record(unit: Unit) -> None:
         unit.record.clear()
         unit.restarts = 0
         unit.stumbled = False
@@ -173,7 +173,7 @@ class Wishes:
     def put_down(self, unit: Unit, text: str) -> None:
         """Desired down; its run ends after those that rely on it."""
         unit.up, unit.again, unit.queued, unit.asked, unit.down_text = False, False, False, False, text
-        unit.preload = unit.standing_in = False
+        unit.preload = unit.standing_in = unit.given_up = False
         words = f"{unit.name} was {text}"
         self._cluster.enlist(unit)
         self._endings.release_stood_in(unit, words)
@@ -181,34 +181,31 @@ class Wishes:
         self._cluster.touch(unit)
 
     def unneeded(self) -> list[Unit]:
-        """What runs though nobody asked for it and nothing that is up needs it (any more), dependents first."""
-        found: dict[Unit, None] = {}
-        pending = [unit for unit in self._cluster.units.values() if unit.up and not unit.asked]
+        """What is up though nobody asked for it, and nothing that anybody asked for needs it (any more)."""
+        up = [unit for unit in self._cluster.units.values() if unit.up]
+        needed = dict.fromkeys(unit for unit in up if unit.asked)
+        pending = list(needed)
         while pending:
-            unit = pending.pop(0)
-            if unit in found or not unit.up or unit.asked or self.is_needed(unit, found):
-                continue
-            found[unit] = None
-            pending.extend(edge.target for edge in unit.outgoing)
-        return list(found)
+            for each in _needs(pending.pop()):
+                if each.up and each not in needed:
+                    needed[each] = None
+                    pending.append(each)
+        return [unit for unit in up if unit not in needed]
 
     @staticmethod
-    def is_needed(unit: Unit, besides: Collection[Unit] = ()) -> bool:
-        """Whether anything that is up, ``besides`` apart, requires or wants this unit, or has it as its fallback."""
-        users = (edge.dependent for edge in unit.incoming if edge.spec.kind is not DependencyKind.AFTER)
-        if any(user.up and user not in besides for user in users):
-            return True
-        return any(covered.is_out for covered in unit.covers)
+    def is_needed(unit: Unit) -> bool:
+        """Whether anything that is up requires or wants this unit, or runs against it."""
+        return any(edge.dependent.up and (edge.pulls or edge.is_borrowed) for edge in unit.incoming)
 
     # ---- pause, resume ----
 
     def pause(self, event: events.PauseRequested) -> None:
-        self._set_paused(event, Intent.PAUSE, State.RUNNING, self._runs.pause)
+        self._set_paused(event, Intent.PAUSE)
 
     def resume(self, event: events.ResumeRequested) -> None:
-        self._set_paused(event, Intent.RESUME, State.PAUSED, self._runs.resume)
+        self._set_paused(event, Intent.RESUME)
 
-    def _set_paused(self, event: Any, intent: Intent, before: State, act: Callable[[Unit, Run], None]) -> None:
+    def _set_paused(self, event: events.PauseRequested | events.ResumeRequested, intent: Intent) -> None:
         named = self.admit(event.request, intent.value, event.services)
         if named is None:
             return
@@ -216,15 +213,8 @@ class Wishes:
         for unit in named.values():
             text = f"a {intent.value} of {unit.name}"
             self._cluster.requests.overtake(unit.name, intent, text, self._cluster.out)
-            run = unit.run
-            if run is None or run.doomed:
-                continue
-            if run.pausing:
-                self._cluster.enlist(unit)
-                self._runs.steer(unit, run, paused=intent is Intent.PAUSE)
-            elif unit.state is before:
-                self._cluster.enlist(unit)
-                act(unit, run)
+            if unit.run is not None and unit.state in (State.RUNNING, State.PAUSED):
+                self._pausing.wish(unit, unit.run, intent is Intent.PAUSE)
         self.open(Request(event.request, intent, tuple(named)), named.values())
 
     # ---- shutdown ----
@@ -290,13 +280,16 @@ class Wishes:
         if cluster.level is not None and verb in GOING_UP:
             self.refuse(request, f"cannot {verb}: the cluster is shutting down")
             return None
-        unknown = [name for name in dict.fromkeys(names) if name not in cluster.units]
-        if unknown:
-            self.refuse(request, f"cannot {verb}: {'; '.join(map(self._unknown_words, unknown))}")
+        found = {name: cluster.units.get(name) for name in names}
+        bad = [name for name, unit in found.items() if unit is None or unit.removed]
+        if bad:
+            self.refuse(request, f"cannot {verb}: {'; '.join(map(self._missing_words, bad))}")
             return None
-        return {name: cluster.units[name] for name in names}
+        return {name: unit for name, unit in found.items() if unit is not None}
 
-    def _unknown_words(self, name: str) -> str:
+    def _missing_words(self, name: str) -> str:
+        if name in self._cluster.units:
+            return f"{name} is being removed"
         near = difflib.get_close_matches(name, self._cluster.units, 1)
         return f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
@@ -308,6 +301,20 @@ class Wishes:
         for name in request.open_goals:
             self._cluster.touch(self._cluster.units[name])
         self._cluster.requests.close_if_done(request, self._cluster.out)
+
+
+def is_over(unit: Unit) -> bool:
+    """It has ended for good, and another start is another try: not so a task that has done its work."""
+    return unit.state in (State.FAILED, State.UNAVAILABLE) or (unit.state is State.COMPLETED and not unit.is_task)
+
+
+def _needs(unit: Unit) -> Iterator[Unit]:
+    """What a unit that is up needs up: what it depends on, what its run relies on, its fallback while called for."""
+    for edge in unit.outgoing:
+        if edge.pulls or edge.is_borrowed:
+            yield edge.target
+    if unit.fallback is not None and unit.given_up:
+        yield unit.fallback
 
 
 def words_of(names: Iterable[str]) -> str:
