@@ -150,6 +150,22 @@ def test_who_is_of_a_run(contained: Containment) -> None:
             contained.release(each.run)
 
 
+def test_the_main_process_of_another_run_is_not_of_this_one() -> None:
+    """Whatever its environment says: it may have been handed all of ours."""
+    mains: set[int] = set()
+    contained = SessionContainment(os.getpid(), mains)
+    tree, other = Tree(contained, "run-1"), Tree(contained, "run-1")
+    try:
+        assert contained.has("run-1", tree.pids[0], other.pids[0])
+        mains.add(other.pids[0])
+        assert not contained.has("run-1", tree.pids[0], other.pids[0])
+        assert not contained.has("run-1", tree.pids[0], other.pids[1])
+    finally:
+        for each in (tree, other):
+            contained.kill("run-1", each.pids[0])
+            each.reap()
+
+
 def test_what_the_main_process_leaves_behind_is_seen_and_killed(contained: Containment) -> None:
     tree = Tree(contained, "run-1")
     try:
