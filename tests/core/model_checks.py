@@ -165,7 +165,7 @@ def whoever_relies_on_what_ends_ends(world: ModelWorld) -> None:
                 continue
             is_told_to = run.from_outside or edge.spec.on_crash is OnCrash.RESTART
             is_told_to &= edge.lost_invocation != run.invocation or edge.spec.on_crash is OnCrash.RESTART
-            succeeds = edge.met_by_completion and not run.from_outside
+            succeeds = edge.met_by_completion and (run.exited or not run.from_outside)
             assert unit.doomed or not is_told_to or succeeds, f"{unit.name} lost {edge.target.name}, and stays"
 
 
@@ -264,6 +264,7 @@ class Before:
         self._states = {unit.name: unit.state for unit in units(world)}
         self._runs = {unit.name: unit.run for unit in units(world)}
         self._gone = {unit.name for unit in units(world) if unit.removed}
+        self._standing_in = {unit.name for unit in units(world) if unit.standing_in}
         self._doomed = {unit.name for unit in units(world) if unit.doomed or unit.standing_in}
 
     def check(self, world: ModelWorld, steps: tuple[Step, ...]) -> None:
@@ -276,7 +277,9 @@ class Before:
         assert said[Verb.RESTART] <= ending
         assert ending - self._doomed - gone - self._gone == said[Verb.RESTART] - self._doomed
         begun = {unit.name for unit in now.values() if self._has_begun(unit)}
-        assert begun == said[Verb.START] | {name for name in said[Verb.RESTART] if now[name].up and not self._up[name]}
+        back = {name for name in said[Verb.RESTART] if now[name].up and not self._up[name]}
+        done = {name for name in self._standing_in if name not in now or not now[name].up}  # nobody's fallback any more
+        assert begun == (said[Verb.START] | back) - done
 
     def _has_begun(self, unit: Unit) -> bool:
         if not unit.up:

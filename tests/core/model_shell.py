@@ -195,7 +195,7 @@ class ModelShell:
         if not action.group:
             return
         if action.signal == TERM:
-            if process.alive:
+            if process.alive and not process.is_stopped_unborn:
                 self._check_stop_order(process)
             process.is_asked_to_end = True
         elif action.signal in (pause.signal, pause.resume_signal):
@@ -286,7 +286,11 @@ class ModelShell:
     def do_AdoptSpec(self, action: act.AdoptSpec) -> None:  # noqa: N802
         process = self.processes.get(action.service)
         assert process is None or not process.lives or not process.is_stale, "a process of the old configuration lives"
-        self.specs[action.service] = self.newest[action.service]
+        old, new = self.specs[action.service], self.newest[action.service]
+        self.specs[action.service] = new
+        if old.restart.intensity != new.restart.intensity:  # what lay outside the old window may be forgotten
+            known = self.unit(action.service).record.times
+            self.restarts[action.service] = [each for each in self.restarts[action.service] if each in known]
 
     def do_ForgetService(self, action: act.ForgetService) -> None:  # noqa: N802
         process = self.processes.pop(action.service, None)
@@ -319,7 +323,16 @@ class ModelShell:
         self.states[action.service] = action.new
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
+        if action.new is State.STOPPING:
+            self._note_stop_before_birth(action.service)
         self._check_fate(action.service, action.new)
+
+    def _note_stop_before_birth(self, service: str) -> None:
+        """Its signal comes later: the order is that of now, whoever comes to rely on it until then."""
+        process = self.processes.get(service)
+        if process is not None and process.alive and not process.born:
+            self._check_stop_order(process)
+            process.is_stopped_unborn = True
 
     def _check_fate(self, service: str, state: State) -> None:
         """Where a run's end leads must agree with how it ended."""

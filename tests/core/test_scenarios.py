@@ -700,6 +700,30 @@ def test_unregistering_what_waits() -> None:
     assert play.machine.settled()
 
 
+# ---- changes of configuration ----
+
+
+def test_what_is_being_removed_starts_nobody() -> None:
+    play = Play(service("far"), service("gone", wants("far")), service("w", wants("gone"))).all_up()
+    play.stop("far", "w")
+    play.exits("far")
+    play.exits("w")
+    play.unregister("gone")
+    play.start("w")
+    assert play.states() == "far=stopped gone=stopping w=starting"
+
+
+def test_a_task_to_be_done_anew_has_not_been_done() -> None:
+    """Even for who is looked at before it: nobody starts against its old success."""
+    play = Play(task("setup"), service("broken", restart=NEVER), service("app", "broken"))
+    play.start()
+    play.exits("setup")
+    play.spawn_fails("broken")
+    told = play.apply(service("app", requires("setup", Condition.COMPLETED)), start=("setup",))
+    assert "spawn app" not in told, told
+    assert play.exits("setup")[:3] == ["setup starting > completed", "app waiting > starting", "spawn app"]
+
+
 # ---- the end ----
 
 

@@ -97,10 +97,12 @@ def isolate(unit: Unit) -> None:
 
 
 def closure(roots: Iterable[Unit]) -> list[Unit]:
-    """The roots and all that they require or want, dependencies before dependents."""
+    """The roots and all that they require or want, dependencies before dependents: but not what is being removed, nor
+    what only that needs.
+    """
 
     def targets(unit: Unit) -> Iterator[Unit]:
-        return (edge.target for edge in unit.outgoing if edge.pulls)
+        return (edge.target for edge in unit.outgoing if edge.pulls and not edge.target.removed)
 
     return _post_order(roots, targets)
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from svcd.supervisor.core import events, graph
+from svcd.supervisor.core import edges, events, graph
 from svcd.supervisor.core.apply import HAS_CHANGED, Change, read
-from svcd.supervisor.core.spec import DependencyKind, ServiceSpec, StartMode
+from svcd.supervisor.core.spec import DependencyKind, OnCrash, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Edge, Group, Unit
 from svcd.supervisor.core.wishes import is_over
@@ -79,6 +79,15 @@ class _Future:
                 edge.group.edges[edge] = None
             self._new.setdefault(each.target, []).append(edge)
 
+    def late(self) -> Iterator[Unit]:
+        """What runs, and requires from now on what is about to stop."""
+        for edge in (edge for found in self._new.values() for edge in found):
+            run = edge.target.run
+            if run is None or not (run.doomed and edges.relies(edge)) or edge.dependent.doomed:
+                continue
+            if run.from_outside or edge.spec.on_crash is OnCrash.RESTART:
+                yield edge.dependent
+
     def incoming(self, unit: Unit) -> Iterator[Edge]:
         yield from (edge for edge in unit.incoming if edge.is_borrowed or edge.dependent not in self._changed)
         yield from self._new.get(unit.name, ())
@@ -86,13 +95,16 @@ class _Future:
 
 def _down(change: Change, future: _Future) -> Iterator[Step]:
     named = [*change.removed, *change.restarted, *change.reloaded]
-    going = graph.falling(named, future.incoming)
+    late = list(future.late())
+    going = graph.falling([*named, *late], future.incoming)
     for unit in graph.in_order_of_stopping(going, future.incoming):
         if unit in change.removed:
             verb = Verb.STOP if unit.run is not None else Verb.REMOVE
             yield Step(verb, unit.name, "no longer in the configuration")
         elif unit in named:
             yield Step(Verb.RESTART, unit.name, HAS_CHANGED)
+        elif unit in late:
+            yield Step(Verb.RESTART, unit.name, "requires from now on what is about to stop")
         elif not unit.doomed:
             why = next(each.name for each in going if any(edge.dependent is unit for edge in future.incoming(each)))
             yield Step(Verb.RESTART, unit.name, f"requires {why}")

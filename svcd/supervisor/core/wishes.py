@@ -56,7 +56,7 @@ class Wishes:
 
     def wake_all(self, named: dict[str, Unit], reason: str = ASKED) -> tuple[str, ...]:
         """These and all that they need are to run; returns the names of the others that were not up before."""
-        moved = [unit for unit in graph.closure(named.values()) if not unit.removed and self._wake(unit, named, reason)]
+        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named, reason)]
         return tuple(unit.name for unit in moved if unit.name not in named)
 
     def wake_for(self, unit: Unit, reason: str) -> tuple[str, ...]:
@@ -134,6 +134,8 @@ class Wishes:
         if run is None:
             retries = unit.state in (State.COMPLETED, State.BACKOFF)
             unit.again |= gone or (is_named and retries)
+            if unit.again and unit.state is State.COMPLETED:  # at once: nobody may start against its old success
+                self._endings.wait(unit)
         elif is_named and run.doomed and not run.from_outside:
             run.mark, run.mark_text = Mark.RESTART, ASKED
         self._cluster.touch(unit)
