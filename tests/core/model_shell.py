@@ -288,8 +288,9 @@ class ModelShell:
         assert process is None or not process.lives or not process.is_stale, "a process of the old configuration lives"
         old, new = self.specs[action.service], self.newest[action.service]
         self.specs[action.service] = new
-        if old.restart.intensity != new.restart.intensity:  # what lay outside the old window may be forgotten
-            known = self.unit(action.service).record.times
+        view = self.machine.services.get(action.service)
+        if old.restart.intensity != new.restart.intensity and view is not None:
+            known = self.unit(action.service).record.times  # what lay outside the old window may be forgotten
             self.restarts[action.service] = [each for each in self.restarts[action.service] if each in known]
 
     def do_ForgetService(self, action: act.ForgetService) -> None:  # noqa: N802

@@ -215,6 +215,8 @@ class Machine:
     def _evaluate_run(self, unit: Unit, run: Run) -> None:
         if run.held and unit.up and not run.doomed:
             self._evaluate_held(unit, run)
+        else:
+            self._cluster.leave_queue(unit)  # loaded ahead of time, it may have waited for its turn
         if not run.from_outside or run.told or run.exited:
             return
         if unit.holders:
