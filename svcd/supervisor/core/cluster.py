@@ -247,5 +247,6 @@ def is_moving(unit: Unit) -> bool:
     if run is not None:
         if run.held and unit.state is State.LOADED and not run.doomed:
             return unit.up and not unit.stuck
-        return unit.state not in (State.RUNNING, State.PAUSED) or run.doomed or run.pausing is not None or unit.is_task
+        rests = unit.state is State.PAUSED or (unit.state is State.RUNNING and not unit.is_task)
+        return not rests or run.doomed or run.pausing is not None
     return unit.state is State.BACKOFF or (unit.state is State.WAITING and not unit.stuck)
