@@ -656,6 +656,16 @@ def test_an_abandoned_request_is_not_answered_but_stays_in_force() -> None:
     assert play.machine.open_requests == 0
 
 
+def test_a_task_that_is_paused_keeps_nobody_waiting() -> None:
+    play = Play(task("t"))
+    play.start("t")
+    play.executed("t")
+    assert "answer r1 superseded: superseded by a pause of t" in play.pause("t")
+    assert play.machine.settled()
+    assert "t paused > running" in play.start("t")
+    assert "answer r3 done" in play.exits("t")
+
+
 # ---- signals, unknown names, unregistering ----
 
 

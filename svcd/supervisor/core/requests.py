@@ -82,6 +82,8 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
         return ServiceResult(unit.name, Outcome.FAILED, causes.failed_words(unit))
     if unit.stuck:
         return ServiceResult(unit.name, Outcome.FAILED, causes.stuck_words(unit))
+    if is_new and unit.is_task and unit.state is State.PAUSED and unit.run is not None and not unit.run.pausing:
+        return ServiceResult(unit.name, Outcome.SUPERSEDED, f"superseded by a pause of {unit.name}")
     return None
 
 
