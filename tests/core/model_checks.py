@@ -164,8 +164,10 @@ def whoever_relies_on_what_ends_ends(world: ModelWorld) -> None:
             run = edge.target.run
             if not edges.relies(edge) or run is None or not run.doomed:
                 continue
-            is_condemned = edge.target.cause.startswith(CONDEMNED)  # a request since then changes nothing about it
-            is_told_to = (run.from_outside and not is_condemned) or edge.spec.on_crash is OnCrash.RESTART
+            is_condemned = edge.target.cause.startswith(CONDEMNED)  # or crashed: a request since then changes nothing
+            is_told_to = (
+                run.from_outside and not (is_condemned or run.exited)
+            ) or edge.spec.on_crash is OnCrash.RESTART
             is_told_to &= edge.lost_invocation != run.invocation or edge.spec.on_crash is OnCrash.RESTART
             succeeds = edge.met_by_completion and (run.exited or not run.from_outside)
             assert unit.doomed or not is_told_to or succeeds, f"{unit.name} lost {edge.target.name}, and stays"

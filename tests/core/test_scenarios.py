@@ -696,6 +696,18 @@ def test_unregistering() -> None:
     assert play.exits("w")[-1] == "spawn w", "a wish for what is gone holds nobody"
 
 
+def test_what_is_registered_again_is_wanted_again() -> None:
+    play = Play(service("a"), service("b", wants("a"))).all_up()
+    play.unregister("a")
+    play.exits("a")
+    assert play.apply(added=(service("a", "b"),))[0].endswith("its dependencies form a cycle: b -> a -> b")
+    play.apply(added=(service("a"),))
+    play.stop("a")
+    play.exits("a")
+    assert "a stopped > waiting" in play.restart("b")
+    assert play.exits("b") == ["b stopping > waiting"], "for a"
+
+
 def test_unregistering_what_waits() -> None:
     play = Play(service("a"), service("b", "a"), timers=True)
     play.start()

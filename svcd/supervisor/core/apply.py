@@ -7,7 +7,7 @@ process relies on is kept for it until it ends.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -49,14 +49,14 @@ class Change:
     relied_on: dict[Unit, list[Unit]]
 
 
-def read(units: dict[str, Unit], event: events.ConfigurationApplied) -> Change:
+def read(units: dict[str, Unit], missed: Container[str], event: events.ConfigurationApplied) -> Change:
     """See what a change means, without changing anything.
 
     Raises:
         CoreError: it cannot be applied
     """
     replaced = {each.spec.name for each in event.changed}
-    checks.check(units, (*event.added, *(each.spec for each in event.changed)), replaced, event.removed)
+    checks.check(units, (*event.added, *(each.spec for each in event.changed)), replaced, event.removed, missed)
     changed = {units[each.spec.name]: each for each in event.changed}
     removed = [units[name] for name in dict.fromkeys(event.removed)]
     lost = {unit: _lost(unit, each.spec, frozenset(removed)) for unit, each in changed.items()}
@@ -107,7 +107,7 @@ class Apply:
         ):
             return
         try:
-            change = read(self._cluster.units, event)
+            change = read(self._cluster.units, self._cluster.missed, event)
         except CoreError as error:
             self._wishes.refuse(event.request, str(error))
             return
@@ -121,16 +121,14 @@ class Apply:
     def _connect(self, event: events.ConfigurationApplied, change: Change) -> list[Unit]:
         """The edges of the new configuration in the place of the old ones; returns what is new."""
         cluster = self._cluster
-        new = [Unit(spec, cluster.at) for spec in event.added]
-        cluster.units.update((unit.name, unit) for unit in new)
+        new = cluster.enter(event.added)
         for unit, each in change.changed.items():
             unit.given_up = unit.given_up and unit.newest.fallback == each.spec.fallback
             for target in graph.disconnect(unit):
                 cluster.touch(target)
         for unit in (*change.changed, *new):
             changed = change.changed.get(unit)
-            graph.connect(cluster.units, unit, unit.spec if changed is None else changed.spec)
-            cluster.touch(unit)
+            cluster.connect(unit, unit.spec if changed is None else changed.spec)
         for unit in cluster.units.values():
             for edge in list(unit.run.borrowed) if unit.run is not None else ():
                 self._give_back_if_circular(edge)
@@ -209,8 +207,6 @@ class Apply:
             cluster.touch(edge.dependent)
         for edge in unit.outgoing:
             cluster.touch(edge.target)
-        graph.isolate(unit)
-        del cluster.units[unit.name]
         cluster.forget(unit)
         if unit.listening:
             unit.listening = False

@@ -6,7 +6,7 @@ Must not change anything: it looks at specs, those in force and those to come.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping
 
 from svcd.supervisor.core.errors import (
     BeingRemoved,
@@ -25,8 +25,10 @@ def check(
     specs: Iterable[ServiceSpec],
     replaced: Collection[str] = (),
     removed: Collection[str] = (),
+    missed: Container[str] = (),
 ) -> None:
-    """Raise for the first thing that makes this change impossible. Names in ``replaced`` may be registered already.
+    """Raise for the first thing that makes this change impossible. Names in ``replaced`` may be registered already;
+    services that are registered already depend on those in ``missed`` as soon as they are there.
 
     Raises:
         UnknownService, BeingRemoved, DuplicateService, UnknownDependency, StillRequired, DependencyCycle
@@ -38,7 +40,7 @@ def check(
             raise BeingRemoved(name)
     batch = _batch(units, specs, replaced)
     gone = frozenset(removed)
-    changes_others = bool(replaced or removed)
+    changes_others = bool(replaced or removed) or any(name in missed for name in batch)
     staying = {name: unit.newest for name, unit in units.items() if _stays(unit, gone)} if changes_others else {}
     final = {**staying, **batch}
     for name in removed:

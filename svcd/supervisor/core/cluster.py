@@ -8,7 +8,7 @@ taken on flags of yesterday. What a change costs is proportional to the edges of
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from svcd.supervisor.core import edges, graph
 from svcd.supervisor.core.actions import Action, AdoptSpec, ArmTimer, CancelTimer, PublishTransition
@@ -16,6 +16,7 @@ from svcd.supervisor.core.errors import IllegalTransition
 from svcd.supervisor.core.events import ShutdownLevel, TimerKind
 from svcd.supervisor.core.ledger import Ledger, Transaction
 from svcd.supervisor.core.requests import Requests
+from svcd.supervisor.core.spec import ServiceSpec
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import TRANSITIONS
 from svcd.supervisor.core.unit import Edge, Unit
@@ -25,6 +26,7 @@ class Cluster:
     def __init__(self, max_parallel: int) -> None:
         self.max_parallel = max_parallel
         self.units: dict[str, Unit] = {}
+        self.missed: dict[str, dict[Unit, None]] = {}  # name of what was removed -> who names it still, without effect
         self.requests = Requests()
         self.level: ShutdownLevel | None = None
         self.live = 0  # units with a run
@@ -166,8 +168,35 @@ class Cluster:
             self.requests.look(unit, self.out)
         self._touched.clear()
 
+    def enter(self, specs: Iterable[ServiceSpec]) -> list[Unit]:
+        """New services, without their edges."""
+        new = [Unit(spec, self.at) for spec in specs]
+        self.units.update((unit.name, unit) for unit in new)
+        return new
+
+    def connect(self, unit: Unit, spec: ServiceSpec) -> None:
+        """The edges of a unit that is new or has lost its old ones, and those of whom it was missing to."""
+        self._miss_no_more(unit)
+        graph.connect(self.units, unit, spec)
+        for dependent in self.missed.pop(unit.name, ()):
+            graph.rejoin(self.units, dependent, unit.name)
+            self.touch(dependent)
+        self.touch(unit)
+
+    def _miss_no_more(self, unit: Unit) -> None:
+        for each in unit.newest.dependencies:
+            missing = self.missed.get(each.target, {})
+            if missing.pop(unit, self) is None and not missing:
+                del self.missed[each.target]
+
     def forget(self, unit: Unit) -> None:
-        """A unit that was taken out of the graph."""
+        """This unit is removed: whoever still depends on it does so no longer."""
+        self._miss_no_more(unit)
+        for edge in unit.incoming:
+            if not edge.is_borrowed and edge.dependent is not unit:
+                self.missed.setdefault(unit.name, {})[edge.dependent] = None
+        graph.isolate(unit)
+        del self.units[unit.name]
         for pending in (self._dirty, self._work, self._touched):
             pending.pop(unit, None)
         self.moving.discard(unit.name)

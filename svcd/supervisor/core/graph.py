@@ -35,6 +35,18 @@ def connect(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
         edges.refresh_cover(unit)
 
 
+def rejoin(units: Mapping[str, Unit], dependent: Unit, name: str) -> None:
+    """A service is there again that this one wants, or comes after: not what is required, which nobody can remove."""
+    groups = {edge.spec.group: edge.group for edge in dependent.outgoing if edge.group is not None}
+    for each in dependent.newest.dependencies:
+        if each.target == name:
+            edge = _join(Edge(dependent, units[name], each))
+            if each.group is not None:
+                edge.group = groups.setdefault(each.group, Group())
+                edge.group.edges[edge] = None
+            edges.refresh(edge)
+
+
 def borrow(dependent: Unit, target: Unit, spec: Dependency, instead_of: Unit | None = None) -> None:
     """One more edge for the present run, gone with it. It holds the target, but blocks nobody: the run has begun."""
     assert dependent.run is not None

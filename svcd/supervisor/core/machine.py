@@ -169,14 +169,9 @@ class Machine:
 
     def _register(self, event: events.ServicesRegistered) -> None:
         cluster = self._cluster
-        checks.check(cluster.units, event.specs)
-        new = [Unit(spec, event.at) for spec in event.specs]
-        cluster.units.update((unit.name, unit) for unit in new)
-        for unit in new:
-            graph.connect(cluster.units, unit, unit.spec)
-            cluster.changed[unit.name] = None
-            if unit.spec.start is StartMode.ON_DEMAND:
-                cluster.again(unit)
+        checks.check(cluster.units, event.specs, missed=cluster.missed)
+        for unit in cluster.enter(event.specs):
+            cluster.connect(unit, unit.spec)
 
     # ---- one step ----
 
@@ -290,7 +285,7 @@ class Machine:
         Raises:
             CoreError: it cannot be applied
         """
-        return preview(self._cluster.units, event)
+        return preview(self._cluster.units, self._cluster.missed, event)
 
     def changes(self, limit: int) -> tuple[Transaction, ...]:
         """The last transactions that took a step, oldest first."""

@@ -5,7 +5,7 @@ Must not change anything, and must not decide what a change means: ``apply.read`
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
@@ -38,13 +38,13 @@ class Step:
     why: str
 
 
-def preview(units: dict[str, Unit], event: events.ConfigurationApplied) -> tuple[Step, ...]:
+def preview(units: dict[str, Unit], missed: Container[str], event: events.ConfigurationApplied) -> tuple[Step, ...]:
     """The steps of a change, in order: what ends, what takes effect as it is, what begins.
 
     Raises:
         CoreError: it cannot be applied
     """
-    change = read(units, event)
+    change = read(units, missed, event)
     down = list(_down(change, _Future(units, change)))
     going = {step.service for step in down}
     up = [step for step in _Rise(units, event, change).steps() if step.service not in going]
