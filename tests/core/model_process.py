@@ -36,7 +36,7 @@ class Process:
     to_reach: list[ev.StubPhase] = field(default_factory=list)
     is_asked_to_end: bool = False
     is_killed: bool = False
-    is_stopped_unborn: bool = False
+    is_stopping: bool = False  # its stop has begun
     is_frozen: bool = False
     probes: bool = False  # its readiness is awaited
     is_checked: bool = False  # its health is

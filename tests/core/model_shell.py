@@ -176,7 +176,8 @@ class ModelShell:
         assert action.order not in process.told, "told twice"
         process.told.add(action.order)
         if action.order is act.StubOrder.STOP:
-            self._check_stop_order(process)
+            if not process.is_stopping:
+                self._check_stop_order(process)
             process.is_asked_to_end = True
         else:
             process.to_reach.extend(PHASES[action.order])
@@ -195,7 +196,7 @@ class ModelShell:
         if not action.group:
             return
         if action.signal == TERM:
-            if process.alive and not process.is_stopped_unborn:
+            if process.alive and not process.is_stopping:
                 self._check_stop_order(process)
             process.is_asked_to_end = True
         elif action.signal in (pause.signal, pause.resume_signal):
@@ -325,15 +326,15 @@ class ModelShell:
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
         if action.new is State.STOPPING:
-            self._note_stop_before_birth(action.service)
+            self._note_stop(action.service)
         self._check_fate(action.service, action.new)
 
-    def _note_stop_before_birth(self, service: str) -> None:
-        """Its signal comes later: the order is that of now, whoever comes to rely on it until then."""
+    def _note_stop(self, service: str) -> None:
+        """Its order may come later, after its birth or a hook: what counts is who relies on it now."""
         process = self.processes.get(service)
-        if process is not None and process.alive and not process.born:
+        if process is not None and process.alive and not (process.is_asked_to_end or process.is_stopping):
             self._check_stop_order(process)
-            process.is_stopped_unborn = True
+            process.is_stopping = True
 
     def _check_fate(self, service: str, state: State) -> None:
         """Where a run's end leads must agree with how it ended."""
