@@ -178,6 +178,7 @@ class ModelShell:
         if action.order is act.StubOrder.STOP:
             if not process.is_stopping:
                 self._check_stop_order(process)
+            process.is_stopping = True
             process.is_asked_to_end = True
         else:
             process.to_reach.extend(PHASES[action.order])

@@ -1,6 +1,6 @@
 """What calls for a service without anybody asking by name: a connection, a schedule, a fallback's duty; and idleness.
 
-Must not answer requests (``wishes`` does): nobody waits for these.
+Must not answer requests (``wishes`` does): nobody waits for these, but what waits may be overtaken by them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from svcd.supervisor.core import events
 from svcd.supervisor.core.actions import AwaitDemand, CeaseAwaitingDemand, PublishNotice
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
+from svcd.supervisor.core.requests import Intent
 from svcd.supervisor.core.spec import Overlap, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import DEMAND_LIMIT, Mark, Run, Unit
@@ -18,6 +19,7 @@ from svcd.supervisor.core.wishes import Wishes
 
 DEMAND_WITHIN_S: Final = 2.0
 IDLE: Final = "idle"
+COVERED_NO_MORE: Final = "no longer needed as a fallback"
 SCHEDULED: Final = "its scheduled time has come"
 STORM: Final = (
     f"called for {DEMAND_LIMIT} times within {DEMAND_WITHIN_S:g} s, and gone again each time: not on demand any more "
@@ -104,7 +106,10 @@ class Calls:
         elif unit.standing_in and covered is None and not any(edge.is_borrowed for edge in unit.incoming):
             unit.standing_in = False
             if not (unit.asked or self._wishes.is_needed(unit)):
-                self._wishes.put_down(unit, "no longer needed as a fallback")
+                self._cluster.requests.overtake(
+                    unit.name, Intent.STOP, f"its stop: {COVERED_NO_MORE}", self._cluster.out
+                )
+                self._wishes.put_down(unit, COVERED_NO_MORE)
 
     def _wake(self, unit: Unit, cause: str, reason: str) -> None:
         self._cluster.begin(cause)
