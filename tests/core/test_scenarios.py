@@ -409,6 +409,24 @@ def test_the_end_of_a_required_task_is_no_crash() -> None:
     assert play.state("b") == "running"
 
 
+def test_an_end_before_it_is_ready_is_a_failed_start_whatever_its_code() -> None:
+    play = Play(service("a", ready=ReadyKind.NOTIFY, restart=NEVER), service("b", "a"))
+    play.start()
+    play.executed("a")
+    assert play.exits("a", 0)[0] == "a starting > failed"
+    assert play.cause("a") == "ended before it was ready: exit code 0"
+    assert play.states() == "a=failed b=waiting"
+
+
+def test_but_a_task_is_done_then_and_a_program_that_was_executed_was_ready() -> None:
+    play = Play(task("a", ready=ReadyKind.NOTIFY), service("b"))
+    play.start()
+    play.executed("a")
+    play.exits("a", 0)
+    play.exits("b", 0)
+    assert play.states() == "a=completed b=completed"
+
+
 def test_not_ready_in_time_is_a_failed_start() -> None:
     play = Play(service("a", ready=ReadyKind.NOTIFY), timers=True)
     play.start()

@@ -63,6 +63,12 @@ def test_a_descriptor_that_is_closed_without_a_newline(stage: Stage) -> None:
     assert "without a newline" in stage.row("a").cause
 
 
+def test_a_program_that_goes_into_the_background_has_not_started(stage: Stage) -> None:
+    begin(stage, 'command: "sleep 1000 & exit 0", ready: {notify: true, timeout: 1h}')
+    stage.tells("a: unloaded → waiting", FAILS)
+    assert stage.row("a").cause == "ended before it was ready: exit code 0"
+
+
 def test_a_page_with_its_status_and_body(stage: Stage, page: tuple[type[Page], int]) -> None:
     handler, port = page
     ready = f'{{http: "http://127.0.0.1:{port}/up", status: 200, body: "^all .* well$", interval: 10ms}}'

@@ -140,7 +140,9 @@ class ByCause(Block):
 
     exit: _Mode | None = Field(default=None, description="It ended by itself, with an exit code.")
     signal: _Mode | None = Field(default=None, description="A signal killed it that was not svcd's.")
-    start: _Mode | None = Field(default=None, description="It could not be executed, or was not ready in time.")
+    start: _Mode | None = Field(
+        default=None, description="It could not be executed, was not ready in time, or ended well before it was."
+    )
     health: _Mode | None = Field(default=None, description="Its health checks failed.")
     watchdog: _Mode | None = Field(default=None, description="Its watchdog ran out.")
 
@@ -197,7 +199,10 @@ class Ready(Block):
     delay: Duration | None = Field(default=None, description="It has lived for so long.")
     notify: Flag | None = Field(default=None, description="It says `READY=1` on `NOTIFY_SOCKET` (sd_notify).")
     tcp: Address | None = Field(default=None, description="A TCP connection to `host:port` succeeds.")
-    timeout: PositiveDuration = Field(default=60.0, description="Not ready in time is a failed start.")
+    timeout: PositiveDuration = Field(
+        default=60.0,
+        description="Not ready in time is a failed start; so is an end before that, whatever the exit code.",
+    )
     notification_fd: Descriptor | None = Field(
         default=None,
         alias="notification-fd",

@@ -22,7 +22,7 @@ from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.edges import relies
 from svcd.supervisor.core.events import ExitStatus, ShutdownLevel, TimerKind
 from svcd.supervisor.core.restart import Ending, Fate
-from svcd.supervisor.core.spec import Hook, OnCrash, RunEnd
+from svcd.supervisor.core.spec import Hook, OnCrash, ReadyKind, RunEnd
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import IN_START
 from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
@@ -246,6 +246,8 @@ class Endings:
             return False
         note_end(run, self._cluster.at)
         run.exited, run.status, run.pid, run.frozen, run.leftovers = True, status, None, False, leftovers
+        if self._is_unready_success(unit, run, status):
+            run.start_failed, run.error = True, f"ended before it was ready: {causes.exit_words(status)}"
         words = causes.end_words(unit, run)
         if not run.from_outside:
             completes = restart.completes(unit.spec.restart, self.ending(unit, run, status))
@@ -257,6 +259,14 @@ class Endings:
         else:
             self.ended(unit, run)
         return True
+
+    def _is_unready_success(self, unit: Unit, run: Run, status: ExitStatus) -> bool:
+        """Whether it ended well, but not as a service that has shown that it serves: it has gone into the background,
+        most likely, or had nothing to do.
+        """
+        is_own = run.mark is None and run.error is None and not run.held
+        shows_it = not unit.is_task and unit.spec.ready is not ReadyKind.IMMEDIATE
+        return is_own and shows_it and run.running_since is None and status.code in unit.spec.restart.success_codes
 
     def on_spawn_failed(self, unit: Unit, run: Run, reason: str) -> bool:
         if run.exited or not run.spawned:
