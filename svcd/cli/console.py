@@ -73,6 +73,7 @@ class Console:
         self._meet(report)
         with Watcher(self._state_dir / "logs", self._rows) as watcher:
             self._client.watch(watcher.fd)
+            self._client.watch_reader(sys.stdout.fileno())
             self._open_followers()
             try:
                 self._serve(watcher)
@@ -86,7 +87,7 @@ class Console:
     def _serve(self, watcher: Watcher) -> None:
         busy = frozenset(self._followers)
         gone = False
-        while True:
+        while self._client.has_reader(sys.stdout.fileno()):
             busy = pour(busy | watcher.news(), self._followers, self._output)
             self._take_events()
             self._look_again()
@@ -98,6 +99,8 @@ class Console:
                 self._client.wait_last_events()
             elif not (busy or gone):
                 self._client.wait(self._patience_s(watcher))
+        else:
+            raise BrokenPipeError("nobody reads this any more")
         self._output.end_all()
         self._tell(OWN, "ended" if self._state == "ended" else "gone without a word: see svcd.log", None)
         self._flush()

@@ -302,3 +302,18 @@ def test_a_closed_window_harms_nobody(daemon: FakeDaemon, directories: Directori
     terminal.wait_text("starting: ")
     terminal.hang_up()
     assert terminal.wait_end() in (0, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_closed_window_ends_it_under_nohup_too(daemon: FakeDaemon, directories: Directories, state: str) -> None:
+    """Whether it has anything to say then or not."""
+    begin(daemon, directories, row("a", state), state=state)
+    nohup = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command(directories)]
+    terminal = Terminal(nohup, {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8"})
+    try:
+        daemon.wait_subscriber()
+        terminal.wait_text("starting: " if state == "starting" else "everything is up")
+        terminal.hang_up()
+        assert terminal.wait_end() == 0
+    finally:
+        terminal.close()
