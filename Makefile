@@ -4,15 +4,18 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 PYTEST_ARGS ?=
+# As many at a time as there are processors, up to four; `make test JOBS=0` runs one after the other.
+JOBS   ?= $(shell nproc | awk '{ print $$1 < 4 ? $$1 : 4 }')
 
 CODE := svcd tests benchmarks configs
 
-.PHONY: help setup fmt lint type test test-core bench docs check run clean
+.PHONY: help setup fmt lint type test test-core nightly bench docs check run clean
 
 help:
 	@echo "make run        set up and run configs/quickstart.yaml in the foreground (Ctrl-C drains)"
 	@echo "make test       set up and run every test"
 	@echo "make test-core  the pure core's tests alone"
+	@echo "make nightly    the core against many more random worlds"
 	@echo "make bench      the benchmarks, beside the bare primitives"
 	@echo "make fmt lint type docs check setup clean"
 
@@ -34,10 +37,14 @@ run: $(VENV)/.run-stamp
 	@exec $(BIN)/svcd start configs/quickstart.yaml
 
 test: setup
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 test-core: setup
 	@$(BIN)/python -m pytest tests/core $(PYTEST_ARGS)
+
+# The machine against a hundred times as many random worlds: about an hour.
+nightly: setup
+	@SVCD_HYPOTHESIS_PROFILE=nightly $(BIN)/python -m pytest tests/core -n $(JOBS) $(PYTEST_ARGS)
 
 bench: setup
 	@$(BIN)/python -m benchmarks

@@ -66,13 +66,15 @@ def bench() -> Iterator[Bench]:
 
 
 def _boot(bench: Bench, kind: str, count: int) -> dict[str, list[float]]:
-    found: dict[str, list[float]] = {"ran": [], "settled": [], "first": [], "end": [], "bare": [], "bare_end": []}
+    names = ("ran", "settled", "first", "cpu", "end", "bare", "bare_end")
+    found: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(ROUNDS):
         answer = bench.bare(f"boot-{kind}", count)
         found["bare"].append(answer["boot_s"])
         found["bare_end"].append(answer["end_s"])
         with bench.marks() as marks, Running(bench.kinds()[kind](marks, count)) as svcd:
-            svcd.wait_all_running()
+            status = svcd.wait_all_running()
+            found["cpu"].append(median(cpu_s([row.pid]) * 1e3 for row in status.services if row.pid))
             times = [when for _, when in marks.wait_count(count)]
             found["first"].append((min(times) - svcd.began_ns) / 1e9)
             found["ran"].append((max(times) - min(times)) / 1e9)
@@ -98,6 +100,7 @@ def boot_python(bench: Bench) -> list[Figure]:
     what = f"{PYTHON_SERVICES} Python services"
     return [
         Figure(f"boot of {what}: until all are ready", found["settled"], "s", found["bare"], "ratio <= 1.5"),
+        Figure("CPU of each between its fork and that", found["cpu"], "ms", None),
         Figure(f"shutdown of {what}", found["end"], "s", found["bare_end"]),
     ]
 

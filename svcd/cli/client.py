@@ -19,7 +19,7 @@ from svcd.cli.exits import CommandFailed, Exit
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode, ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import Message, RequestAccepted, RequestEnded, RequestRefused
+from svcd.protocol.messages import Message, PlanReported, RequestAccepted, RequestEnded, RequestRefused
 
 ANSWER_PATIENCE_S: Final = 10.0
 RECONNECT_MS: Final = 10
@@ -56,13 +56,16 @@ class DaemonEnded(CommandFailed):
 class Client:
     """One connection to the daemon in ``run_dir``. ``pid``: the guardian's; its end is then noticed at once.
 
+    ``daemon_fd``: instead of it, a descriptor that can be read once the daemon ends; from here on it is the client's.
     ``purpose`` completes "cannot …" where a request is refused.
     """
 
-    def __init__(self, run_dir: Path, pid: int | None = None, purpose: str = "do that") -> None:
+    def __init__(
+        self, run_dir: Path, pid: int | None = None, purpose: str = "do that", daemon_fd: int | None = None
+    ) -> None:
         self.run_dir = run_dir
         self.purpose = purpose
-        self._daemon_fd = _open_process(pid)
+        self._daemon_fd = _open_process(pid) if daemon_fd is None else daemon_fd
         self._context = zmq.Context()
         self._context.setsockopt(zmq.LINGER, 0)
         self._context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
@@ -94,9 +97,18 @@ class Client:
         if fd is not None:
             self._poller.register(fd, zmq.POLLIN)
 
+    def watch_reader(self, fd: int) -> None:
+        """Let ``wait`` return when nobody can read any more what is written to ``fd``, too."""
+        self._poller.register(fd, zmq.POLLERR)
+
     def is_gone(self) -> bool:
         """Whether the daemon's process has ended."""
         return self._daemon_fd is not None and bool(zmq.zmq_poll([(self._daemon_fd, zmq.POLLIN)], 0))
+
+    @staticmethod
+    def has_reader(fd: int) -> bool:
+        """False once the terminal behind ``fd`` has hung up, or the pipe is closed at its other end."""
+        return not zmq.zmq_poll([(fd, zmq.POLLERR)], 0)
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
@@ -108,6 +120,14 @@ class Client:
         """Send an order; its correlation, for ``wait_end``, and what the daemon says at once."""
         correlation = self._send(order)
         return correlation, self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
+
+    def begin_change(self, order: Message) -> tuple[bytes, PlanReported]:
+        """Send a change of configuration; its correlation, and what it will do. ``wait_accepted`` comes next."""
+        correlation = self._send(order)
+        return correlation, self._expect(correlation, PlanReported, ANSWER_PATIENCE_S)
+
+    def wait_accepted(self, correlation: bytes) -> RequestAccepted:
+        return self._expect(correlation, RequestAccepted, ANSWER_PATIENCE_S)
 
     def wait_end(self, correlation: bytes, deadline: float | None = None) -> RequestEnded:
         """The end of a request. ``deadline`` is monotonic; raises ``TimedOut`` then, ``DaemonEnded`` if it is gone."""
@@ -179,7 +199,8 @@ class Client:
                 code = REFUSAL_EXITS[ErrorCode(message.code)]
             except ValueError:  # of a later version
                 code = Exit.OTHER
-            raise CommandFailed(f"cannot {self.purpose}: {one_line(message.text)}", code)
+            text = one_line(message.text).removeprefix(f"cannot {self.purpose}: ")
+            raise CommandFailed(f"cannot {self.purpose}: {text}", code)
         return message
 
     def _strange(self, answer: Message) -> CommandFailed:
@@ -198,6 +219,11 @@ class Client:
     def wait(self, timeout_s: float | None) -> None:
         """Until an event, an answer, a watched descriptor or the daemon's end is there, or the time is over."""
         self._poller.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
+
+    def wait_last_events(self) -> None:
+        """Until an event is there: the daemon has ended, but its last words may still be on their way to us."""
+        if self._events is not None:
+            self._events.poll(LAST_WORDS_MS)
 
     def next_event(self) -> Message | None:
         """An event that is there already, or None. What cannot be understood is passed over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import click
@@ -102,6 +102,11 @@ def harmless(text: str, keep_colours: bool = False) -> str:
     return text if text.isprintable() else _UNWANTED.sub(replace, text)
 
 
+def cut(text: str, room: int) -> str:
+    """``text``, with an ellipsis for what does not fit."""
+    return text if len(text) <= room else text[: room - 1] + "…"
+
+
 def one_line(text: str) -> str:
     """``text``, harmless, on one line."""
     return text if text.isprintable() else " ".join(harmless(text).split())
@@ -112,6 +117,28 @@ def one_line(text: str) -> str:
 
 def paint(text: str, colour: str | None, on: bool) -> str:
     return click.style(text, fg=colour) if on and colour else text
+
+
+def without(cells: Sequence[str], gone: Collection[int]) -> tuple[str, ...]:
+    """A row without some of its columns."""
+    return tuple(text for column, text in enumerate(cells) if column not in gone)
+
+
+def give_way(
+    rows: Sequence[Sequence[str]], orders: Sequence[Collection[int]], total_width: int | None, wanted: int
+) -> frozenset[int]:
+    """Which columns to leave out so that the last one has its width, at most ``wanted``; ``orders``: which go first."""
+    if total_width is None:
+        return frozenset()
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    needed = sum(widths[:-1]) + len(GAP) * (len(widths) - 1) + min(widths[-1], wanted)
+    gone: set[int] = set()
+    for columns in orders:
+        if needed <= total_width:
+            break
+        gone.update(columns)
+        needed -= sum(widths[column] + len(GAP) for column in columns)
+    return frozenset(gone)
 
 
 def table(
@@ -135,7 +162,7 @@ def table(
         line = []
         for column, text in enumerate(cells):
             if column == last:
-                padded = text if room is None or len(text) <= room else text[: room - 1] + "…"
+                padded = text if room is None else cut(text, room)
             else:
                 padded = text.rjust(widths[column]) if column in right else text.ljust(widths[column])
             line.append(style(number, column, padded))

@@ -21,14 +21,40 @@ COMMANDS: Final[dict[str, str]] = {
     "logs": "logs:logs",
     "stop": "orders:stop",
     "restart": "orders:restart",
+    "pause": "orders:pause",
+    "resume": "orders:resume",
     "signal": "orders:signal_",
+    "why": "stories:why",
+    "changes": "stories:changes",
+    "plan": "configuring:plan",
+    "apply": "configuring:apply",
+    "register": "configuring:register",
+    "unregister": "configuring:unregister",
+    "update": "configuring:update",
+    "scale": "configuring:scale",
+    "config": "configuration:config",
     "shutdown": "orders:shutdown",
     "validate": "validate:validate",
     "graph": "graph:graph",
     "schema": "validate:schema",
     "version": "version:version",
 }
-"""Command -> module and function, in the order in which help shows them."""
+"""Command -> module and function."""
+
+SECTIONS: Final[dict[str, tuple[str, ...]]] = {
+    "Commands": ("start", "status", "logs", "stop", "restart", "shutdown"),
+    "Commands that explain": ("why", "changes", "graph"),
+    "Commands that change the configuration": (
+        "validate", "plan", "apply", "config", "register", "unregister", "update", "scale",
+    ),
+    "Other commands": ("pause", "resume", "signal", "schema", "version"),
+}  # fmt: skip
+"""Title -> commands, in the order in which help shows them."""
+
+HELP_WIDTH: Final = 66
+
+if sorted(COMMANDS) != sorted(name for names in SECTIONS.values() for name in names):
+    raise AssertionError("the sections of the help lack a command, or have one twice")
 
 
 class LazyGroup(click.Group):
@@ -36,6 +62,12 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, names in SECTIONS.items():
+            found = [(name, self.get_command(ctx, name)) for name in names]
+            with formatter.section(title):
+                formatter.write_dl([(name, each.get_short_help_str(HELP_WIDTH)) for name, each in found if each])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         target = COMMANDS.get(cmd_name)
@@ -62,15 +94,17 @@ class LazyGroup(click.Group):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="""\b
 The first steps:
-  svcd start cluster.yaml     run it here: progress, then output; Ctrl-C drains
+  svcd start cluster.yaml     run it here, and show it; Ctrl-C drains
   svcd start -d cluster.yaml  run it in the background
   svcd status                 who is up, since when, why not
   svcd logs -f web            what web prints
+  svcd why web                what led to where it stands
+  svcd apply cluster.yaml     bring in what has changed in the file
   svcd shutdown               stop everything in reverse order
 
 \b
-Exit codes: 0 all as desired · 3 something is not · 4 no daemon · 2 bad usage or
-configuration · 1 anything else · 130 interrupted
+Exit codes: 0 all as desired · 3 something is not · 4 no daemon
+2 bad usage or configuration · 1 anything else · 130 interrupted
 """,
 )
 @cluster_options

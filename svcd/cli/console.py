@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Follower, Watcher, follow_from, follow_from_end, read_marks
+from svcd.cli.following import STREAMS, Watcher, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -31,6 +31,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     StatusReported,
 )
+from svcd.protocol.rotation import Follower, follow_from_end
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -72,6 +73,7 @@ class Console:
         self._meet(report)
         with Watcher(self._state_dir / "logs", self._rows) as watcher:
             self._client.watch(watcher.fd)
+            self._client.watch_reader(sys.stdout.fileno())
             self._open_followers()
             try:
                 self._serve(watcher)
@@ -85,7 +87,7 @@ class Console:
     def _serve(self, watcher: Watcher) -> None:
         busy = frozenset(self._followers)
         gone = False
-        while True:
+        while self._client.has_reader(sys.stdout.fileno()):
             busy = pour(busy | watcher.news(), self._followers, self._output)
             self._take_events()
             self._look_again()
@@ -93,8 +95,12 @@ class Console:
             if not busy and (gone or self._state == "ended"):
                 break
             gone = self._client.is_gone()
-            if not (busy or gone):
+            if gone and self._state != "ended":
+                self._client.wait_last_events()
+            elif not (busy or gone):
                 self._client.wait(self._patience_s(watcher))
+        else:
+            raise BrokenPipeError("nobody reads this any more")
         self._output.end_all()
         self._tell(OWN, "ended" if self._state == "ended" else "gone without a word: see svcd.log", None)
         self._flush()
@@ -265,7 +271,8 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     as_json = os.environ.get(FORMAT_VARIABLE) == "json"
     try:
-        with Client(Path(given["run_dir"]), os.getppid(), "show the cluster") as client:
+        guardian_fd = given.get("guardian_fd")
+        with Client(Path(given["run_dir"]), os.getppid(), "show the cluster", guardian_fd) as client:
             Console(client, Path(given["state_dir"]), as_json).run()
     except (OSError, CommandFailed):  # the terminal is gone, or the daemon: there is nobody to tell, or nothing
         os._exit(0)

@@ -13,7 +13,7 @@ import click
 
 from svcd.cli import columns
 from svcd.cli import files as cluster_files
-from svcd.cli.options import Target, print_json, targeted
+from svcd.cli.options import Target, print_json, targeted, with_profiles
 from svcd.protocol.messages import Edge, GetGraph, GraphReported
 
 USUAL: Final = {"kind": "requires", "condition": "running", "on_crash": "restart"}
@@ -32,13 +32,18 @@ Examples:
 @click.argument("files", nargs=-1, metavar="[FILE]...")
 @click.option("--format", "form", type=click.Choice(["text", "mermaid", "dot"]), default="text", show_default=True,
               help="How to draw it.")  # fmt: skip
+@with_profiles
 @targeted
-def graph(target: Target, files: tuple[str, ...], form: str, as_json: bool) -> None:
-    """Show who depends on what, in start order: of FILEs, or of the cluster that runs.
+def graph(target: Target, files: tuple[str, ...], form: str, profiles: tuple[str, ...], as_json: bool) -> None:
+    """Show who depends on what, in start order.
+
+    Of FILEs, or of the cluster that runs.
 
     What stands at the same depth can start at the same time; everything stops in reverse.
     """
-    found = from_files(files, target, as_json) if files else _from_daemon(target)
+    if profiles and not files:
+        raise click.UsageError("--profile goes with a FILE")
+    found = from_files(files, target, as_json, profiles) if files else _from_daemon(target)
     if as_json:
         print_json(asdict(found) | {"levels": levels(found)})
     else:
@@ -50,9 +55,11 @@ def _from_daemon(target: Target) -> GraphReported:
         return client.ask(GetGraph(), GraphReported)
 
 
-def from_files(files: Sequence[str], target: Target, as_json: bool = False) -> GraphReported:
+def from_files(
+    files: Sequence[str], target: Target, as_json: bool = False, profiles: Sequence[str] = ()
+) -> GraphReported:
     """The graph of a validated cluster."""
-    cluster = cluster_files.load(files, "draw", as_json)
+    cluster = cluster_files.load(files, "draw", as_json, profiles=profiles)
     edges = (
         Edge(each.spec.name, edge.target, edge.kind.value, edge.condition.value, edge.on_crash.value)
         for each in cluster.services

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from svcd.cli.following import PIECE_BYTES, numbered, open_log, rotated_numbers
+from svcd.protocol.rotation import PIECE_BYTES, numbered, open_log, rotated_numbers
 
 BLOCK_BYTES: Final = 64 * 1024
 

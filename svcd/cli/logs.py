@@ -5,23 +5,25 @@ Must not need a daemon where the state directory is known.
 
 from __future__ import annotations
 
-import difflib
 import gc
 import os
 import resource
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.following import STREAMS, Follower, Watcher
+from svcd.cli.following import STREAMS, Watcher
 from svcd.cli.logfiles import copy_tail
+from svcd.cli.names import expand, no_service, service_of
 from svcd.cli.options import Target, targeted
 from svcd.cli.output import Form, Output, write_all
+from svcd.protocol.rotation import Follower
 
 BOTH: Final = "both"
 STDOUT_FD: Final = 1
@@ -39,13 +41,13 @@ def parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int |
 @click.command(
     epilog="""\b
 Examples:
-  svcd logs web                      its last 100 lines
-  svcd logs -f                       everything that anybody prints, as it comes
-  svcd logs -n all web > web.log     every byte that is kept, as it was printed
-  svcd logs --stream stderr -n 20    the last errors of each service
+  svcd logs web                    the last 100 lines, of every instance
+  svcd logs -f                     whatever anybody prints, as it comes
+  svcd logs -n all web > web.log   every byte that is kept, as it was printed
+  svcd logs --stream stderr -n 20  the last errors of each service
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what comes, until Ctrl-C.")
 @click.option("-n", "--lines", "count", callback=parse_count, default="100", show_default=True, metavar="N|all",
               help="How many of the last lines of each stream.")  # fmt: skip
@@ -60,15 +62,14 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int | None
     The logs of a cluster that does not run are shown with --cluster or --state-dir.
     """
     logs_dir, known = _where(target)
-    _check(names, known, logs_dir)
-    chosen = list(names) or known
-    output = Output(_write, _form(names, as_json), chosen)
+    chosen = _choose(names, known, logs_dir)
+    output = Output(_write, _form(len(names) == len(chosen) == 1, as_json), chosen)
     streams = STREAMS if stream == BOTH else (stream,)
     try:
         if follow:
             _follow(logs_dir, chosen, streams, count, output)
         else:
-            for name in dict.fromkeys(chosen):
+            for name in chosen:
                 for each in streams:
                     copy_tail(_path(logs_dir, name, each), count, _put(output, name, each))
                     output.end(name, each)
@@ -77,10 +78,10 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int | None
     return Exit.OK
 
 
-def _form(names: Sequence[str], as_json: bool) -> Form:
+def _form(alone: bool, as_json: bool) -> Form:
     if as_json:
         return Form.JSON
-    if len(names) != 1:
+    if not alone:
         return Form.NAMED
     return Form.LINES if columns.is_terminal() else Form.BYTES
 
@@ -100,8 +101,8 @@ def _put(output: Output, name: str, stream: str) -> Callable[[bytes], None]:
 # ---- where -----------------------------------------------------------------------------------------------------------
 
 
-def _where(target: Target) -> tuple[Path, list[str]]:
-    """The directory of all logs, and the services that are known: the running cluster's, or those with logs."""
+def _where(target: Target) -> tuple[Path, dict[str, str]]:
+    """The directory of all logs, and full name -> service of those that run, or of those that have logs."""
     try:
         client = target.connect("show logs")
     except CommandFailed as failure:
@@ -114,23 +115,29 @@ def _where(target: Target) -> tuple[Path, list[str]]:
 
     with client:
         report = client.ask(GetStatus(), StatusReported)
-    return Path(report.state_dir) / "logs", list(dict.fromkeys(row.name for row in report.services))
+    return Path(report.state_dir) / "logs", {row.name: row.service for row in report.services}
 
 
-def _with_logs(logs_dir: Path) -> list[str]:
+def _with_logs(logs_dir: Path) -> dict[str, str]:
     try:
-        return sorted(each.name for each in os.scandir(logs_dir) if each.is_dir(follow_symlinks=False))
+        found = sorted(each.name for each in os.scandir(logs_dir) if each.is_dir(follow_symlinks=False))
     except OSError as error:
         raise CommandFailed(f"cannot show logs: {error.strerror}: {logs_dir}", Exit.USAGE) from None
+    return {name: service_of(name) for name in found}
 
 
-def _check(names: Sequence[str], known: Sequence[str], logs_dir: Path) -> None:
-    """Names without any log are refused; a service that was taken out of the cluster may still have some."""
-    for name in names:
-        if name not in known and name not in os.listdir(logs_dir):
-            near = difflib.get_close_matches(name, known, 1)
-            mend = f"; did you mean {near[0]}?" if near else ""
-            raise CommandFailed(f"cannot show logs: no service {columns.one_line(name)!r}{mend}", Exit.USAGE)
+def _choose(names: Sequence[str], known: Mapping[str, str], logs_dir: Path) -> list[str]:
+    """Full names. One without any log is refused; what was taken out of the cluster may still have some."""
+    if not names:
+        return list(known)
+    chosen = expand(names, known)
+    if any(name not in known for name in chosen):
+        known = {**known, **_with_logs(logs_dir)}
+        chosen = expand(chosen, known)
+    for name in chosen:
+        if name not in known:
+            raise CommandFailed(f"cannot show logs: {no_service(name, known)}", Exit.USAGE)
+    return chosen
 
 
 # ---- following -------------------------------------------------------------------------------------------------------
@@ -144,7 +151,7 @@ def _follow(logs_dir: Path, names: Sequence[str], streams: Sequence[str], tail: 
     followers: dict[str, list[tuple[str, Follower]]] = {}
     with Watcher(logs_dir, names) as watcher:  # before the first look, so that nothing falls between
         try:
-            for name in dict.fromkeys(names):
+            for name in names:
                 followers[name] = []
                 for stream in streams:
                     path = _path(logs_dir, name, stream)

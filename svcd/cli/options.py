@@ -123,6 +123,12 @@ def with_json(function: Decorated) -> Decorated:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")(function)
 
 
+def with_profiles(function: Decorated) -> Decorated:
+    """``--profile``, as ``profiles``."""
+    text = "Choose a profile of the files; several times for several. Or SVCD_PROFILES."
+    return click.option("--profile", "profiles", multiple=True, metavar="NAME", help=text)(function)
+
+
 def waiting(function: Decorated) -> Decorated:
     """``--no-wait`` and ``--timeout``, as ``wait`` and ``timeout_s``."""
     no_wait = click.option("--no-wait", "wait", is_flag=True, default=True, flag_value=False,

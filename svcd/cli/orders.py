@@ -6,25 +6,28 @@ Must not decide what a stop takes along: the daemon says so.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from svcd.cli import columns
-from svcd.cli.client import DaemonEnded, TimedOut
+from svcd.cli.client import Client, DaemonEnded, TimedOut
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted, waiting
 from svcd.cli.signals import parse_signal
 from svcd.protocol.messages import (
     GetStatus,
     Message,
+    PauseServices,
     RequestAccepted,
     RequestEnded,
     RestartServices,
     Result,
+    ResumeServices,
     ShutDown,
     SignalServices,
     StatusReported,
@@ -44,6 +47,8 @@ class Wording:
 
 
 START: Final = Wording("start", "up", "also starts")
+PAUSE: Final = Wording("pause", "paused")
+RESUME: Final = Wording("resume", "running")
 STOP: Final = Wording("stop", "stopped", "also stops first, and brings back")
 RESTART: Final = Wording("restart", "restarted", "also restarts around it")
 
@@ -65,35 +70,80 @@ class Patience:
 Examples:
   svcd stop web               stops first what requires web, and says so
   svcd stop --timeout 5s db   waits five seconds at most; the stop goes on
+  svcd stop web --unneeded    and what was started only because web needed it
+  svcd stop --unneeded        what was not asked for and is needed no more
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
+@click.option("--unneeded", is_flag=True, help="Also stop what was started only for others that are down now.")
 @waiting
 @targeted
-def stop(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+def stop(
+    target: Target, names: tuple[str, ...], unneeded: bool, wait: bool, timeout_s: float | None, as_json: bool
+) -> int:
     """Stop services, after everything that requires them.
 
     What was not named itself comes back with the service that it requires. To stop everything and svcd: svcd shutdown.
     """
-    return order(target, StopServices(names), STOP, Patience.of(wait, timeout_s), as_json)
+    if not (names or unneeded):
+        raise click.UsageError("name the services to stop, or say --unneeded; to stop everything: svcd shutdown")
+    return order(target, StopServices(names, unneeded), STOP, Patience.of(wait, timeout_s), as_json)
 
 
 @click.command(
     epilog="""\b
 Examples:
-  svcd restart web            stops what requires web, restarts web, then the others
+  svcd restart web            and, around it, what requires web
   svcd restart --no-wait web  returns at once
+  svcd restart --rolling api  its instances, one after the other
 """
 )
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
+@click.option("--rolling", is_flag=True, help="One after the other; the first that does not come back ends it.")
 @waiting
 @targeted
-def restart(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+def restart(
+    target: Target, names: tuple[str, ...], rolling: bool, wait: bool, timeout_s: float | None, as_json: bool
+) -> int:
     """Restart services, and what requires them around it.
 
     Clears the record of earlier crashes: a service that is unavailable is tried again.
     """
-    return order(target, RestartServices(names), RESTART, Patience.of(wait, timeout_s), as_json)
+    return order(target, RestartServices(names, rolling), RESTART, Patience.of(wait, timeout_s), as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd pause worker   it keeps its state and does nothing
+  svcd resume worker  it goes on
+"""
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
+@waiting
+@targeted
+def pause(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Pause running services.
+
+    Programs get SIGSTOP, or a signal of their own; Python services have their pause() called.
+
+    Nothing else stops for it; what is about to start waits.
+    """
+    return order(target, PauseServices(names), PAUSE, Patience.of(wait, timeout_s), as_json)
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  svcd resume worker  goes on where svcd pause worker has stopped it
+"""
+)
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
+@waiting
+@targeted
+def resume(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
+    """Let paused services go on."""
+    return order(target, ResumeServices(names), RESUME, Patience.of(wait, timeout_s), as_json)
 
 
 @click.command(
@@ -106,7 +156,7 @@ Examples:
 """,
 )
 @click.argument("signal_name", metavar="SIGNAL")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
 @waiting
 @targeted
 def signal_(
@@ -120,32 +170,39 @@ def signal_(
 
 def order(target: Target, message: Message, wording: Wording, patience: Patience, as_json: bool) -> int:
     """Give one order about services and see it through."""
-    with target.connect(wording.verb) as client, _patient(wording.verb):
+    with target.connect(wording.verb) as client, patient(wording.verb):
         correlation, accepted = client.begin(message)
         if not as_json and accepted.also and wording.also:
             click.echo(f"{wording.also}: {', '.join(map(columns.one_line, accepted.also))}")
         if not patience.wait:
-            return _accepted(accepted, wording, as_json)
+            return accepted_only(accepted, wording, as_json)
         ended = client.wait_end(correlation, patience.deadline)
-        failed = tuple(each.service for each in ended.results if each.outcome == "failed")
-        report = client.ask(GetStatus(failed), StatusReported) if failed and not as_json else None
-    if as_json:
-        also = accepted.also or ended.also
-        print_json(
-            {"outcome": ended.outcome, "text": ended.text, "also": also, "results": [*map(asdict, ended.results)]}
-        )
-    else:
-        _show_results(ended, wording)
-        if report is not None:
-            from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
-
-            for line in last_words(report.services):
-                click.echo(line, err=True)
+        if as_json:
+            print_json({**outcome_document(ended), "also": accepted.also or ended.also})
+        else:
+            show_results(ended, wording)
+            show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
 
 
+def outcome_document(ended: RequestEnded) -> dict[str, Any]:
+    """What became of a request, as JSON values."""
+    return {"outcome": ended.outcome, "text": ended.text, "results": [asdict(each) for each in ended.results]}
+
+
+def show_last_words(client: Client, ended: RequestEnded) -> None:
+    """What those said last that have failed."""
+    failed = tuple(each.service for each in ended.results if each.outcome == "failed")
+    if not failed:
+        return
+    from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
+
+    for line in last_words(client.ask(GetStatus(failed), StatusReported).services):
+        click.echo(line, err=True)
+
+
 @contextmanager
-def _patient(verb: str) -> Iterator[None]:
+def patient(verb: str) -> Iterator[None]:
     """Turns the end of the user's patience into words and an exit code; nothing is taken back."""
     try:
         yield
@@ -157,20 +214,25 @@ def _patient(verb: str) -> Iterator[None]:
         raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on") from None
 
 
-def _accepted(accepted: RequestAccepted, wording: Wording, as_json: bool) -> int:
+def accepted_only(
+    accepted: RequestAccepted, wording: Wording, as_json: bool, more: Mapping[str, Any] | None = None
+) -> int:
+    """The end of a command that does not wait. ``more``: what JSON shows besides."""
     if as_json:
-        print_json({"outcome": "accepted", "text": "", "also": accepted.also, "results": []})
+        print_json({**(more or {}), "outcome": "accepted", "text": "", "also": accepted.also, "results": []})
     else:
         click.echo(f"{wording.verb}: accepted")
     return Exit.OK
 
 
-def _show_results(ended: RequestEnded, wording: Wording) -> None:
-    """One line for each service that was named: on stdout when it is done, on stderr when not."""
+def show_results(ended: RequestEnded, wording: Wording, done: Mapping[str, str] | None = None) -> None:
+    """One line for each service that was named: on stdout when it is done, on stderr when not. ``done``: service ->
+    what is said of it instead of ``wording.done``.
+    """
     for each in ended.results:
         name = columns.one_line(each.service)
         if each.outcome == DONE:
-            click.echo(f"{name}: {wording.done}")
+            click.echo(f"{name}: {(done or {}).get(each.service, wording.done)}")
         else:
             click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each)}", err=True)
     if not ended.results and ended.outcome != DONE:
@@ -193,25 +255,25 @@ def _reason(result: Result) -> str:
 @click.command(
     epilog="""\b
 Examples:
-  svcd shutdown               drains everything in reverse order, then svcd ends
-  svcd shutdown --now         no drain; every stop gets one second
+  svcd shutdown        drains everything in reverse order, then svcd ends
+  svcd shutdown --now  no drain; every stop gets one second
 """
 )
 @click.option("--now", is_flag=True, help="Skip the drain and shorten every stop timeout to one second.")
 @waiting
 @targeted
 def shutdown(target: Target, now: bool, wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Stop every service in reverse order of dependency, then svcd itself.
+    """Stop every service, in reverse order, then svcd itself.
 
     SIGTERM to the pid that svcd status shows, and Ctrl-C where svcd start runs, do the same.
     """
     patience = Patience.of(wait, timeout_s)
-    with target.connect("shut down") as client, _patient("shutdown"):
+    with target.connect("shut down") as client, patient("shutdown"):
         report = client.ask(GetStatus(), StatusReported)
         try:
             correlation, accepted = client.begin(ShutDown(now))
             if not wait:
-                return _accepted(accepted, Wording("shutdown", ""), as_json)
+                return accepted_only(accepted, Wording("shutdown", ""), as_json)
             client.wait_end(correlation, patience.deadline)
             client.wait_gone(patience.deadline)
         except DaemonEnded:  # which is the only end that counts

@@ -13,27 +13,34 @@ import click
 
 from svcd.cli import files as cluster_files
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.options import Target, targeted, waiting
+from svcd.cli.options import Target, targeted, waiting, with_profiles
 
 
 @click.command(
     epilog="""\b
 Examples:
-  svcd start cluster.yaml             in the foreground; Ctrl-C drains
-  svcd start -d cluster.yaml          in the background; returns when all is up
-  svcd start base.yaml prod.yaml      two layers, the later one wins
-  svcd start web                      in the cluster that runs, with what web requires
-  svcd start                          everything in it that starts by itself
+  svcd start cluster.yaml         in the foreground; Ctrl-C drains
+  svcd start -d cluster.yaml      in the background; returns when all is up
+  svcd start base.yaml prod.yaml  two layers, the later one wins
+  svcd start web                  in the running cluster, and what it needs
+  svcd start                      everything in it that starts by itself
 """
 )
 @click.argument("words", nargs=-1, metavar="[FILE... | NAME...]")
 @click.option("-d", "--detach", is_flag=True, help="Run in the background: return when all is up, or something failed.")
+@with_profiles
 @waiting
 @targeted
 def start(
-    target: Target, words: tuple[str, ...], detach: bool, wait: bool, timeout_s: float | None, as_json: bool
+    target: Target,
+    words: tuple[str, ...],
+    detach: bool,
+    profiles: tuple[str, ...],
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
 ) -> int:
-    """Start a cluster from its FILEs, or services of the cluster that runs already.
+    """Start a cluster from FILEs, or services of the one that runs.
 
     An argument that exists as a file, ends in .yaml or .yml, or contains a slash is a FILE.
 
@@ -41,10 +48,12 @@ def start(
     the second shortens every stop to one second, the third kills.
     """
     if not cluster_files.are_files(words):
+        if profiles:
+            raise click.UsageError("--profile goes with a FILE")
         return _start_services(target, words, detach, (wait, timeout_s), as_json)
     if not detach and not (wait and timeout_s is None):
         raise click.UsageError("--no-wait and --timeout go with -d, or with the names of services")
-    return _start_cluster(target, words, detach, (wait, timeout_s), as_json)
+    return _start_cluster(target, words, profiles, detach, (wait, timeout_s), as_json)
 
 
 def _start_services(
@@ -65,12 +74,17 @@ def _start_services(
 
 
 def _start_cluster(
-    target: Target, files: Sequence[str], detach: bool, patience: tuple[bool, float | None], as_json: bool
+    target: Target,
+    files: Sequence[str],
+    profiles: Sequence[str],
+    detach: bool,
+    patience: tuple[bool, float | None],
+    as_json: bool,
 ) -> int:
     from svcd.cli import launch  # noqa: PLC0415 - not needed for services of a running cluster
 
     began = time.monotonic()
-    cluster = cluster_files.load(files, "start", as_json)
+    cluster = cluster_files.load(files, "start", as_json, profiles=profiles, target=target)
     if target.cluster is not None:
         cluster = replace(cluster, name=target.cluster)
     places = target.resolve(cluster.name)

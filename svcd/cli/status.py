@@ -6,23 +6,27 @@ Must not change anything, nor ask more than once.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any, Final
 
 import click
 
 from svcd.cli import columns
+from svcd.cli.completion import offer_names
 from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 
-UP_STATES: Final = frozenset({"running", "completed"})
-DOWN_STATES: Final = frozenset({"unloaded", "stopped", "completed", "failed", "unavailable"})
+UP_STATES: Final = frozenset({"running", "paused", "completed"})
+DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
 WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
 TIMELESS: Final = frozenset({"unloaded", "waiting"})  # their cause says what they wait for
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")
-RIGHT: Final = frozenset({2, 3, 4, 5, 6})
+RIGHT: Final = frozenset({"PID", "UPTIME", "RESTARTS", "CPU", "MEM"})
+GIVE_WAY: Final = (("CPU", "MEM"), ("RESTARTS",))
+"""Columns that a terminal may be too narrow for, the first to go first."""
+CAUSE_WIDTH: Final = 36  # what the cause is given before columns go
 STATE_COLUMN: Final = 1
 OUTPUT_LINES: Final = 5
 TRACEBACK_LINES: Final = 15
@@ -32,30 +36,31 @@ NOTHING: Final = "-"
 @click.command(
     epilog="""\b
 Examples:
-  svcd status                 the whole cluster
-  svcd status web worker      these alone; exit code 0 if both are as desired, else 3
-  svcd status --json          for programs: every field, nothing shortened
+  svcd status             the whole cluster
+  svcd status web         all there is to know of web
+  svcd status web worker  these alone; exit code 0 if both are as desired
+  svcd status --json      for programs: every field, nothing shortened
 """
 )
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=offer_names)
 @targeted
 def status(target: Target, names: tuple[str, ...], as_json: bool) -> int:
-    """Show each service's state, with its cause, process and resource use.
+    """Show each service's state and its cause, process and use.
 
     Exit code 0: everything shown is as desired. 3: something is not.
     """
     with target.connect("show the status") as client:
         report = client.ask(GetStatus(names), StatusReported)
-    show(report, as_json)
+    show(report, as_json, alone=len(names) == len(report.services) == 1)
     return exit_code(report)
 
 
-def show(report: StatusReported, as_json: bool = False) -> None:
-    """Print the status: a table for people, or everything for programs."""
+def show(report: StatusReported, as_json: bool = False, alone: bool = False) -> None:
+    """Print the status: a table for people (``alone``: everything of one service), or everything for programs."""
     if as_json:
         print_json(as_document(report))
     else:
-        click.echo("\n".join(lines(report)))
+        click.echo("\n".join(lines(report, alone=alone)))
 
 
 def is_as_desired(row: ServiceStatus) -> bool:
@@ -76,8 +81,8 @@ def as_document(report: StatusReported) -> dict[str, Any]:
 # ---- for people ------------------------------------------------------------------------------------------------------
 
 
-def lines(report: StatusReported, now: float | None = None) -> list[str]:
-    """Head line, table, and what the services that are in trouble said last."""
+def lines(report: StatusReported, now: float | None = None, alone: bool = False) -> list[str]:
+    """Head line, table, and what the services that are in trouble said last. ``alone``: all there is to know of one."""
     colourful = columns.is_colourful()
     head = f"cluster {report.cluster}: {report.state} (pid {report.pid})"
     rows = report.services
@@ -87,12 +92,28 @@ def lines(report: StatusReported, now: float | None = None) -> list[str]:
     def style(row: int, column: int, text: str) -> str:
         if row < 0:
             return click.style(text, bold=True) if colourful else text
-        colour = columns.STATE_COLOURS.get(rows[row].state) if column == STATE_COLUMN else None
-        return columns.paint(text, colour, colourful)
+        return columns.paint(text, colour_of(rows[row]) if column == STATE_COLUMN else None, colourful)
 
     at = time.time() if now is None else now
-    body = columns.table(HEAD, [_cells(row, at) for row in rows], RIGHT, columns.width(), style)
-    return [head, "", *body, *last_words(rows)]
+    if alone:
+        from svcd.cli.details import details  # noqa: PLC0415 - only for one
+
+        return [head, "", *details(rows[0], at, colourful), *last_words(rows)]
+    return [head, "", *_table([_cells(row, at) for row in rows], style), *last_words(rows)]
+
+
+def _table(rows: Sequence[Sequence[str]], style: Callable[[int, int, str], str]) -> list[str]:
+    width = columns.width()
+    orders = [[HEAD.index(name) for name in each] for each in GIVE_WAY]
+    gone = columns.give_way((HEAD, *rows), orders, width, CAUSE_WIDTH)
+    head = columns.without(HEAD, gone)
+    right = frozenset(column for column, name in enumerate(head) if name in RIGHT)
+    return columns.table(head, [columns.without(each, gone) for each in rows], right, width, style)
+
+
+def colour_of(row: ServiceStatus) -> str | None:
+    """The colour of its state."""
+    return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
 
 
 def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
@@ -104,8 +125,24 @@ def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
         str(row.restarts),
         f"{row.cpu_percent:.1f}%" if row.cpu_percent is not None else NOTHING,
         columns.size(row.memory_bytes) if row.memory_bytes is not None else NOTHING,
-        columns.one_line(row.cause),
+        columns.one_line(_words(row, now)),
     )
+
+
+def _words(row: ServiceStatus, now: float) -> str:
+    """The cause, and whatever else a person should know of it at a glance."""
+    found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
+    if row.healthy is not None and "healthy" not in row.cause:
+        found.append("healthy" if row.healthy else "unhealthy")
+    if row.text:
+        found.append(f'says "{row.text}"')
+    if row.port is not None:
+        found.append(f"port {row.port}")
+    if row.sockets and row.pid is None:
+        found.append(f"svcd listens on {', '.join(row.sockets)}")
+    if row.next_run is not None:
+        found.append(f"runs in {columns.duration(row.next_run - now)}")
+    return "; ".join(found)
 
 
 def last_words(rows: Iterable[ServiceStatus]) -> list[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import click
 
 from svcd.cli import files as cluster_files
-from svcd.cli.options import print_json, with_json
+from svcd.cli.options import Target, print_json, with_json, with_profiles
 
 
 @click.command(
@@ -19,13 +19,16 @@ Examples:
 """
 )
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@with_profiles
 @with_json
-def validate(files: tuple[str, ...], as_json: bool) -> None:
-    """Check cluster files: every problem at once, each with file, line, column and a way to mend it.
+def validate(files: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
+    """Check cluster files, and show every problem at once.
+
+    Each comes with its file, line, column and a way to mend it.
 
     Exit code 0: svcd start would accept them. 2: it would not.
     """
-    cluster = cluster_files.load(files, "use", as_json)
+    cluster = cluster_files.load(files, "use", as_json, profiles=profiles, target=Target())
     names = [each.spec.name for each in cluster.services]
     if as_json:
         print_json({"valid": True, "problems": [], "cluster": cluster.name, "services": names})
@@ -37,7 +40,7 @@ def validate(files: tuple[str, ...], as_json: bool) -> None:
 @click.command(
     epilog="""\b
 Example:
-  svcd schema > cluster.schema.json    and point your editor's YAML support at it
+  svcd schema > cluster.schema.json  and show it to your editor
 """
 )
 @with_json

@@ -206,6 +206,8 @@ def _compile(hint: Any) -> tuple[frozenset[type], Convert]:
         return frozenset(), _tuple_of(get_args(hint)[0])
     if hint == dict[str, Any]:
         return frozenset(), _to_free_form
+    if hint == dict[str, int]:
+        return frozenset(), _to_counts
     if isinstance(hint, type) and issubclass(hint, Message):
         return frozenset(), _nested(hint)
     raise TypeError(f"a field cannot be {hint}")
@@ -258,6 +260,15 @@ def _to_free_form(value: Any, where: str) -> dict[str, Any]:
     if type(value) is not dict:
         _not_map(value, where)
     _check_free_form(value, where, MAX_DEPTH)
+    return value  # type: ignore[no-any-return]  # checked above
+
+
+def _to_counts(value: Any, where: str) -> dict[str, int]:
+    if type(value) is not dict:
+        _not_map(value, where)
+    for name, count in value.items():
+        if type(name) is not str or type(count) is not int:
+            raise MalformedMessage(f"{where} must hold names and whole numbers")
     return value  # type: ignore[no-any-return]  # checked above
 
 

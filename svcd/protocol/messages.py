@@ -38,7 +38,7 @@ class RemoteReady(Message):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, stopping); ``error`` is one
+    """The stub reached ``state`` (loaded, initialized, starting, running, paused, stopping); ``error`` is one
     line, with stopping.
     """
 
@@ -62,7 +62,7 @@ class Frame(Message):
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRaised(Message):
-    """An exception that user code did not handle. ``phase``: load, init, start, run, stop."""
+    """An exception that user code did not handle. ``phase``: load, init, start, run, pause, resume, stop."""
 
     direction: ClassVar[str] = "stub to controller"
     service: str
@@ -96,6 +96,27 @@ class Pong(Message):
     invocation: int
 
 
+@dataclass(frozen=True, slots=True)
+class LoopAlive(Message):
+    """A sign of life from the stub's event loop, several times within the service's watchdog time."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class HealthReported(Message):
+    """The answer to a ``CheckHealth``; ``token`` is the question's. ``text`` says what is wrong."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    healthy: bool
+    text: str = ""
+
+
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
@@ -115,6 +136,7 @@ class ServiceSpec(Message):
     config: dict[str, Any] = field(default_factory=dict)
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
+    watchdog_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +153,32 @@ class Start(Message):
 
     direction: ClassVar[str] = "controller to stub"
     invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pause(Message):
+    """Call ``pause()``; the stub answers with the state paused, or with an exception and the state running."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resume(Message):
+    """Call ``resume()``; the stub answers with the state running."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHealth(Message):
+    """Call ``method`` of the service; answered by ``HealthReported``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    method: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,18 +229,88 @@ class StartServices(Message):
 
 @dataclass(frozen=True, slots=True)
 class StopServices(Message):
-    """Stops what requires them first. Answered as ``StartServices``."""
+    """Stops what requires them first. Answered as ``StartServices``. ``unneeded``: afterwards also whatever was started
+    only because something else needed it, and is needed no more.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+    unneeded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartServices(Message):
+    """Answered as ``StartServices``. ``rolling``: one after the other, each once the one before is running again."""
+
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+    rolling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseServices(Message):
+    """Answered as ``StartServices``."""
 
     direction: ClassVar[str] = "client to controller"
     services: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class RestartServices(Message):
+class ResumeServices(Message):
     """Answered as ``StartServices``."""
 
     direction: ClassVar[str] = "client to controller"
     services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyConfiguration(Message):
+    """Bring the cluster to a new configuration. ``plan``: the JSON document that ``config.plan`` writes.
+
+    ``mode``: "all" (what the plan does not name is removed), "register" (its services are added or updated, all others
+    stay) or "update" (only ``services`` are, from this plan). Answered by ``PlanReported`` and, unless ``dry_run``, as
+    ``StartServices``.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    plan: str
+    mode: str = "all"
+    services: tuple[str, ...] = ()
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UnregisterServices(Message):
+    """Stop and forget these. Refused while others require them. Answered as ``ApplyConfiguration``."""
+
+    direction: ClassVar[str] = "client to controller"
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GetConfiguration(Message):
+    """Answered by ``ConfigurationReported``."""
+
+    direction: ClassVar[str] = "client to controller"
+
+
+@dataclass(frozen=True, slots=True)
+class GetChanges(Message):
+    """The last ``limit`` changes, oldest first, or the one with the id ``transaction``. Answered by
+    ``ChangesReported``.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    limit: int = 20
+    transaction: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetStory(Message):
+    """Why a service is where it is. Answered by ``StoryReported``."""
+
+    direction: ClassVar[str] = "client to controller"
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,7 +354,9 @@ class ServiceStatus(Message):
     """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
 
     ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the
-    traceback of the exception that ended its last run.
+    traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first.
+    ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for it. ``next_run``: of a
+    scheduled task, Unix seconds. ``fallback``: the service that stands in for it now.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -257,6 +377,12 @@ class ServiceStatus(Message):
     tags: tuple[str, ...] = ()
     last_output: tuple[str, ...] = ()
     exception: str | None = None
+    healthy: bool | None = None
+    text: str = ""
+    port: int | None = None
+    sockets: tuple[str, ...] = ()
+    next_run: float | None = None
+    fallback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -333,6 +459,99 @@ class RequestRefused(Message):
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Step(Message):
+    """One step that a change would take: ``verb`` is start, stop, restart, update, add or remove."""
+
+    direction: ClassVar[str] = "part of PlanReported"
+    verb: str
+    service: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlanReported(Message):
+    """What a change of configuration does, in order. No steps: nothing differs."""
+
+    direction: ClassVar[str] = "controller to client"
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationReported(Message):
+    """``files``: absolute paths, in layer order; ``profiles``: those that were chosen; ``plan``: the document of what
+    is in force. ``scales``: services whose number of instances was changed.
+    """
+
+    direction: ClassVar[str] = "controller to client"
+    files: tuple[str, ...]
+    plan: str
+    profiles: tuple[str, ...] = ()
+    scales: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Transition(Message):
+    """One step of a service: at ``at`` it went from ``old`` to ``new``."""
+
+    direction: ClassVar[str] = "part of ChangesReported and StoryReported"
+    at: float
+    service: str
+    invocation: int | None
+    old: str
+    new: str
+    cause: str
+    spent_s: float
+    transaction: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Message):
+    """One transaction: everything that followed from one cause. ``ended`` None: it goes on. ``omitted``: steps that
+    were too many to keep.
+    """
+
+    direction: ClassVar[str] = "part of ChangesReported"
+    id: int
+    cause: str
+    began: float
+    ended: float | None
+    services: tuple[str, ...]
+    steps: tuple[Transition, ...] = ()
+    omitted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesReported(Message):
+    direction: ClassVar[str] = "controller to client"
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Link(Message):
+    """One link of a chain of causes: where ``service`` stands and why; the next link is what that comes from."""
+
+    direction: ClassVar[str] = "part of StoryReported"
+    service: str
+    state: str
+    desired: str
+    cause: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class StoryReported(Message):
+    """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
+    first. ``changes``: the transactions that these belong to.
+    """
+
+    direction: ClassVar[str] = "controller to client"
+    service: str
+    chain: tuple[Link, ...]
+    history: tuple[Transition, ...]
+    changes: tuple[Change, ...] = ()
+
+
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------
 
 
@@ -349,6 +568,7 @@ class ServiceTransitioned(Message):
     new: str
     cause: str
     spent_s: float
+    transaction: int = 0
 
 
 @dataclass(frozen=True, slots=True)

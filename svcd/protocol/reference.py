@@ -52,6 +52,8 @@ def page() -> str:
         ("Exception phases", vocabulary.EXCEPTION_PHASES),
         ("Outcomes", vocabulary.OUTCOMES),
         ("Cluster states", vocabulary.CLUSTER_STATES),
+        ("Modes of `ApplyConfiguration`", vocabulary.APPLY_MODES),
+        ("Verbs of `Step`", vocabulary.STEP_VERBS),
         ("Refusal codes", tuple(code.value for code in ErrorCode)),
     ]
     listed = "".join(f"- {title}: {', '.join(f'`{word}`' for word in each)}\n" for title, each in words)

@@ -26,16 +26,22 @@ STATES: Final = (
 )
 """States of a service, in the order of a life without accidents."""
 
-STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "stopping")
+STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "stopping")
 """What a stub reports in ``StateChanged``."""
 
-EXCEPTION_PHASES: Final = ("load", "init", "start", "run", "stop")
+EXCEPTION_PHASES: Final = ("load", "init", "start", "run", "pause", "resume", "stop")
 """``ExceptionRaised.phase``."""
 
 OUTCOMES: Final = ("done", "failed", "superseded", "refused")
 """How a request ended, for one service or for the whole. A whole one that is refused is a ``RequestRefused``."""
 
 CLUSTER_STATES: Final = ("starting", "running", "stopping", "ended")
+
+APPLY_MODES: Final = ("all", "register", "update")
+"""``ApplyConfiguration.mode``."""
+
+STEP_VERBS: Final = ("start", "stop", "restart", "update", "add", "remove")
+"""``Step.verb``."""
 
 DESIRED: Final = ("up", "down")
 

@@ -1,5 +1,5 @@
-"""What a newborn service process does before it becomes its program: session, signals, streams, limits, user,
-directory.
+"""What a newborn service process does before it becomes its program: session, signals, streams, passed descriptors,
+limits, user, directory.
 
 Must not return to the loop that forked it: everything here ends in exec, in the stub, or in ``os._exit``. Standard
 library only; nothing is imported here after the fork, for every page that is touched is copied.
@@ -8,6 +8,7 @@ library only; nothing is imported here after the fork, for every page that is to
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import resource
@@ -48,8 +49,8 @@ class Refused(Exception):  # noqa: N818 - it says what happened
         self.stage, self.number, self.text = stage, number or 0, text
 
 
-def become(order: SpawnRequested, gate: int, writes: list[int], ground: Ground) -> NoReturn:
-    """Be the process that ``order`` asks for.
+def become(order: SpawnRequested, gate: int, writes: list[int], passed: list[int], ground: Ground) -> NoReturn:
+    """Be the process that ``order`` asks for. ``passed``: the descriptors for ``order.targets``.
 
     ``gate``: one byte lets us go, then our error, or end of file, is the answer. End of file instead of the byte: the
     launcher is gone and has not told anybody of us.
@@ -57,14 +58,18 @@ def become(order: SpawnRequested, gate: int, writes: list[int], ground: Ground) 
     code = NOT_STARTED
     try:
         clone.close_all_but(
-            (gate, ground.null_fd, *writes)
+            (gate, ground.null_fd, *writes, *passed)
         )  # other newborns' gates first of all: no copy holds them up
         if os.read(gate, 1) == GO:
             try:
-                _set_up(order, writes, ground)
+                _set_streams(writes, ground)
+                if order.targets:
+                    gate = _place(passed, order.targets, gate)
+                _set_up(order, ground)
+                env = _environment(order)
                 if order.argv is not None:
-                    _execute(order.argv, order.env)
-                code = _be_stub(order, ground)
+                    _execute(order.argv, env)
+                code = _be_stub(order, env, ground)
             except Refused as refusal:
                 _report(gate, refusal)
             except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a lone surrogate
@@ -79,12 +84,38 @@ def _report(gate: int, refusal: Refused) -> None:
     os.write(gate, json.dumps([refusal.stage, refusal.number, refusal.text]).encode())
 
 
-def _set_up(order: SpawnRequested, writes: list[int], ground: Ground) -> None:
-    os.setsid()
+def _set_streams(writes: list[int], ground: Ground) -> None:
     stdout = writes[0] if writes else ground.null_fd
     os.dup2(ground.null_fd, 0)
     os.dup2(stdout, 1)
     os.dup2(writes[-1] if writes else stdout, 2)
+
+
+def _place(passed: list[int], targets: tuple[int, ...], gate: int) -> int:
+    """Put each passed descriptor at its number, open across exec; the number at which the gate is from now on.
+
+    By way of copies beyond all of these numbers: one of them may be where another is to go. What was there is lost;
+    nothing but the gate and these is needed any more.
+    """
+    beyond = max(targets) + 1
+    try:
+        copies = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for fd in (gate, *passed)]
+    except OSError as error:
+        text = f"cannot give it descriptor {beyond - 1}: {error.strerror}"
+        raise Refused("descriptors", error.errno, text) from None
+    for copy, target in zip(copies[1:], targets, strict=True):
+        os.dup2(copy, target)
+    return copies[0]
+
+
+def _environment(order: SpawnRequested) -> dict[str, str]:
+    if not order.pid_variables:
+        return order.env
+    return {**order.env, **dict.fromkeys(order.pid_variables, str(os.getpid()))}
+
+
+def _set_up(order: SpawnRequested, ground: Ground) -> None:
+    os.setsid()
     resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
     if order.umask is not None:
         os.umask(order.umask)
@@ -134,12 +165,12 @@ def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
     raise Refused("exec", number, f"cannot execute {name}: {reason}")
 
 
-def _be_stub(order: SpawnRequested, ground: Ground) -> int:
+def _be_stub(order: SpawnRequested, env: dict[str, str], ground: Ground) -> int:
     """Python code, in this very process. The gate, closed, says that it begins."""
     if ground.run_stub is None:
         raise Refused("exec", 0, "a launcher of programs cannot run Python code")
     ground.set_title(order.title)
     os.environ.clear()
-    os.environ.update(order.env)
-    clone.close_range(3, clone.LAST_FD)
+    os.environ.update(env)
+    clone.close_all_but(order.targets)
     return ground.run_stub(order.stub or {})

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from svcd.supervisor.logfile import LogFile
 from svcd.supervisor.title import set_title
-from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamEnded, StreamOpened
+from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamBegan, StreamEnded, StreamOpened
 
 TURN_BYTES: Final = 1 << 20
 LARGE_PIPE_BYTES: Final = 1 << 20
@@ -96,6 +96,8 @@ class Collector:
         """A new run's pipe. Streams with one path, an earlier run's among them, share one file."""
         target = message.target
         path = target["path"]
+        if target.get("announced"):
+            self.empty_earlier(message.service, path)
         file = self.files.get(path)
         if file is None:
             file = LogFile(path, target["max_size_bytes"], target["keep"], self.limit // 2)
@@ -109,6 +111,27 @@ class Collector:
         self.of_service.setdefault(message.service, {})[pipe] = stream
         self.latest.setdefault(message.service, {})[stream.name] = stream
         self.selector.register(pipe, selectors.EVENT_READ, stream)
+        if target.get("announced"):
+            self.announce(message, path)
+
+    def empty_earlier(self, service: str, path: str) -> None:
+        """The last words of earlier runs come before the first of the next one."""
+        for stream in list(self.of_service.get(service, {}).values()):
+            if stream.file.path == path:
+                self.empty(stream)
+
+    def announce(self, message: StreamOpened, path: str) -> None:
+        began = StreamBegan(message.service, message.invocation, message.target["stream"], path)
+        try:
+            reading = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            self.controller.send(began)
+            return
+        try:
+            os.lseek(reading, 0, os.SEEK_END)
+            self.controller.send(began, (reading,))
+        finally:
+            os.close(reading)
 
     def flush(self, message: FlushRequested) -> None:
         """Everything that the service's pipes hold now (every service's, for ""), then the answer."""

@@ -66,7 +66,7 @@ RUN_FILES: Final = ("cluster.json", "control", "events", "stubs/control", "lock"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One of svcd's own processes. ``link`` is ours to it; the console has none."""
+    """One of svcd's own processes. ``link`` is ours to it."""
 
     name: str
     pid: int
@@ -207,9 +207,13 @@ class Guardian:
                     each.close()
 
     def start_console(self) -> None:
-        """It gets no link: it is a client like any other."""
-        pid = part.start("console", self.given, {}, {})
-        self.parts["console"] = Part("console", pid, None)
+        """It is a client like any other: its link says nothing but that we end."""
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            pid = part.start("console", self.given, {}, {"guardian_fd": theirs.fileno()})
+        link = Link(ours)
+        self.parts["console"] = Part("console", pid, link)
+        self.selector.register(link, selectors.EVENT_READ, "console")
         self.tell("controller", PartStarted("console", pid))
 
     def start_missing(self) -> None:

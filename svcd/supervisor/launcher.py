@@ -32,10 +32,18 @@ FORK_SERVER: Final = "fork-server"
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """An order and the descriptors that came with it, for ``order.targets``."""
+
+    order: SpawnRequested
+    passed: list[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Prepared:
     """An order and the descriptors for its process: pipes, the gate that it will wait at, its cgroup if it has one."""
 
-    order: SpawnRequested
+    asked: Asked
     reads: list[int]
     writes: list[int]
     our_gate: int
@@ -52,7 +60,7 @@ class Launcher:
     ground: Ground
     forker: clone.Forker = field(default_factory=clone.Forker)
     epoll: select.epoll = field(default_factory=select.epoll)
-    orders: deque[SpawnRequested] = field(default_factory=deque)
+    orders: deque[Asked] = field(default_factory=deque)
     waiting: dict[int, SpawnRequested] = field(default_factory=dict)  # by gate: let go, and not exec'ed yet
     room: select.poll = field(default_factory=select.poll)
 
@@ -80,7 +88,14 @@ class Launcher:
 
     def serve(self, link: Link) -> None:
         link.flush()
-        self.orders += [message for message, _ in link.receive() if isinstance(message, SpawnRequested)]
+        for message, fds in link.receive():
+            if not isinstance(message, SpawnRequested):
+                close_all(fds)
+            elif len(fds) == len(message.targets):
+                self.orders.append(Asked(message, fds))
+            else:  # the kernel drops what a receiver without free descriptors cannot take
+                close_all(fds)
+                self.reject(message, "descriptors", OSError(errno.EMFILE, "no room for the descriptors passed to it"))
 
     # ---- spawning ----------------------------------------------------------------------------------------------------
 
@@ -90,7 +105,7 @@ class Launcher:
 
         What is touched between two forks is copied by the second one, so little is done there.
         """
-        again: list[SpawnRequested] = []
+        again: list[Asked] = []
         born = [self.bear(each) for each in batch]
         for each, child in zip(batch, born, strict=True):
             close_all(each.writes)
@@ -98,13 +113,15 @@ class Launcher:
             if each.cgroup is not None:
                 os.close(each.cgroup)
             if isinstance(child, tuple):
+                close_all(each.asked.passed)
                 self.announce(each, *child)
                 continue
             close_all((*each.reads, each.our_gate))
             if self.may_try_again(child):
-                again.append(each.order)
+                again.append(each.asked)
             else:
-                self.reject(each.order, "fork", child)
+                close_all(each.asked.passed)
+                self.reject(each.asked.order, "fork", child)
         self.orders.extendleft(reversed(again))
         return not again
 
@@ -115,12 +132,12 @@ class Launcher:
         except OSError as error:
             return error
         if pid == 0:
-            child_setup.become(each.order, each.its_gate, each.writes, self.ground)
+            child_setup.become(each.asked.order, each.its_gate, each.writes, each.asked.passed, self.ground)
         return pid, pidfd
 
     def announce(self, each: Prepared, pid: int, pidfd: int) -> None:
         """The process is let go when the guardian has its announcement for sure, should we die the next moment."""
-        order = each.order
+        order = each.asked.order
         born = ProcessBorn(order.service, order.invocation, pid, order.streams)
         try:
             self.guardian.send(born, (pidfd, *each.reads))
@@ -169,7 +186,8 @@ class Launcher:
                 close_all(opened)
                 if batch or self.may_try_again(error):
                     break
-                self.reject(self.orders[0], "cgroup" if error.filename is not None else "fork", error)
+                close_all(self.orders[0].passed)
+                self.reject(self.orders[0].order, "cgroup" if error.filename is not None else "fork", error)
             self.orders.popleft()
         return batch
 
@@ -177,7 +195,8 @@ class Launcher:
         """No descriptors are left, but there will be, when those that were let go have become their programs."""
         return bool(self.waiting) and error.errno in (errno.EMFILE, errno.ENFILE)
 
-    def prepare(self, order: SpawnRequested, opened: list[int]) -> Prepared:
+    def prepare(self, asked: Asked, opened: list[int]) -> Prepared:
+        order = asked.order
         reads, writes = [], []
         for _ in order.streams:
             read, write = os.pipe2(os.O_CLOEXEC)
@@ -190,7 +209,7 @@ class Launcher:
         if order.cgroup is not None:
             cgroup = os.open(order.cgroup, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             opened.append(cgroup)
-        return Prepared(order, reads, writes, our_gate, its_gate, cgroup)
+        return Prepared(asked, reads, writes, our_gate, its_gate, cgroup)
 
 
 def close_all(fds: Iterable[int]) -> None:

@@ -31,9 +31,14 @@ class SpawnRequested:
     """Make one process. ``argv`` None: run the remote-service stub in a fork of this very process (fork server).
 
     ``env`` is the complete environment. ``streams`` has one or two entries {"stream": "stdout"|"stderr", "path":
-    absolute path of the log file, "max_size_bytes", "keep"}; stderr goes where stdout goes if it has no entry of its
-    own; no entry at all: output is discarded (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
+    absolute path of the log file, "max_size_bytes", "keep", and "announced": true where the collector is to send a
+    ``StreamBegan``}; stderr goes where stdout goes if it has no entry of its own; no entry at all: output is discarded
+    (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
     born in, or None. ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
+
+    ``targets``: the numbers, from 3 on, at which the process finds the descriptors that come with this message, in
+    their order; at most ``MAX_DESCRIPTORS`` less one, which the message itself may need. ``pid_variables``: names of
+    environment variables whose value is the process' own pid.
     """
 
     service: str
@@ -49,6 +54,8 @@ class SpawnRequested:
     streams: tuple[dict[str, Any], ...] = ()
     cgroup: str | None = None
     stub: dict[str, Any] | None = None
+    targets: tuple[int, ...] = ()
+    pid_variables: tuple[str, ...] = ()
 
 
 # ---- launcher / fork server -> controller -----------------------------------------------------------------------
@@ -66,7 +73,7 @@ class ProgramExecuted:
 class SpawnRejected:
     """No program runs. ``born``: a process did exist and ends; its ``ProcessReaped`` comes as for every other.
 
-    ``stage``: "fork", "cgroup", "session", "user", "workdir", "output", "exec", ...; ``errno`` 0 when none applies.
+    ``stage``: "fork", "cgroup", "descriptors", "user", "workdir", "exec", ...; ``errno`` 0 when none applies.
     """
 
     service: str
@@ -190,6 +197,18 @@ class Flushed:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamBegan:
+    """All that earlier runs have written is in the file ``path``; what comes now is this run's. With one descriptor of
+    the file, for reading, at its end; with none when it could not be opened.
+    """
+
+    service: str
+    invocation: int
+    stream: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
 class OutputLost:
     """Bytes that could not be written (disk full). Cumulative since the last such message."""
 
@@ -222,6 +241,7 @@ MESSAGE_TYPES: Final[dict[str, type]] = {
         StreamEnded,
         FlushRequested,
         Flushed,
+        StreamBegan,
         OutputLost,
     )
 }

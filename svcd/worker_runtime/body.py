@@ -10,11 +10,13 @@ import inspect
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from svcd.worker_runtime.sdk import Context, Service
 
 Caught = BaseException | None
+
+ANSWER_LIMIT: Final = 400  # characters of a strange answer that are passed on
 
 
 class Body(Protocol):
@@ -23,6 +25,9 @@ class Body(Protocol):
     async def init(self, config: dict[str, Any]) -> None: ...
     async def start(self) -> None: ...
     async def stop(self, reason: str) -> None: ...
+    async def pause(self) -> None: ...
+    async def resume(self) -> None: ...
+    async def check_health(self, method: str) -> str | None: ...
     def ended(self) -> bool: ...
     def outcome(self) -> Caught: ...
 
@@ -85,6 +90,20 @@ class ServiceBody:
         if self._service is not None:
             await self._call("stop", reason)
 
+    async def pause(self) -> None:
+        await self._call("pause")
+
+    async def resume(self) -> None:
+        await self._call("resume")
+
+    async def check_health(self, method: str) -> str | None:
+        """None and True are healthy; whatever else the method returns is what is wrong."""
+        found = getattr(self._service, method, None)
+        if not callable(found):
+            return f"{self._cls.__name__} has no method {method!r}"
+        result = await self._thread.call(found)
+        return None if result is None or result is True else f"{method}() returned {result!r}"[:ANSWER_LIMIT]
+
     def ended(self) -> bool:
         return False
 
@@ -127,6 +146,15 @@ class FunctionBody:
         error = self.outcome()
         if error is not None and not (cancelled and isinstance(error, asyncio.CancelledError)):
             raise error
+
+    async def pause(self) -> None:
+        """It may look at ``ctx.paused``; nothing else happens to it."""
+
+    async def resume(self) -> None:
+        """See ``pause``."""
+
+    async def check_health(self, method: str) -> str | None:
+        return f"a function has no method {method!r}"
 
     def stop_asked(self) -> None:
         """To be told before ``ctx.stopping`` is set: whether the function is about to be woken by it."""

@@ -31,7 +31,7 @@ def run() -> NoReturn:
     try:
         from svcd.worker_runtime.process import main  # noqa: PLC0415 - the path is only right now
     except ImportError as error:
-        _refuse(name, f"{sys.executable} cannot import {error.name}: install pyzmq and msgpack there ({error})")
+        _refuse(name, f"{sys.executable} cannot import {error.name}: install msgpack there ({error})")
     _set_title(stub)
     os._exit(main(stub))
 

@@ -1,39 +1,37 @@
-"""The stub's DEALER to the controller: connects, says RemoteReady at each connect, sends, receives, notices a loss.
+"""The stub's connection to the controller: connects, says RemoteReady each time, sends, receives, notices a loss.
 
 Must not know what the messages mean to the service.
 
-The socket is libzmq's own, not ``zmq.asyncio``: its descriptor is edge-triggered, so after each send and each receive
-the socket is asked again whether there is something to read. Only the thread that runs the loop may use it.
-A loss is seen by libzmq when the peer closes or dies; nothing is sent for the sake of that (no heartbeats).
-What was under way at that moment is lost, and nobody acknowledges; so the last state is said again on a return.
+A DEALER to the controller's ROUTER, on a plain socket of this process' own loop: only the thread that runs the loop may
+use it. A loss is seen when the peer closes or dies; nothing is sent for the sake of that (no heartbeats). What was
+under way at that moment is lost, and nobody acknowledges; so the last state is said again on a return.
 """
 
 from __future__ import annotations
 
 import asyncio
-import struct
+import os
+import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-import zmq
-
-from svcd.protocol import codec
+from svcd.protocol import codec, zmtp
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import ExceptionRaised, Message, ResourceSampled, StateChanged
+from svcd.protocol.messages import ExceptionRaised, LoopAlive, Message, ResourceSampled, StateChanged
 from svcd.worker_runtime.reports import print_text
 
-TURN: Final = 64  # messages per turn of the loop
 HELD_LIMIT: Final = 256  # messages kept while the controller is away; the oldest exceptions go first
-RECONNECT_MS: Final = 50
-RECONNECT_MAX_MS: Final = 1000
-LINGER_MS: Final = 1000
+RECONNECT_S: Final = 0.05
+RECONNECT_MAX_S: Final = 1.0
+LINGER_S: Final = 1.0
 COMPLAINTS: Final = 5
+READ_BYTES: Final = 16384
+PATH_LIMIT_BYTES: Final = 107  # of a Unix socket's address (unix(7))
 
-_MONITOR: Final = "inproc://connection"
-_MONITOR_EVENT: Final = struct.Struct("=HI")
-_WATCHED: Final = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_KIND: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+_HELLO: Final = zmtp.hello(b"DEALER")
 
 
 class Connection:
@@ -48,6 +46,9 @@ class Connection:
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
     ) -> None:
+        if len(os.fsencode(path)) > PATH_LIMIT_BYTES:
+            raise ValueError(f"{path} is longer than the {PATH_LIMIT_BYTES} bytes of a socket's address")
+        self._path = path
         self._loop = loop
         self._greeting = greeting
         self._receive = receive
@@ -55,29 +56,21 @@ class Connection:
         self._on_back = on_back
         self._held: deque[Message] = deque()
         self._complaints = 0
-        self._again = False
-        self._connected = False
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.DEALER)
-        self._socket.setsockopt(zmq.IMMEDIATE, 1)  # nothing is queued for a controller that is away: we hold it
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._socket.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._socket.setsockopt(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
-        self._socket.monitor(_MONITOR, _WATCHED)
-        self._monitor = self._context.socket(zmq.PAIR)
-        self._monitor.setsockopt(zmq.LINGER, 0)
-        self._monitor.connect(_MONITOR)
-        self._fds = (_descriptor_of(self._socket), _descriptor_of(self._monitor))
-        self._socket.connect(f"ipc://{path}")
-        loop.add_reader(self._fds[0], self._drain)
-        loop.add_reader(self._fds[1], self._drain_monitor)
-        self._drain_monitor()
+        self._connected = False  # as far as that the controller has answered our hello
+        self._socket: socket.socket | None = None
+        self._incoming = zmtp.Incoming(MAX_MESSAGE_BYTES)
+        self._rest = b""  # of what was said last: the socket did not take it all
+        self._under_way: Message | None = None  # whose rest that is
+        self._delay_s = RECONNECT_S
+        self._retry: asyncio.TimerHandle | None = None
+        self._connect()
 
     def send(self, message: Message) -> None:
-        """Send, or hold until the controller is back. Samples are not held: they would be old."""
-        if isinstance(message, ResourceSampled):
-            if self._connected and not self._held:
+        """Send, or hold until the controller is back. Samples and signs of life are not held: they would be
+        old.
+        """
+        if isinstance(message, ResourceSampled | LoopAlive):
+            if self._connected and not self._held and not self._rest:
                 self._put(message)
             return
         self._held.append(message)
@@ -85,36 +78,117 @@ class Connection:
         while len(self._held) > HELD_LIMIT:
             self._drop_one()
 
-    def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close; what was sent goes out first if the controller takes it within ``linger_ms``."""
-        for fd in self._fds:
-            self._loop.remove_reader(fd)
-        self._socket.disable_monitor()
-        self._monitor.close()
-        self._socket.close(linger_ms if self._connected else 0)
-        self._context.term()
+    def close(self, linger_s: float = LINGER_S) -> None:
+        """Close; what was said goes out first if the controller takes it within ``linger_s``."""
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._socket is None:
+            return
+        if self._connected and linger_s > 0:
+            self._say_the_rest(self._socket, linger_s)
+        self._hang_up()
+
+    # ---- coming and going ------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self._retry = None
+        try:
+            self._socket = self._dial()
+        except OSError:  # not there, not listening, too many before us, or out of descriptors
+            self._retry = self._loop.call_later(self._delay_s, self._connect)
+            self._delay_s = min(self._delay_s * 2, RECONNECT_MAX_S)
+            return
+        self._loop.add_reader(self._socket.fileno(), self._drain)
+        self._say(_HELLO)
+
+    def _dial(self) -> socket.socket:
+        made = socket.socket(socket.AF_UNIX, _KIND)
+        try:
+            made.connect(self._path)
+        except OSError:
+            made.close()
+            raise
+        return made
+
+    def _hang_up(self) -> None:
+        if self._socket is not None:
+            self._loop.remove_reader(self._socket.fileno())
+            self._loop.remove_writer(self._socket.fileno())
+            self._socket.close()
+        self._socket, self._rest = None, b""
+        self._connected = False
+
+    def _lose(self) -> None:
+        """The connection is over; what had not gone out is kept for the next one."""
+        was_connected = self._connected
+        self._hang_up()
+        if self._under_way is not None:
+            self._held.appendleft(self._under_way)
+            self._under_way = None
+        self._incoming = zmtp.Incoming(MAX_MESSAGE_BYTES)
+        self._retry = self._loop.call_later(self._delay_s, self._connect)
+        if was_connected:
+            self._on_lost()
+
+    def _answered(self) -> None:
+        """The controller is there: who we are, then what was held, then where we stand if that was not among it."""
+        self._connected = True
+        self._delay_s = RECONNECT_S
+        first, *state = self._greeting()
+        held = [each for each in self._held if type(each) is not type(first)]
+        if not any(isinstance(each, StateChanged) for each in held):
+            held += state
+        self._held = deque((first, *held))
+        self._flush()
+        self._on_back()
 
     # ---- sending -------------------------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        while self._connected and self._held and self._put(self._held[0]):
-            self._held.popleft()
+        while self._connected and self._held and not self._rest:
+            self._put(self._held.popleft())
 
-    def _put(self, message: Message) -> bool:
-        """Hand to libzmq; False when it cannot take it now."""
+    def _put(self, message: Message) -> None:
         try:
-            body = codec.encode(message)
+            packed = _packed(message)
         except ProtocolError as error:
             self._complain(f"cannot tell the controller {type(message).__name__}: {error}")
-            return True
-        self._socket.getsockopt(zmq.EVENTS)  # lets libzmq see connections that came or went
+            return
+        self._under_way = message
+        self._say(packed)
+
+    def _say(self, data: bytes) -> None:
+        """Hand to the kernel; what it does not take now follows as soon as it can."""
+        assert self._socket is not None
+        waited = bool(self._rest)
         try:
-            self._socket.send_multipart((b"", body), zmq.NOBLOCK)
-        except zmq.ZMQError:
-            return False
-        finally:
-            self._look_again()
-        return True
+            count = self._socket.send(data, socket.MSG_NOSIGNAL)
+        except OSError:  # full, or gone: the loop will tell
+            count = 0
+        self._rest = data[count:]
+        if not self._rest:
+            self._under_way = None
+        if self._rest and not waited:
+            self._loop.add_writer(self._socket.fileno(), self._say_more)
+
+    def _say_more(self) -> None:
+        self._say(self._rest)
+        if not self._rest and self._socket is not None:
+            self._loop.remove_writer(self._socket.fileno())
+            self._flush()
+
+    def _say_the_rest(self, connected: socket.socket, linger_s: float) -> None:
+        data = self._rest
+        for message in self._held:
+            try:
+                data += _packed(message)
+            except ProtocolError:
+                pass
+        connected.settimeout(linger_s)
+        try:
+            connected.sendall(data, socket.MSG_NOSIGNAL)
+        except OSError:  # it does not read, or is gone
+            pass
 
     def _drop_one(self) -> None:
         """States are worth more than records of exceptions."""
@@ -124,34 +198,39 @@ class Connection:
                 return
         self._held.popleft()
 
-    def _greet(self) -> None:
-        """On a new connection: who we are, then what was held, then where we stand if that was not among it."""
-        first, *state = self._greeting()
-        held = [each for each in self._held if type(each) is not type(first)]
-        if not any(isinstance(each, StateChanged) for each in held):
-            held += state
-        self._held = deque((first, *held))
-        self._flush()
-
     # ---- receiving -----------------------------------------------------------------------------------------------
 
-    def _look_again(self) -> None:
-        if not self._again and _is_readable(self._socket):
-            self._again = True
-            self._loop.call_soon(self._drain)
-
     def _drain(self) -> None:
-        self._again = False
-        self._flush()  # the descriptor also says that there is room again
-        for _ in range(TURN):
-            if self._socket.closed:
-                return
-            try:
-                frames = self._socket.recv_multipart(zmq.NOBLOCK)
-            except zmq.ZMQError:
-                return
+        """One piece at a time, so that the service gets its turn."""
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._lose()
+            return
+        try:
+            found = self._incoming.feed(data)
+        except zmtp.BadPeer as error:
+            self._complain(f"cut the connection to the controller: {error}")
+            self._lose()
+            return
+        if self._incoming.answers:
+            self._answer()
+        if self._incoming.is_ready and not self._connected:
+            self._answered()
+        for frames in found:
             self._take(frames)
-        self._look_again()
+
+    def _answer(self) -> None:
+        answers, self._incoming.answers = self._incoming.answers, b""
+        if self._rest:
+            self._rest += answers
+        else:
+            self._say(answers)
 
     def _take(self, frames: list[bytes]) -> None:
         if len(frames) != 2:
@@ -169,30 +248,6 @@ class Connection:
         if self._complaints <= COMPLAINTS:
             print_text(f"svcd: {text}\n")
 
-    # ---- the state of the connection -------------------------------------------------------------------------------
 
-    def _drain_monitor(self) -> None:
-        while not self._monitor.closed:
-            try:
-                frames = self._monitor.recv_multipart(zmq.NOBLOCK)
-            except zmq.ZMQError:
-                return
-            event, _ = _MONITOR_EVENT.unpack_from(frames[0])
-            if event == zmq.EVENT_HANDSHAKE_SUCCEEDED:
-                self._connected = True
-                self._greet()
-                self._on_back()
-            elif event == zmq.EVENT_DISCONNECTED:
-                self._connected = False
-                self._on_lost()
-
-
-def _descriptor_of(socket: zmq.Socket[bytes]) -> int:
-    descriptor = socket.getsockopt(zmq.FD)
-    assert isinstance(descriptor, int)
-    return descriptor
-
-
-def _is_readable(socket: zmq.Socket[bytes]) -> bool:
-    events = socket.getsockopt(zmq.EVENTS)
-    return isinstance(events, int) and bool(events & zmq.POLLIN)
+def _packed(message: Message) -> bytes:
+    return zmtp.pack((b"", codec.encode(message)))

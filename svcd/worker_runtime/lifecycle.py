@@ -26,7 +26,10 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up."""
+    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+
+    A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
+    """
 
     def __init__(self, body: Body, spec: ServiceSpec, orders: Orders, reports: Reports) -> None:
         self._body = body
@@ -36,6 +39,10 @@ class Lifecycle:
         self._begun = False
         self.exit_code = OK
         self.on_running: Callable[[], None] = lambda: None
+        self.on_paused: Callable[[bool], None] = lambda paused: None
+        self._up = False
+        self._paused = False
+        self._checking = False
 
     async def run(self) -> int:
         """Everything, from ``loaded`` to the end; the exit code."""
@@ -66,16 +73,59 @@ class Lifecycle:
             return False
         reports.phase = "run"
         reports.state("running")
+        self._up = True
         self.on_running()
         return True
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""
-        await self._orders.until(self._body.ended)
+        orders = self._orders
+        while await orders.until(lambda: self._body.ended() or orders.pause_news) and not self._body.ended():
+            orders.pause_news = False
+            await self._set_paused(orders.pause_asked)
         if self._body.ended():
             error = self._body.outcome()
             if error is not None:
                 self._take(error, "run")
+
+    async def _set_paused(self, wanted: bool) -> None:
+        """Pause or resume. Where the service's own code fails at it, all stays as it was, and that is said."""
+        phase, reports = "pause" if wanted else "resume", self._reports
+        error: BaseException | None = None
+        if wanted is not self._paused:
+            error = await self._caught(self._body.pause() if wanted else self._body.resume())
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self._take(error, phase)
+            return
+        if error is not None:
+            reports.exception(error, phase)
+        elif wanted is not self._paused:
+            self._paused = wanted
+            self.on_paused(wanted)
+        state = "paused" if self._paused else "running"
+        reports.state(state, None if error is None else one_line(error), again=True)
+
+    @staticmethod
+    async def _caught(step: Awaitable[None]) -> BaseException | None:
+        try:
+            await step
+        except BaseException as error:  # whatever user code raises
+            return error
+        return None
+
+    async def check_health(self, method: str) -> str | None:
+        """Ask the service's own method how it is; None when it is well, else what is wrong."""
+        if not self._up:
+            return "it does not run"
+        if self._checking:
+            return f"{method}(): the check before has not ended"
+        self._checking = True
+        try:
+            return await self._body.check_health(method)
+        except BaseException as error:  # whatever user code raises
+            return f"{method}(): {one_line(error)}"
+        finally:
+            self._checking = False
 
     async def _attempt(self, phase: str, step: Awaitable[None]) -> bool:
         self._reports.phase = phase
@@ -92,6 +142,7 @@ class Lifecycle:
     async def _fall(self) -> None:
         """Report the stop, run it, and clear what is left on the loop."""
         orders, reports = self._orders, self._reports
+        self._up = False
         self._take_own_error()
         reports.state("stopping")
         orders.ask_stop("it ended by itself")  # where nobody has asked yet: sets ctx.stopping

@@ -18,7 +18,7 @@ from svcd.protocol.messages import ServiceSpec
 from svcd.worker_runtime.sdk import Service
 
 CODE_MODULE: Final = "svcd_service_code"
-OWN: Final = frozenset({"svcd", "zmq", "msgpack", "structlog", "setproctitle", "_cffi_backend", "cffi"})
+OWN: Final = frozenset({"svcd", "msgpack", "setproctitle"})
 """Top-level modules that the runtime itself uses: never replaced by a user's module of that name once imported."""
 
 

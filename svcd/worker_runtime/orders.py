@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from svcd.protocol.messages import Init, Message, ServiceSpec, Start, Stop
+from svcd.protocol.messages import Init, Message, Pause, Resume, ServiceSpec, Start, Stop
 
 
 class Orders:
@@ -19,6 +19,8 @@ class Orders:
         self.spec: ServiceSpec | None = None
         self.init_asked = False
         self.start_asked = False
+        self.pause_asked = False  # the last that was asked: to pause, or not to
+        self.pause_news = False
         self.stop_asked = False
         self.reason = ""
         self.error: str | BaseException | None = None
@@ -33,6 +35,9 @@ class Orders:
             self.init_asked = True
         elif isinstance(message, Start):
             self.start_asked = True
+        elif isinstance(message, Pause | Resume):
+            self.pause_asked = isinstance(message, Pause)
+            self.pause_news = True
         elif isinstance(message, Stop):
             self.ask_stop(message.reason)
         self.changed()

@@ -14,7 +14,22 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from svcd.protocol.messages import Init, Message, Ping, Pong, RemoteReady, ServiceSpec, Start, Stop, Welcome
+from svcd.protocol.messages import (
+    CheckHealth,
+    HealthReported,
+    Init,
+    LoopAlive,
+    Message,
+    Pause,
+    Ping,
+    Pong,
+    RemoteReady,
+    Resume,
+    ServiceSpec,
+    Start,
+    Stop,
+    Welcome,
+)
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
@@ -28,6 +43,7 @@ from svcd.worker_runtime.sdk import Context, Service, Stopping
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
+BEATS: Final = 3  # signs of life within the time of the watchdog
 PYTHON_VERSION: Final = ".".join(map(str, sys.version_info[:3]))
 
 Value = TypeVar("Value")
@@ -107,6 +123,9 @@ class Process:
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
+        self._ctx: Context | None = None
+        self._watchdog_s: float | None = None
+        self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
         self._stop_timeout_s = 10.0
 
@@ -115,8 +134,12 @@ class Process:
         interpreter.settle()
         interpreter.catch_signals(lambda: self._orders.ask_stop_from_anywhere("SIGTERM"))
         threading.excepthook = self._on_thread_exception
+        return self.serve(Connection)
+
+    def serve(self, connection: type[Connection]) -> int:
+        """From the connection to the end of the service."""
         self._on_lost()  # not there yet, which may not last for ever either
-        self._connection = Connection(
+        self._connection = connection(
             self._settings.control, self._loop, self._greeting, self._receive, self._on_lost, self._on_back
         )
         try:
@@ -146,12 +169,14 @@ class Process:
             self._reports.failed("load", error)
             return USER_FAILURE
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
-        lifecycle.on_running = self._sample_later
+        lifecycle.on_running = self._came_up
+        lifecycle.on_paused = self._on_paused
+        self._watchdog_s = spec.watchdog_s
         return self._complete(lifecycle.run())
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings
-        ctx = Context(
+        ctx = self._ctx = Context(
             settings.service,
             settings.cluster,
             settings.instance,
@@ -182,6 +207,8 @@ class Process:
         if self._function is not None:
             self._function.stop_asked()
         self._stopping.set()
+        if self._ctx is not None:
+            self._ctx.paused.end()
 
     # ---- what goes wrong beside the lifecycle ------------------------------------------------------------------------
 
@@ -219,7 +246,11 @@ class Process:
             return
         if isinstance(message, Ping):
             self._send(Pong(self._settings.service, self._settings.invocation))
-        elif isinstance(message, ServiceSpec | Init | Start | Stop):
+        elif isinstance(message, CheckHealth):
+            check = self._loop.create_task(self._check_health(message), name="health")
+            self._checks.add(check)
+            check.add_done_callback(self._checks.discard)
+        elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
             self._orders.receive(message)
         elif not isinstance(message, Welcome):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
@@ -239,7 +270,28 @@ class Process:
         self._orders.ask_stop("the controller is gone")
         self._loop.call_later(self._stop_timeout_s, _end_everything)
 
-    # ---- samples -----------------------------------------------------------------------------------------------------
+    # ---- signs of life -----------------------------------------------------------------------------------------------
+
+    def _came_up(self) -> None:
+        self._sample_later()
+        if self._watchdog_s is not None:
+            self._beat(self._watchdog_s)
+
+    def _beat(self, watchdog_s: float) -> None:
+        """Said by the loop itself, so that a loop that is blocked stays silent."""
+        if not self._orders.stop_asked:
+            self._send(LoopAlive(self._settings.service, self._settings.invocation))
+            self._loop.call_later(watchdog_s / BEATS, self._beat, watchdog_s)
+
+    def _on_paused(self, paused: bool) -> None:
+        if self._ctx is not None and not self._orders.stop_asked:
+            (self._ctx.paused.begin if paused else self._ctx.paused.end)()
+
+    async def _check_health(self, message: CheckHealth) -> None:
+        settings, lifecycle = self._settings, self._lifecycle
+        error = "it does not run" if lifecycle is None else await lifecycle.check_health(message.method)
+        if not self._orders.stop_asked:  # what is cancelled by a stop says nothing of health
+            self._send(HealthReported(settings.service, settings.invocation, message.token, error is None, error or ""))
 
     def _sample_later(self) -> None:
         self._loop.call_later(SAMPLE_EVERY_S, self._sample)

@@ -23,9 +23,9 @@ class Reports:
         self.last_state: StateChanged | None = None
         self._send = send
 
-    def state(self, state: str, error: str | None = None) -> None:
-        """A new state; the same one again is not repeated, so the first error stands."""
-        if self.last_state is not None and self.last_state.state == state:
+    def state(self, state: str, error: str | None = None, again: bool = False) -> None:
+        """A new state; the same one ``again`` is repeated only where it answers something: the first error stands."""
+        if not again and self.last_state is not None and self.last_state.state == state:
             return
         self.last_state = StateChanged(self.service, self.invocation, state, error)
         self._send(self.last_state)

@@ -1,4 +1,4 @@
-"""What a service's author uses: ``Service``, ``Context``, ``Stopping``, ``StateError``.
+"""What a service's author uses: ``Service``, ``Context``, ``Stopping``, ``Paused``, ``StateError``.
 
 Must not know the controller, the wire or the order of a service's life; the runtime hands in what it needs of them.
 """
@@ -17,33 +17,42 @@ class StateError(RuntimeError):
     """Something was called in a state in which it makes no sense."""
 
 
-class Stopping:
-    """Set once the service is to stop. For threads ``wait``, for coroutines ``wait_async``, for both ``is_set``."""
+class Flag:
+    """Something that becomes true. For threads ``wait``, for coroutines ``wait_async``, for both ``is_set``."""
 
-    __slots__ = ("_event", "_lock", "_waiters")
+    __slots__ = ("_event", "_is_set", "_lock", "_waiters", "_wording")
 
-    def __init__(self) -> None:
-        self._event = threading.Event()
+    def __init__(self, wording: str, is_set: bool = False) -> None:
+        """``wording``: what users call its ``wait``, for the error."""
+        self._wording = wording
+        self._is_set = is_set
+        self._event: threading.Event | None = None  # made for the first thread that waits: most services have none
         self._lock = threading.Lock()
         self._waiters: list[tuple[asyncio.AbstractEventLoop, asyncio.Future[None]]] = []
 
     def is_set(self) -> bool:
-        return self._event.is_set()
+        return self._is_set
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block this thread until the service is to stop, or for ``timeout`` seconds; True when it is to stop.
+        """Block this thread until it is set, or for ``timeout`` seconds; True when it is.
 
         Raises ``StateError`` on a thread that runs an event loop: everything on the loop would stand still.
         """
         if asyncio._get_running_loop() is not None:
-            raise StateError("ctx.stopping.wait() would block the event loop: use 'await ctx.stopping.wait_async()'")
+            name = self._wording
+            raise StateError(f"ctx.{name}() would block the event loop: use 'await ctx.{name}_async()'")
+        with self._lock:
+            if self._is_set:
+                return True
+            if self._event is None:
+                self._event = threading.Event()
         return self._event.wait(timeout)
 
     async def wait_async(self) -> None:
-        """Return once the service is to stop."""
+        """Return once it is set."""
         loop = asyncio.get_running_loop()
         with self._lock:
-            if self._event.is_set():
+            if self._is_set:
                 return
             waiter = loop, loop.create_future()
             self._waiters.append(waiter)
@@ -62,7 +71,9 @@ class Stopping:
     def set(self) -> None:
         """For the runtime: wake everybody."""
         with self._lock:
-            self._event.set()
+            self._is_set = True
+            if self._event is not None:
+                self._event.set()
             waiters, self._waiters = self._waiters, []
         for loop, future in waiters:
             try:
@@ -70,20 +81,85 @@ class Stopping:
             except RuntimeError:  # a loop of the service's own, closed by now
                 pass
 
+    def clear(self) -> None:
+        """For the runtime: from here on who waits has to wait."""
+        with self._lock:
+            self._is_set = False
+            if self._event is not None:
+                self._event.clear()
+
 
 def _wake(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
 
 
+class Stopping(Flag):
+    """Set once the service is to stop. For threads ``wait``, for coroutines ``wait_async``, for both ``is_set``."""
+
+    __slots__ = ()
+
+    def __init__(self) -> None:
+        super().__init__("stopping.wait")
+
+
+class Paused:
+    """True while the service is paused: ``if ctx.paused``, or ``ctx.paused.is_set()``.
+
+    Who looks for it can also wait for its end: threads in ``wait_over``, coroutines in ``wait_over_async``. Both return
+    at once when the service is not paused, and when it is to stop.
+    """
+
+    __slots__ = ("_over",)
+
+    def __init__(self) -> None:
+        self._over = Flag("paused.wait_over", is_set=True)
+
+    def __bool__(self) -> bool:
+        return self.is_set()
+
+    def is_set(self) -> bool:
+        return not self._over.is_set()
+
+    def wait_over(self, timeout: float | None = None) -> bool:
+        """Block this thread while the service is paused, at most for ``timeout`` seconds; True when it goes on.
+
+        Raises ``StateError`` on a thread that runs an event loop: everything on the loop would stand still.
+        """
+        return self._over.wait(timeout)
+
+    async def wait_over_async(self) -> None:
+        """Return once the service is not paused."""
+        await self._over.wait_async()
+
+    def begin(self) -> None:
+        """For the runtime."""
+        self._over.clear()
+
+    def end(self) -> None:
+        """For the runtime: wake everybody."""
+        self._over.set()
+
+
 class Context:
     """What a service knows of itself: ``self.ctx`` of a ``Service``, the argument of a function.
 
     ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
-    run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop.
+    run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop, ``paused`` whether the
+    service is paused (``svcd pause``): a function that never looks is paused by word alone.
     """
 
-    __slots__ = ("_logger", "_request_stop", "cluster", "config", "instance", "invocation", "name", "stopping")
+    __slots__ = (
+        "_logger",
+        "_request_stop",
+        "cluster",
+        "config",
+        "instance",
+        "invocation",
+        "name",
+        "paused",
+        "stopping",
+    )
 
     def __init__(
         self,
@@ -103,6 +179,7 @@ class Context:
         self.stopping = stopping
         self._request_stop = request_stop
         self._logger: Any = None
+        self.paused = Paused()
 
     @property
     def logger(self) -> Any:
@@ -137,6 +214,17 @@ class Service:
 
     def stop(self, reason: str) -> Awaitable[None] | None:
         """Put everything away; ``reason`` says why, in words for a log."""
+        return None
+
+    def pause(self) -> Awaitable[None] | None:
+        """Keep everything, begin nothing: called by ``svcd pause``. What it raises leaves the service running.
+
+        ``self.ctx.paused`` is set once it has returned, until ``resume`` has. A stop does not resume first.
+        """
+        return None
+
+    def resume(self) -> Awaitable[None] | None:
+        """Go on where ``pause`` has stopped. What it raises leaves the service paused."""
         return None
 
     def fail(self, error: str | BaseException) -> None:

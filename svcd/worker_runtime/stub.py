@@ -7,14 +7,11 @@ Besides the runtime it imports what services usually need and would otherwise im
 
 from __future__ import annotations
 
-import structlog
-
 from svcd.worker_runtime import logger
 from svcd.worker_runtime.process import main
 from svcd.worker_runtime.warm import warm_up
 
 __all__ = ["main"]
 
-_PRELOADED = (structlog, logger)
-
+logger.import_apart()
 warm_up()

@@ -8,28 +8,35 @@ message shapes, method caches, specialised bytecode. With 100 forked services: 0
 
 from __future__ import annotations
 
+import asyncio
 import linecache
+import socket
 import sys
 from typing import Final
 
-from svcd.protocol import codec
+from svcd.protocol import codec, zmtp
+from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import (
     ExceptionRaised,
     Init,
     Message,
+    Pause,
     Ping,
     Pong,
+    RemoteReady,
     ResourceSampled,
+    Resume,
     ServiceSpec,
     Start,
     StateChanged,
     Stop,
     Welcome,
 )
+from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.load import CODE_MODULE, code_file
 from svcd.worker_runtime.process import Process, Settings
 
-ROUNDS: Final = 3  # the interpreter specialises code that has run more than once
+ROUNDS: Final = 10  # the interpreter specialises code that has run some times, and counts in it until then
 
 SERVICE: Final = "warm"
 
@@ -41,6 +48,7 @@ class Warm(Service):
     async def stop(self, reason): pass
 """
 _ORDERS: Final = (ServiceSpec(SERVICE, 1, code=_CODE), Init(1), Start(1))
+_QUESTIONS: Final = (Ping(1), Pause(1), Resume(1))
 _OTHERS: Final = (
     Stop(1),
     Ping(1),
@@ -57,6 +65,7 @@ def warm_up() -> None:
     for message in _OTHERS:
         _travel(message)
     path = list(sys.path)
+    sys._clear_type_cache()  # of names that only imports have looked up: making room for ours would touch each of them
     try:
         for _ in range(ROUNDS):
             _DryRun().run()
@@ -70,22 +79,50 @@ def _travel(message: Message) -> Message:
     return codec.decode(codec.encode(message))
 
 
+class _Controller:
+    """The other end of a pair of sockets, on the stub's own loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.theirs, self._ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        self._loop = loop
+        self._incoming = zmtp.Incoming(MAX_MESSAGE_BYTES)
+        self._ours.send(zmtp.hello(b"ROUTER"))
+        loop.add_reader(self._ours.fileno(), self._drain)
+
+    def _drain(self) -> None:
+        for frames in self._incoming.feed(self._ours.recv(65536)):
+            self._react(codec.decode(frames[1]))
+
+    def _react(self, message: Message) -> None:
+        if isinstance(message, RemoteReady):
+            self._tell(*_ORDERS)
+        elif isinstance(message, StateChanged) and message.state == "running":
+            self._tell(*_QUESTIONS, Stop(1))
+
+    def _tell(self, *messages: Message) -> None:
+        for message in messages:
+            self._ours.send(zmtp.pack((b"", codec.encode(message))))
+
+    def close(self) -> None:
+        self._loop.remove_reader(self._ours.fileno())
+        self._ours.close()
+
+
 class _DryRun(Process):
-    """A process whose controller is a function call away."""
+    """A process whose controller is at the other end of a pair of sockets."""
 
     def __init__(self) -> None:
-        super().__init__(Settings.read({"service": SERVICE, "invocation": 1, "control": ""}))
+        super().__init__(Settings.read({"service": SERVICE, "invocation": 1, "control": "/"}))
 
     def run(self) -> int:
-        for message in _ORDERS:
-            self._loop.call_soon(self._receive, _travel(message))
+        controller = _Controller(self._loop)
+
+        class Paired(Connection):
+            def _dial(self) -> socket.socket:
+                return controller.theirs
+
         try:
-            return self._live()
+            return self.serve(Paired)
         finally:
+            controller.close()
             self._loop.close()
-
-    def _send(self, message: Message) -> None:
-        _travel(message)
-
-    def _sample_later(self) -> None:
-        self._loop.call_soon(self._receive, Stop(1))

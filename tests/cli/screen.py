@@ -96,6 +96,7 @@ class Terminal:
 
     def __init__(self, command: Sequence[str], environ: Mapping[str, str], columns: int = 100, rows: int = 24) -> None:
         self.screen = Screen(columns, rows)
+        environ = {name: value for name, value in environ.items() if name not in ("COLUMNS", "LINES")}
         self.pid, self._fd = pty.fork()
         if self.pid == 0:
             try:
@@ -103,6 +104,7 @@ class Terminal:
                 os.execve(command[0], list(command), dict(environ))
             finally:
                 os._exit(127)
+        os.set_inheritable(self._fd, False)
         self._status: int | None = None
 
     def wait(self, condition: Callable[[str], object]) -> str:

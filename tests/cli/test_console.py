@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,8 @@ from svcd.cli.following import write_marks
 from svcd.protocol.messages import ClusterStateChanged, GetStatus, NoticeGiven
 
 
-def command(directories: Directories) -> list[str]:
-    given = {"cluster": "shop", "run_dir": str(directories.run_dir), "state_dir": str(directories.state_dir)}
+def command(directories: Directories, **more: Any) -> list[str]:
+    given = {"cluster": "shop", "run_dir": str(directories.run_dir), "state_dir": str(directories.state_dir), **more}
     return [sys.executable, "-m", "svcd.cli.console", json.dumps(given)]
 
 
@@ -158,7 +159,7 @@ def test_as_json(daemon: FakeDaemon, directories: Directories) -> None:
         daemon.transition("web", "running", "backoff", "exit code 1", 1.5)
         assert json.loads(console.line()) | {"at": 0} == {
             "event": "ServiceTransitioned", "sequence": 1, "at": 0, "service": "web", "invocation": 1,
-            "old": "running", "new": "backoff", "cause": "exit code 1", "spent_s": 1.5,
+            "old": "running", "new": "backoff", "cause": "exit code 1", "spent_s": 1.5, "transaction": 0,
         }  # fmt: skip
         web = writer(directories, "web", "stderr")
         web.write(b"oops\n")
@@ -181,6 +182,19 @@ def test_signals_are_the_guardians(
     plain.process.send_signal(number)
     daemon.publish(NoticeGiven, service="", text="still here")
     assert plain.line() == "svcd | still here\n"
+
+
+def test_a_daemon_that_ends_before_it_was_met_is_not_waited_for(directories: Directories) -> None:
+    """Nobody answers there; the guardian's end of the link is all that can be heard."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        process = subprocess.Popen(
+            command(directories, guardian_fd=theirs.fileno()), stdout=subprocess.PIPE, pass_fds=[theirs.fileno()]
+        )
+        ours.close()
+        theirs.close()
+        out, _ = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (0, b"")
 
 
 def test_a_closed_pipe_ends_it_quietly(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
@@ -288,3 +302,18 @@ def test_a_closed_window_harms_nobody(daemon: FakeDaemon, directories: Directori
     terminal.wait_text("starting: ")
     terminal.hang_up()
     assert terminal.wait_end() in (0, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_closed_window_ends_it_under_nohup_too(daemon: FakeDaemon, directories: Directories, state: str) -> None:
+    """Whether it has anything to say then or not."""
+    begin(daemon, directories, row("a", state), state=state)
+    nohup = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command(directories)]
+    terminal = Terminal(nohup, {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8"})
+    try:
+        daemon.wait_subscriber()
+        terminal.wait_text("starting: " if state == "starting" else "everything is up")
+        terminal.hang_up()
+        assert terminal.wait_end() == 0
+    finally:
+        terminal.close()

@@ -15,16 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rotating import Writer
 
-from svcd.cli.following import (
-    Follower,
-    Watcher,
-    follow_from,
-    follow_from_end,
-    read_marks,
-    rotated_numbers,
-    write_marks,
-)
+from svcd.cli.following import Watcher, follow_from, read_marks, write_marks
 from svcd.cli.logfiles import copy_tail
+from svcd.protocol.rotation import Follower, follow_from_end, rotated_numbers
 
 PATIENCE_MS = 30_000
 
@@ -139,7 +132,7 @@ def test_a_write_between_the_last_read_and_the_look_around(log: Path, monkeypatc
 
 
 def test_a_rotation_between_the_look_around_and_the_open(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from svcd.cli import following  # noqa: PLC0415 - patched here
+    from svcd.protocol import rotation as following  # noqa: PLC0415 - patched here
 
     writer, follower = Writer(log, 4, 9), Follower(log)
     writer.write(b"0000")
@@ -163,7 +156,7 @@ def test_a_rotation_between_the_look_around_and_the_open(log: Path, monkeypatch:
 def test_rotations_after_the_listing_do_not_hide_the_file(
     log: Path, monkeypatch: pytest.MonkeyPatch, rotations: int
 ) -> None:
-    from svcd.cli import following  # noqa: PLC0415 - patched here
+    from svcd.protocol import rotation as following  # noqa: PLC0415 - patched here
 
     writer, follower = Writer(log, 4, 9), Follower(log)
     writer.write(b"0000")

@@ -51,6 +51,25 @@ def test_several_have_their_names_before_each_line(daemon: FakeDaemon, directori
     assert svcd("logs", "web", "web").out == "web | one\nweb | two\n"
 
 
+def test_a_service_is_all_of_its_instances(daemon: FakeDaemon, directories: Directories, svcd: Svcd) -> None:
+    daemon.rows = [row("api.0", service="api"), row("api.1", service="api"), row("one.0", service="one"), row("web")]
+    for name in ("api.0", "api.1", "api.2", "one.0"):
+        write(directories, name, "stdout", f"of {name}\n".encode())
+    assert svcd("logs", "api").out == "api.0 | of api.0\napi.1 | of api.1\n"
+    assert svcd("logs", "api", "api.1").out == "api.0 | of api.0\napi.1 | of api.1\n"
+    assert svcd("logs", "api.1").out == "of api.1\n"
+    assert svcd("logs", "api.2").out == "of api.2\n", "it ran once"
+    assert svcd("logs", "one").out == "of one.0\n", "into a pipe the bytes alone, as of every single service"
+    outcome = svcd("logs", "apis")
+    assert (outcome.code, outcome.err) == (2, "svcd: cannot show logs: no service 'apis'; did you mean api?\n")
+
+
+def test_a_service_is_all_of_its_instances_without_a_daemon_too(directories: Directories, svcd: Svcd) -> None:
+    for name in ("api.0", "api.1", "web"):
+        write(directories, name, "stdout", f"of {name}\n".encode())
+    assert svcd("logs", "api").out == "api.0 | of api.0\napi.1 | of api.1\n"
+
+
 @pytest.mark.parametrize(("count", "expected"), [("2", "l8\nl9\n"), ("0", ""), ("1", "l9\n"), ("all", None)])
 def test_the_last_lines(
     daemon: FakeDaemon, directories: Directories, svcd: Svcd, count: str, expected: str | None

@@ -45,11 +45,101 @@ def test_the_table(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPat
     assert outcome.code == 3
 
 
+def test_what_else_there_is_to_know_stands_beside_the_cause(
+    daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    daemon.rows = [
+        row("a", healthy=False),
+        row("b", "failed", cause="exit code 1", fallback="c"),
+        row("c", text="serving 3 clients", port=8001),
+        row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
+        row("e", "completed", pid=None, cause="exit code 0", next_run=10_060.0),
+        row("f", healthy=True, sockets=("127.0.0.1:81",)),
+        row("g", "stopping", healthy=False, cause="unhealthy: exit code 1"),
+        row("h", "paused", cause="by request"),
+    ]
+    causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
+    assert causes == [
+        "ready; unhealthy",
+        "c stands in; exit code 1",
+        'ready; says "serving 3 clients"; port 8001',
+        "registered; svcd listens on 127.0.0.1:80",
+        "exit code 0; runs in 1m00s",
+        "ready; healthy",
+        "unhealthy: exit code 1",
+        "by request",
+    ]
+
+
+DETAILS = """\
+cluster shop: running (pid 4242)
+
+web.1: running for 2m05s: ready
+  asked to be      up
+  says             three clients
+  healthy          no
+  stood in for by  spare
+  process          pid 412, invocation 7
+  uses             3.5% of a core, 24 MiB
+  restarts         2
+  port             8001
+  svcd listens on  127.0.0.1:80, unix:/run/x
+  runs next        2001-09-09 01:46:40, in 11573d23h
+  depends on       db, cache
+  instance         1 of web
+  type             task
+  tags             a, b
+"""
+
+
+def test_all_there_is_to_know_of_one(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    monkeypatch.setattr(time, "time", lambda: 10_000.0)
+    daemon.pid = 4242
+    daemon.rows = [
+        row("web.1", service="web", instance=1, since=9_875.0, text="three\nclients", healthy=False, fallback="spare",
+            pid=412, invocation=7, cpu_percent=3.5, memory_bytes=24 * 2**20, restarts=2, port=8001, next_run=1e9,
+            sockets=("127.0.0.1:80", "unix:/run/x"), depends_on=("db", "cache"), type="task", tags=("a", "b")),
+        row("db", "failed", since=9_990.0, pid=None, cause="exit code 1", last_output=("oh dear",)),
+    ]  # fmt: skip
+    assert svcd("status", "web.1").out == DETAILS
+    outcome = svcd("status", "db")
+    assert outcome.code == 3
+    assert outcome.out.partition("\n\n")[2] == (
+        "db: failed for 10s: exit code 1\n  asked to be  up\n  restarts     0\n"
+        "\ndb: failed: exit code 1\n  last output:\n    oh dear\n"
+    )
+
+
+def test_several_instances_are_a_table(daemon: FakeDaemon, svcd: Svcd) -> None:
+    daemon.rows = [row("web.0", service="web"), row("web.1", service="web")]
+    daemon.replies[messages.GetStatus] = lambda question: daemon.status(messages.GetStatus())
+    assert svcd("status", "web").out.splitlines()[2].startswith("NAME")
+
+
+@pytest.mark.parametrize(("width", "gone"), [(None, 0), (120, 0), (79, 2), (62, 3), (10, 3)])
+def test_a_narrow_terminal_keeps_the_cause(
+    daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch, width: int | None, gone: int
+) -> None:
+    monkeypatch.setattr("svcd.cli.columns.width", lambda: width)
+    cause = "for database (backoff, next try in 1.6 s; exit code 1)"
+    daemon.rows = [row("web", "waiting", cause=cause, cpu_percent=99.9, memory_bytes=24 * 2**20), row("database")]
+    _, _, head, first, _ = svcd("status").out.splitlines()
+    assert len(head.split()) == 8 - gone
+    assert "CAUSE" in head
+    assert "for databas" in first
+    assert width is None or width < 60 or len(first) <= width
+
+
 @pytest.mark.parametrize(
     ("state", "desired", "code"),
     [
         ("running", "up", 0),
         ("completed", "up", 0),
+        ("paused", "up", 0),
+        ("loaded", "down", 0),
         ("waiting", "up", 3),
         ("starting", "up", 3),
         ("backoff", "up", 3),

@@ -43,6 +43,14 @@ def test_the_page_names_every_command_and_option(command: str) -> None:
             assert any(name in DOCS for name in (*parameter.opts, *parameter.secondary_opts)), parameter.opts
 
 
+@pytest.mark.parametrize("command", [[], *([each] for each in commands.COMMANDS)], ids=str)
+def test_help_fits_into_80_columns(svcd: Svcd, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    out = svcd(*command, "--help").out
+    assert [line for line in out.splitlines() if len(line) > 79] == []
+    assert not any(line.endswith("...") and not line.startswith("Usage") for line in out.splitlines())
+
+
 def test_help_lists_every_command(svcd: Svcd) -> None:
     out = svcd("--help").out
     for command in commands.COMMANDS:
@@ -55,7 +63,10 @@ def test_help_lists_every_command(svcd: Svcd) -> None:
 SLIPS = {
     ("statsu",): "svcd: there is no command 'statsu'; did you mean status?\nhint: svcd --help\n",
     ("zzz",): "svcd: there is no command 'zzz'\nhint: svcd --help\n",
-    ("stop",): "svcd: missing argument 'NAME...'\nhint: svcd stop --help\n",
+    ("stop",): (
+        "svcd: name the services to stop, or say --unneeded; to stop everything: svcd shutdown\n"
+        "hint: svcd stop --help\n"
+    ),
     ("signal", "HUP"): "svcd: missing argument 'NAME...'\nhint: svcd signal --help\n",
     ("start", "a", "b.yaml"): (
         "svcd: b.yaml is a file and a is a service's name: name either files or services\nhint: svcd start --help\n"

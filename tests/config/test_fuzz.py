@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import tempfile
@@ -13,8 +14,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.compare import compare
 from svcd.supervisor.config.errors import ConfigurationError, Problem
+from svcd.supervisor.config.launch import ClusterSpec
 from svcd.supervisor.config.load import load
+from svcd.supervisor.config.merged import merged
 from svcd.supervisor.config.shape import Service
 
 TEXT = """\
@@ -29,7 +33,18 @@ services:
     stop: {signal: SIGTERM, timeout: 1.5s}
     logs: {max_size: 10MiB, keep: 5}
     umask: "022"
-  setup: {<<: *d, type: task, command: "true $$x"}
+  setup: {<<: *d, type: task, command: "true $$x", schedule: "*/5 * * * *", profiles: []}
+  api:
+    command: [echo, "{instance} {port}"]
+    instances: 2
+    start: on_demand
+    sockets: [{name: a, listen: "127.0.0.1:{port}"}, {listen: "unix:{instance}.sock", mode: "0600"}]
+    ready: {http: "http://127.0.0.1:{port}/ok", status: 204, body: "^o[k]"}
+    health: {exec: [sleep, 0], interval: 1s, on_failure: report}
+    hooks: {pre_start: sleep 1, on_failure: {command: [sleep], timeout: 1s}}
+    restart: {by_cause: {health: always}}
+    pause: {signal: USR1}
+    fallback: db
   web:
     code: |
       async def main(ctx):
@@ -38,6 +53,7 @@ services:
     depends_on:
       db: {kind: requires, on_crash: notify}
       setup: {condition: completed}
+      api: {kind: wants}
 """
 PIECES = sorted(
     {*re.findall(r"[A-Za-z_]+|[^A-Za-z_]", TEXT), "\t", "\0", "${", "}", "!!int", "*d", "&d", "<<", "---\n"}
@@ -48,7 +64,23 @@ VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(PIECES) | st.text(), inner, max_size=4),
     max_leaves=8,
 )
-KEYS = st.sampled_from([*Service.model_fields, "backoff", "intensity", "signal", "timeout", "policy", "tcp", "delay"])
+KEYS = st.sampled_from(
+    [
+        *Service.model_fields,
+        "include",
+        "backoff",
+        "listen",
+        "cron",
+        "pre_start",
+        "by_cause",
+        "intensity",
+        "signal",
+        "timeout",
+        "policy",
+        "tcp",
+        "delay",
+    ]
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,12 +93,24 @@ def check(data: bytes, directory: Path) -> None:
     file = directory / "cluster.yaml"
     file.write_bytes(data)
     problems: tuple[Problem, ...] | None = None
+    cluster = ClusterSpec("", (), ())
     try:
         cluster = load([file], {"PATH": os.defpath})
         assert plan.from_json(plan.to_json(cluster)) == cluster
+        assert compare(cluster, load([file], {"PATH": os.defpath}, running=lambda name: cluster)).is_empty
     except ConfigurationError as error:
         problems = error.problems
     assert problems is None or problems
+    try:
+        shown = merged([file], {"PATH": os.defpath})
+    except ConfigurationError:
+        assert problems
+    else:
+        json.dumps(shown.as_json(defaults=True), allow_nan=False)
+        file.write_text(shown.as_yaml(), encoding="utf-8", errors="surrogatepass")
+        if problems is None:
+            again = load([file], {"PATH": os.defpath}, running=lambda name: cluster)
+            assert compare(cluster, again).is_empty
     for each in problems or ():
         assert each.file
         assert each.text
@@ -125,3 +169,8 @@ def test_arbitrary_values_for_the_keys(directory: Path, service: dict[str, objec
     text = f"services: {{web: {flow(service)}, task: {{command: [sleep]}}}}\ndefaults: {flow(service)}\n"
     check(text.encode("utf-8", "surrogatepass"), directory)
     check(f"max_parallel: {flow(list(service.values())[:1])}\n{text}".encode("utf-8", "surrogatepass"), directory)
+
+
+def test_the_good_file_is_good(directory: Path) -> None:
+    (directory / "cluster.yaml").write_text(TEXT)
+    assert len(load([directory / "cluster.yaml"], {"PATH": os.defpath}).services) == 5

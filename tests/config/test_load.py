@@ -11,18 +11,36 @@ import pytest
 
 from svcd.supervisor import child_setup
 from svcd.supervisor.config import programs
-from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, LogPolicy, Program, PythonCode, ReadyProbe
+from svcd.supervisor.config.launch import (
+    ClusterSpec,
+    HealthProbe,
+    HookCommand,
+    HttpTarget,
+    LaunchSpec,
+    LogPolicy,
+    Program,
+    PythonCode,
+    ReadyProbe,
+    Schedule,
+    SocketSpec,
+)
 from svcd.supervisor.config.load import load
 from svcd.supervisor.core.spec import (
     Backoff,
     Condition,
     Dependency,
     DependencyKind,
+    HealthAction,
+    HealthPolicy,
+    Hook,
     Intensity,
     OnCrash,
+    Overlap,
+    PausePolicy,
     ReadyKind,
     RestartMode,
     RestartPolicy,
+    RunEnd,
     Runner,
     ServiceSpec,
     ServiceType,
@@ -91,7 +109,7 @@ services:
     umask: "022"
     tags: []
     depends_on: []
-    ready: {immediate: true, timeout: 60s}
+    ready: {immediate: true, timeout: 60s, interval: 100ms}
     health: null
     watchdog: null
     restart:
@@ -199,6 +217,29 @@ READY = {
     "{notify: true, timeout: 5s}": (ReadyKind.NOTIFY, ReadyProbe(), 5.0),
     "{delay: 300ms}": (ReadyKind.DELAY, ReadyProbe(delay_s=0.3), 60.0),
     "{tcp: 'localhost:80'}": (ReadyKind.TCP, ReadyProbe(tcp_host="localhost", tcp_port=80), 60.0),
+    "{tcp: 'localhost:80', interval: 1s}": (
+        ReadyKind.TCP,
+        ReadyProbe(tcp_host="localhost", tcp_port=80, interval_s=1.0),
+        60.0,
+    ),
+    "{notification-fd: 3}": (ReadyKind.NOTIFICATION_FD, ReadyProbe(notification_fd=3), 60.0),
+    "{http: 'http://[::1]:80/ok?a=b'}": (ReadyKind.HTTP, ReadyProbe(http=HttpTarget("http://[::1]:80/ok?a=b")), 60.0),
+    "{http: 'HTTPS://x', status: 204, body: '^o[k]', interval: 50ms}": (
+        ReadyKind.HTTP,
+        ReadyProbe(http=HttpTarget("HTTPS://x", 204, "^o[k]"), interval_s=0.05),
+        60.0,
+    ),
+    "{exec: [sleep, 0], interval: 200ms}": (
+        ReadyKind.EXEC,
+        ReadyProbe(argv=("sleep", "0"), interval_s=0.2),
+        60.0,
+    ),
+    "{exec: sleep 0}": (ReadyKind.EXEC, ReadyProbe(argv=("/bin/sh", "-c", "sleep 0")), 60.0),
+    "{log: 'ready to (accept|serve)', timeout: 5s}": (
+        ReadyKind.LOG,
+        ReadyProbe(pattern="ready to (accept|serve)"),
+        5.0,
+    ),
     "{timeout: 5s}": (ReadyKind.IMMEDIATE, ReadyProbe(), 5.0),
     "null": (ReadyKind.IMMEDIATE, ReadyProbe(), 60.0),
 }
@@ -208,6 +249,113 @@ READY = {
 def test_readiness(cluster: Load, text: str) -> None:
     spec, launch = only(cluster(service(f"command: [sleep]\nready: {text}")))
     assert (spec.ready, launch.probe, spec.ready_timeout_s) == READY[text]
+
+
+HEALTH = {
+    "{http: 'http://x/ok'}": (HealthPolicy(), HealthProbe(http=HttpTarget("http://x/ok"))),
+    "{tcp: 'x:1', interval: 1s, timeout: 2s}": (
+        HealthPolicy(),
+        HealthProbe(tcp_host="x", tcp_port=1, interval_s=1.0, timeout_s=2.0),
+    ),
+    "{exec: [sleep, 0], failure_threshold: 5, success_threshold: 2, start_period: 1m, on_failure: report}": (
+        HealthPolicy(5, 2, 60.0, HealthAction.REPORT),
+        HealthProbe(argv=("sleep", "0")),
+    ),
+}
+
+
+@pytest.mark.parametrize("text", HEALTH)
+def test_health(cluster: Load, text: str) -> None:
+    spec, launch = only(cluster(service(f"command: [sleep]\nhealth: {text}")))
+    assert (spec.health, launch.health) == HEALTH[text]
+
+
+def test_a_method_tells_the_health_of_a_python_service(cluster: Load) -> None:
+    spec, launch = only(cluster(service("python: a:b\nhealth: {rpc: healthy}\nstart: preload\nwatchdog: 5s")))
+    assert (spec.health, launch.health) == (HealthPolicy(), HealthProbe(method="healthy"))
+    assert (spec.start, spec.watchdog_s) == (StartMode.PRELOAD, 5.0)
+
+
+def test_the_rest_of_supervision(cluster: Load, shop: Path) -> None:
+    spec, launch = only(
+        cluster(
+            service(
+                """\
+command: [sleep]
+start: on_demand
+watchdog: 1.5s
+essential: true
+sockets:
+  - {listen: "127.0.0.1:20021"}
+  - {name: b, listen: "*:20022", type: dgram}
+  - {name: c, listen: "unix:run.sock", mode: "0600"}
+  - {name: d, listen: "[::1]:20023"}
+hooks:
+  pre_start: {command: [sleep, 1], timeout: 5s}
+  post_start: sleep 2
+  pre_stop: [sleep, 3]
+  post_stop: {command: sleep 4}
+  on_failure: ["true", ~]
+pause: {signal: USR1, resume_signal: 12}
+restart: {by_cause: {exit: never, signal: always, start: on-failure, health: always, watchdog: never}}"""
+            )
+        )
+    )
+    assert (spec.start, spec.watchdog_s, spec.essential) == (StartMode.ON_DEMAND, 1.5, True)
+    assert spec.hooks == frozenset(Hook)
+    assert spec.pause == PausePolicy(10, 12)
+    assert spec.restart.by_cause == (
+        (RunEnd.EXIT, RestartMode.NEVER),
+        (RunEnd.SIGNAL, RestartMode.ALWAYS),
+        (RunEnd.START, RestartMode.ON_FAILURE),
+        (RunEnd.HEALTH, RestartMode.ALWAYS),
+        (RunEnd.WATCHDOG, RestartMode.NEVER),
+    )
+    assert launch.hooks == {
+        "pre_start": HookCommand(("sleep", "1"), 5.0),
+        "post_start": HookCommand(("/bin/sh", "-c", "sleep 2")),
+        "pre_stop": HookCommand(("sleep", "3")),
+        "post_stop": HookCommand(("/bin/sh", "-c", "sleep 4")),
+        "on_failure": HookCommand(("true", "~")),
+    }
+    assert launch.sockets == (
+        SocketSpec("web", host="127.0.0.1", port=20021),
+        SocketSpec("b", "dgram", port=20022),
+        SocketSpec("c", path=str(shop / "run.sock"), mode=0o600),
+        SocketSpec("d", host="::1", port=20023),
+    )
+
+
+def test_an_idle_timeout(cluster: Load) -> None:
+    text = "command: [sleep]\nstart: on_demand\nidle_timeout: 5m\nsockets: [{listen: '127.0.0.1:20021'}]"
+    assert only(cluster(service(text)))[1].idle_timeout_s == 300.0
+
+
+SCHEDULES = {
+    '" */5  *  * * 1-5 "': (Schedule(cron="*/5 * * * 1-5"), Overlap.SKIP),
+    '{cron: "0 4 * * *", overlap: queue}': (Schedule(cron="0 4 * * *"), Overlap.QUEUE),
+    "{every: 10m, overlap: kill}": (Schedule(every_s=600.0), Overlap.KILL),
+}
+
+
+@pytest.mark.parametrize("text", SCHEDULES)
+def test_a_scheduled_task_waits_for_its_time(cluster: Load, text: str) -> None:
+    spec, launch = only(cluster(service(f"command: [sleep]\ntype: task\nschedule: {text}")))
+    assert (launch.schedule, spec.overlap) == SCHEDULES[text]
+    assert (spec.scheduled, spec.start) == (True, StartMode.MANUAL)
+
+
+def test_a_fallback_and_a_healthy_dependency(cluster: Load) -> None:
+    found = cluster(
+        """\
+services:
+  web: {command: [sleep], depends_on: {db: {condition: healthy}}}
+  db: {command: [sleep], health: {exec: [sleep]}, fallback: copy}
+  copy: {command: [sleep], depends_on: {db: {kind: after}}}
+"""
+    )
+    assert found.services[0].spec.dependencies == (Dependency("db", condition=Condition.HEALTHY),)
+    assert found.services[1].spec.fallback == "copy"
 
 
 def test_dependencies_short_and_long(cluster: Load) -> None:
@@ -313,6 +461,24 @@ def test_text_stays_as_it_was_written(cluster: Load) -> None:
     assert launch.env == {**ENVIRON, "A": "022", "B": "1.10", "C": "True", "D": "yes", "E": ""}
 
 
+def test_what_a_service_manager_says_to_svcd_is_not_for_its_services(shop: Path) -> None:
+    (shop / "c.yaml").write_text(
+        "services:\n"
+        "  quiet: {command: [/bin/true]}\n"
+        "  asked: {command: [/bin/true], env: {NOTIFY_SOCKET: '${NOTIFY_SOCKET}', LISTEN_FDS: x}}\n"
+    )
+    told = {
+        "NOTIFY_SOCKET": "@systemd",
+        "WATCHDOG_USEC": "1",
+        "WATCHDOG_PID": "1",
+        "LISTEN_FDS": "1",
+        "LISTEN_PID": "1",
+    }
+    asked, quiet = sorted(load(["c.yaml"], {**ENVIRON, **told}).services, key=lambda each: each.spec.name)
+    assert quiet.launch.env == ENVIRON
+    assert asked.launch.env == {**ENVIRON, "NOTIFY_SOCKET": "@systemd", "LISTEN_FDS": "x"}, "who asks for it has it"
+
+
 def test_env_file_syntax(cluster: Load) -> None:
     Path(".env").write_text(
         """\
@@ -384,7 +550,7 @@ VARIABLES = {
     "$${PORT}": "${PORT}",
     "$$$${PORT}": "$${PORT}",
     "$$${PORT}": "$8080",
-    "{instance} {port}": "{instance} {port}",
+    "{instances} {ports} { port } {}": "{instances} {ports} { port } {}",
     "${NOPE:-$$x}": "$x",
 }
 

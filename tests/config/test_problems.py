@@ -230,11 +230,6 @@ def test_edges_that_make_no_sense(problems: Read, edge: str) -> None:
     assert str(found) == f"cluster.yaml:2:40: services.web.depends_on: {EDGES[edge]}"
 
 
-def test_healthy_comes_later(problems: Read) -> None:
-    (found,) = problems(service(f"depends_on: {{web: {{condition: healthy}}}}\n{OK}"))[:1]
-    assert found.text == "healthy is not available yet; it comes with the supervision-semantics release"
-
-
 def test_a_service_with_a_mistake_is_not_called_missing(problems: Read) -> None:
     found = problems("services:\n  web: {command: [sleep], depends_on: [db, c]}\n  db: {comand: x}\n  c:\n")
     assert {each.key for each in found} == {"services.db.comand", "services.db", "services.c"}

@@ -1,14 +1,12 @@
-"""A shell for the machine in which processes are records: it carries out actions, and knows what may happen next.
+"""A shell for the machine in which processes are records: it carries out actions, and asserts what must hold whenever
+one is carried out.
 
-Must not decide what happens: whoever holds it picks from ``possible()``; it only refuses what no shell could do, and
-asserts what must hold whenever an action is carried out.
+Must not decide what happens (``model_world`` does): it only refuses what no shell could do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
+from model_process import PHASES, Process, RunningHook
 
 from svcd.supervisor.core import actions as act
 from svcd.supervisor.core import events as ev
@@ -17,282 +15,89 @@ from svcd.supervisor.core.spec import (
     Condition,
     Dependency,
     DependencyKind,
+    Hook,
     ReadyKind,
     RestartMode,
-    Runner,
     ServiceSpec,
     ServiceType,
 )
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import TRANSITIONS
+from svcd.supervisor.core.unit import Unit
 
-TERM = 15
-KILL = 9
-
-
-@dataclass(slots=True, eq=False)
-class Process:
-    """What the model knows of one invocation. ``alive``: the main process; ``leftovers``: what it left behind."""
-
-    service: str
-    invocation: int
-    born: bool = False
-    executed: bool = False
-    alive: bool = True
-    leftovers: bool = False
-    connected: bool = False
-    orders: list[act.StubOrder] = field(default_factory=list)
-    phase: ev.StubPhase | None = None
-    is_asked_to_end: bool = False
-    is_killed: bool = False
-    probes: bool = False
-    probed: bool = False
-    status: ev.ExitStatus | None = None
-
-    @property
-    def lives(self) -> bool:
-        return self.alive or self.leftovers
-
-
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """Something that may happen now. ``kind`` says what; ``is_kind`` whether a well-meaning world would do it."""
-
-    kind: str
-    service: str
-    is_kind: bool
-    happen: Callable[[], None] = field(repr=False)
-
-
-PHASES = {
-    act.StubOrder.LOAD: (ev.StubPhase.LOADED,),
-    act.StubOrder.INIT: (ev.StubPhase.INITIALIZED,),
-    act.StubOrder.START: (ev.StubPhase.STARTING, ev.StubPhase.RUNNING),
-}
-ORDER = list(ev.StubPhase)
+TERM, STOP, CONT = 15, 19, 18
+CONDEMNED = ("not ready", "unhealthy", "watchdog", "post_start")  # how the causes of those begin who go in any case
+ENDED_BADLY = frozenset({State.FAILED, State.UNAVAILABLE})
 
 
 class ModelShell:
-    """The machine under test with a world around it."""
+    """The machine under test, and what a shell knows. ``specs``: in force; ``newest``: to come."""
 
     def __init__(self, specs: tuple[ServiceSpec, ...], max_parallel: int = 0) -> None:
         self.machine = Machine(max_parallel)
         self.max_parallel = max_parallel
-        self.specs = {spec.name: spec for spec in specs}
+        self.specs: dict[str, ServiceSpec] = {}
+        self.newest: dict[str, ServiceSpec] = {}
         self.at = 100.0
         self.jitter = 0.0
+        self.count = 0  # of events
+        self.log: list[str] = []
         self.processes: dict[str, Process] = {}
-        self.late: list[ev.Event] = []  # facts that were overtaken by others
+        self.hooks: list[RunningHook] = []
+        self.listening: set[str] = set()
         self.timers: dict[tuple[str, ev.TimerKind], tuple[int, float]] = {}
-        self.states = dict.fromkeys(self.specs, State.UNLOADED)
-        self.restarts: dict[str, list[float]] = {name: [] for name in self.specs}
+        self.states: dict[str, State] = {}
+        self.restarts: dict[str, list[float]] = {}
+        self.up_at: dict[str, int] = {}  # number of the event when it last was up
+        self.statuses: dict[str, ev.ExitStatus | None] = {}
+        self.preloaded: set[str] = set()  # those whose last run began ahead of time
         self.asked: dict[str, str] = {}  # request -> verb
         self.asked_at: dict[str, int] = {}  # request -> number of the event
-        self.up_at: dict[str, int] = dict.fromkeys(self.specs, -1)  # number of the event when it last was up
-        self.count = 0
+        self.before: dict[str, dict[str, int | None]] = {}  # request -> service -> its invocation then
         self.abandoned: set[str] = set()
         self.answers: dict[str, act.AnswerRequest] = {}
-        self.ended = 0
+        self.ended: list[int] = []  # exit codes of the cluster
+        self.has_mourned = False  # an essential service was lost
         self.is_killing = False
-        self.next_pid = 1000
-        self.last_ending: dict[str, tuple[ev.ExitStatus | None, bool]] = {}
+        self._wished: dict[str, str] = {}
+        self.enter(specs)
         self.tell(ev.ServicesRegistered(self.at, specs))
 
-    # ---- telling ----
+    def enter(self, specs: tuple[ServiceSpec, ...]) -> None:
+        for spec in specs:
+            self.newest[spec.name] = self.specs[spec.name] = spec
+            self.states[spec.name] = State.UNLOADED
+            self.restarts[spec.name] = []
+            self.up_at[spec.name] = -1
+
+    def unit(self, name: str) -> Unit:
+        return self.machine._cluster.units[name]
 
     def tell(self, event: ev.Event) -> list[act.Action]:
         self.count += 1
+        self.log.append(f"{self.at:g} {event}")
+        self._note_who_is_up()
+        services = self.machine.services
+        counts = {name: view.restarts for name, view in services.items()}
+        self._wished = {name: view.desired for name, view in services.items()}
+        actions = self.machine.handle(event)
+        for action in actions:
+            self.log.append(f"    {action}")
+            getattr(self, f"do_{type(action).__name__}")(action)
+        for name, view in services.items():
+            self._compare_restarts(name, view.restarts - counts.get(name, 0))
+        assert not self.has_mourned or self.machine.is_ending, "an essential service was lost, and nothing follows"
+        for process in self.processes.values():
+            stays = process.alive and process.is_frozen and process.is_asked_to_end and not process.is_killed
+            assert not stays, f"{process.service} was told to stop, and cannot hear it"
+        return actions
+
+    def _note_who_is_up(self) -> None:
         for name, state in self.states.items():
             if state in (State.RUNNING, State.COMPLETED):
                 self.up_at[name] = self.count
-        counts = {name: view.restarts for name, view in self.machine.services.items()}
-        actions = self.machine.handle(event)
-        for action in actions:
-            getattr(self, f"do_{type(action).__name__}")(action)
-        for name, view in self.machine.services.items():
-            if view.restarts > counts.get(name, 0):
-                self._on_restart(name)
-            elif view.restarts < counts.get(name, 0):
-                self.restarts[name].clear()
-        return actions
 
-    def ask(self, verb: str, services: tuple[str, ...] = (), signal: int = 1) -> str:
-        request = f"r{len(self.asked)}"
-        self.asked[request], self.asked_at[request] = verb, self.count + 1
-        if verb in ("start", "restart"):
-            for name in services or tuple(self.specs):
-                self.restarts[name].clear()
-        if verb == "start":
-            self.tell(ev.StartRequested(self.at, request, services))
-        elif verb == "stop":
-            self.tell(ev.StopRequested(self.at, request, services))
-        elif verb == "restart":
-            self.tell(ev.RestartRequested(self.at, request, services))
-        elif verb == "signal":
-            self.tell(ev.SignalRequested(self.at, request, services, signal))
-        else:
-            level = ev.ShutdownLevel[verb]
-            self.is_killing = self.is_killing or level is ev.ShutdownLevel.KILL
-            self.tell(ev.ShutdownRequested(self.at, request, level))
-        return request
-
-    def abandon(self, request: str) -> None:
-        self.abandoned.add(request)
-        self.tell(ev.RequestAbandoned(self.at, request))
-
-    # ---- what may happen ----
-
-    def possible(self) -> list[Happening]:
-        found: list[Happening] = []
-        for process in list(self.processes.values()):
-            found.extend(self._of(process))
-        for event in self.late:
-            found.append(Happening("late", getattr(event, "service", ""), True, partial(self._deliver_late, event)))
-        return found
-
-    def _of(self, process: Process) -> Iterator[Happening]:
-        def can(kind: str, happen: Callable[[], None], is_kind: bool = True) -> Happening:
-            return Happening(kind, process.service, is_kind, happen)
-
-        if not process.born:
-            yield can("born", partial(self._born, process))
-            yield can("spawn fails", partial(self._spawn_fails, process), False)
-            return
-        if process.leftovers:
-            is_kind = process.is_asked_to_end or process.is_killed
-            yield can("leftovers gone", partial(self._leftovers_gone, process), is_kind)
-        if not process.alive:
-            return
-        if process.is_killed:
-            yield can("dies", partial(self._exits, process, ev.ExitStatus(signal=KILL), False))
-            return
-        yield from self._life_of(process, can)
-
-    def _life_of(self, process: Process, can: Callable[..., Happening]) -> Iterator[Happening]:
-        spec = self.specs[process.service]
-        if not process.executed:
-            yield can("executed", partial(self._executed, process))
-            yield can("exec fails", partial(self._spawn_fails, process), False)
-        elif spec.runner is Runner.PYTHON:
-            yield from self._stub_life_of(process, can)
-        if process.probes and not process.probed:
-            yield can("probed", partial(self._probed, process, True))
-            yield can("probe fails", partial(self._probed, process, False), False)
-        is_done = spec.type is ServiceType.TASK and process.executed and self._started(process)
-        obeys = process.is_asked_to_end
-        yield can("exits 0", partial(self._exits, process, ev.ExitStatus(code=0), False), is_done or obeys)
-        for code in (0, 1):
-            for leftovers in (False, True):
-                status = ev.ExitStatus(code=code)
-                yield can(f"exits {code}, {leftovers}", partial(self._exits, process, status, leftovers), False)
-        yield can("crashes", partial(self._exits, process, ev.ExitStatus(signal=11), False), False)
-
-    def _started(self, process: Process) -> bool:
-        return self.specs[process.service].runner is Runner.PROGRAM or process.phase is ev.StubPhase.RUNNING
-
-    def _stub_life_of(self, process: Process, can: Callable[..., Happening]) -> Iterator[Happening]:
-        if not process.connected:
-            yield can("connects", partial(self._connects, process))
-            return
-        if process.phase is ev.StubPhase.STOPPING:
-            return
-        if act.StubOrder.STOP in process.orders and (process.phase is not ev.StubPhase.STARTING):
-            yield can("stops", partial(self._reports, process, ev.StubPhase.STOPPING, None))
-        following = self._following(process)
-        if following is not None:
-            yield can("goes on", partial(self._reports, process, following, None))
-        for error in (None, "ValueError: bad"):
-            yield can(f"ends itself {error}", partial(self._reports, process, ev.StubPhase.STOPPING, error), False)
-        yield can("loses its connection", partial(self._loses_connection, process), False)
-
-    def _following(self, process: Process) -> ev.StubPhase | None:
-        told = [phase for order in process.orders for phase in PHASES.get(order, ())]
-        index = 0 if process.phase is None else ORDER.index(process.phase) + 1
-        return told[index] if index < len(told) else None
-
-    def _deliver_late(self, event: ev.Event) -> None:
-        self.late.remove(event)
-        self.tell(event)
-
-    def _born(self, process: Process) -> None:
-        process.born = True
-        self.next_pid += 1
-        self.tell(ev.ProcessSpawned(self.at, process.service, process.invocation, self.next_pid))
-
-    def _spawn_fails(self, process: Process) -> None:
-        process.alive = False
-        self.last_ending[process.service] = (None, True)
-        self.tell(ev.SpawnFailed(self.at, process.service, process.invocation, "no such file", self.jitter))
-
-    def _executed(self, process: Process) -> None:
-        process.executed = True
-        self.tell(ev.ProgramExecuted(self.at, process.service, process.invocation))
-
-    def _connects(self, process: Process) -> None:
-        process.connected = True
-        self.tell(ev.StubConnected(self.at, process.service, process.invocation))
-
-    def _loses_connection(self, process: Process) -> None:
-        process.phase = ev.StubPhase.STOPPING  # nothing is heard of it any more
-        process.orders.clear()
-        self.tell(ev.ConnectionLost(self.at, process.service, process.invocation))
-
-    def _reports(self, process: Process, phase: ev.StubPhase, error: str | None) -> None:
-        process.phase = phase
-        if phase is ev.StubPhase.STOPPING:
-            process.is_asked_to_end = True  # by itself: it will end
-            process.probes = False
-        self.tell(ev.StubReported(self.at, process.service, process.invocation, phase, error))
-
-    def _probed(self, process: Process, ok: bool) -> None:
-        process.probed = True
-        if ok:
-            self.tell(ev.ReadinessReached(self.at, process.service, process.invocation))
-        else:
-            self.tell(ev.ReadinessFailed(self.at, process.service, process.invocation, "it says no"))
-
-    def _exits(self, process: Process, status: ev.ExitStatus, leftovers: bool) -> None:
-        process.alive, process.leftovers, process.status = False, leftovers, status
-        if not process.executed:
-            self.late.append(ev.ProgramExecuted(self.at, process.service, process.invocation))
-        self.last_ending[process.service] = (status, False)
-        self.tell(ev.ProcessExited(self.at, process.service, process.invocation, status, leftovers, self.jitter))
-
-    def _leftovers_gone(self, process: Process) -> None:
-        process.leftovers = False
-        self.tell(ev.LeftoversGone(self.at, process.service, process.invocation, self.jitter))
-
-    # ---- time ----
-
-    def earliest(self) -> tuple[str, ev.TimerKind] | None:
-        return min(self.timers, key=lambda key: self.timers[key][1], default=None)
-
-    def fire(self) -> None:
-        """The next timer runs out."""
-        key = self.earliest()
-        assert key is not None
-        invocation, due = self.timers.pop(key)
-        self.at = max(self.at, due)
-        self.tell(ev.TimerFired(self.at, key[0], invocation, key[1], self.jitter))
-
-    def wait(self, seconds: float) -> None:
-        """Time passes, but not beyond the next timer."""
-        key = self.earliest()
-        self.at = self.at + seconds if key is None else min(self.at + seconds, max(self.at, self.timers[key][1]))
-
-    def come_to_rest(self, limit: int = 5000) -> None:
-        """A well-meaning world from here on: starts succeed, what is told to end ends."""
-        for _ in range(limit):
-            kind = next((each for each in self.possible() if each.is_kind), None)
-            if kind is not None:
-                kind.happen()
-            elif self.timers:
-                self.fire()
-            else:
-                return
-        raise AssertionError("it does not come to rest")
-
-    # ---- carrying out, and what must hold then ----
+    # ---- processes ----
 
     def _process(self, service: str, invocation: int) -> Process:
         process = self.processes[service]
@@ -300,37 +105,83 @@ class ModelShell:
         return process
 
     def do_SpawnProcess(self, action: act.SpawnProcess) -> None:  # noqa: N802 - named after the action
-        old = self.processes.get(action.service)
-        assert old is None or not old.lives, f"two live invocations of {action.service}"
+        name = action.service
+        old = self.processes.get(name)
+        assert old is None or not old.lives, f"two live invocations of {name}"
         assert old is None or action.invocation > old.invocation
-        assert self.machine.services[action.service].desired == "up"
-        for dependency in self.specs[action.service].dependencies:
+        assert not any(each.service == name and not each.is_killed for each in self.hooks), "spawned while a hook runs"
+        run = self.unit(name).run
+        assert run is not None
+        self._note_preload(name)
+        if not run.held and Hook.PRE_START not in run.hooks_done:  # else it was ready when the hook began
+            self._check_requirements(name)
+        self.processes[name] = Process(name, action.invocation, ahead=run.held)
+
+    def _note_preload(self, service: str) -> None:
+        run = self.unit(service).run
+        self.preloaded.discard(service)
+        if run is not None and run.held:
+            self.preloaded.add(service)
+
+    def _check_requirements(self, service: str) -> None:
+        assert self._wished.get(service, "up") == "up" or self.unit(service).desired == "up"
+        for dependency in self.newest[service].dependencies:
             if dependency.kind is DependencyKind.REQUIRES:
-                assert self.is_ready(dependency), f"{action.service} spawned while {dependency.target} is not ready"
-        self.processes[action.service] = Process(action.service, action.invocation)
+                assert self.is_met(service, dependency), f"{service} spawned while {dependency.target} is not ready"
+
+    def is_met(self, service: str, dependency: Dependency) -> bool:
+        """Ready, or an instance beside it is, or its fallback."""
+        group = dependency.group
+        one_of = [each for each in self.newest[service].dependencies if group is not None and each.group == group]
+        return any(self.is_ready(each) or self._is_covered(each) for each in (one_of or [dependency]))
+
+    def _is_covered(self, dependency: Dependency) -> bool:
+        name = dependency.target
+        for _ in range(8):
+            fallback = self.newest[name].fallback
+            if fallback is None or self.states[name] not in ENDED_BADLY:
+                break
+            name = fallback
+        process = self.processes.get(name)
+        is_up = process is not None and process.is_up and self.states[name] is State.RUNNING
+        return name != dependency.target and is_up and self._is_well(name, dependency)
 
     def is_ready(self, dependency: Dependency) -> bool:
         """By what the model knows, without looking into the machine."""
         process, state = self.processes.get(dependency.target), self.states[dependency.target]
         is_task = self.specs[dependency.target].type is ServiceType.TASK
+        if state is State.COMPLETED:
+            return is_task or dependency.condition is Condition.COMPLETED
         if dependency.condition is Condition.COMPLETED or (is_task and dependency.condition is not Condition.SPAWNED):
-            return state is State.COMPLETED
-        if is_task and state is State.COMPLETED:
-            return True
-        if process is None or not process.alive or process.is_asked_to_end or process.is_killed:
+            return False
+        if process is None or not process.is_up:
             return False
         if dependency.condition is Condition.SPAWNED:
             return process.executed
-        return state is State.RUNNING
+        return state is State.RUNNING and self._is_well(dependency.target, dependency)
+
+    def _is_well(self, name: str, dependency: Dependency) -> bool:
+        if dependency.condition is not Condition.HEALTHY or self.specs[name].health is None:
+            return True
+        return self.machine.services[name].healthy is True
 
     def do_TellStub(self, action: act.TellStub) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
         assert process.connected, "nobody to tell"
-        assert action.order not in process.orders, "told twice"
+        if action.order in (act.StubOrder.PAUSE, act.StubOrder.RESUME):
+            assert process.pausing is None
+            assert process.is_paused is (action.order is act.StubOrder.RESUME)
+            process.pausing = action.order
+            return
+        assert action.order not in process.told, "told twice"
+        process.told.add(action.order)
         if action.order is act.StubOrder.STOP:
-            self._check_stop_order(process)
+            if not process.is_stopping:
+                self._check_stop_order(process)
+            process.is_stopping = True
             process.is_asked_to_end = True
-        process.orders.append(action.order)
+        else:
+            process.to_reach.extend(PHASES[action.order])
 
     def do_AwaitReadiness(self, action: act.AwaitReadiness) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
@@ -342,26 +193,117 @@ class ModelShell:
         process = self._process(action.service, action.invocation)
         assert process.born
         assert process.lives
-        if action.group:
-            if process.alive:
+        pause = self.specs[action.service].pause
+        if not action.group:
+            return
+        if action.signal == TERM:
+            if process.alive and not process.is_stopping:
                 self._check_stop_order(process)
             process.is_asked_to_end = True
-
-    def _check_stop_order(self, process: Process) -> None:
-        """Whoever requires it has ended, but for a run that has failed to start and goes in any case."""
-        if self.machine.services[process.service].cause.startswith("not ready") or self.is_killing:
-            return
-        for name, spec in self.specs.items():
-            for dependency in spec.dependencies:
-                if dependency.target == process.service and dependency.kind is DependencyKind.REQUIRES:
-                    other = self.processes.get(name)
-                    assert other is None or not other.lives, f"{process.service} told to stop before {name} ended"
+        elif action.signal in (pause.signal, pause.resume_signal):
+            process.is_paused = action.signal == pause.signal
+            process.is_frozen = action.signal == STOP
+        assert action.signal != CONT or not process.is_frozen
 
     def do_KillProcess(self, action: act.KillProcess) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
         assert process.born
         assert process.lives
         process.is_killed = True
+
+    def _check_stop_order(self, process: Process) -> None:
+        """Whoever relies on it has ended, unless it goes for what it did itself."""
+        run = self.unit(process.service).run
+        is_condemned = self.unit(process.service).cause.startswith(CONDEMNED)
+        if run is None or not run.from_outside or is_condemned or self.is_killing:
+            return
+        for other in self.processes.values():
+            if other.lives and other is not process and self._relies(other, process.service):
+                raise AssertionError(f"{process.service} told to stop before {other.service} ended")
+
+    def _relies(self, process: Process, target: str) -> bool:
+        run = self.unit(process.service).run
+        if run is None or run.held:
+            return False
+        if any(edge.instead_of is not None and edge.instead_of.name == target for edge in run.borrowed):
+            return False
+        return any(
+            each.target == target and each.kind is DependencyKind.REQUIRES and not self._has_another(process, each)
+            for each in self.newest[process.service].dependencies
+        )
+
+    def _has_another(self, process: Process, dependency: Dependency) -> bool:
+        """Whether another instance of the same service serves."""
+        if dependency.group is None:
+            return False
+        beside = [each for each in self.newest[process.service].dependencies if each.group == dependency.group]
+        beside.remove(dependency)
+        return any(self.is_ready(each) and not self.unit(each.target).doomed for each in beside)
+
+    # ---- health, hooks, demand ----
+
+    def do_CheckHealth(self, action: act.CheckHealth) -> None:  # noqa: N802
+        process = self._process(action.service, action.invocation)
+        assert not process.is_checked
+        process.is_checked = True
+
+    def do_CeaseHealthChecks(self, action: act.CeaseHealthChecks) -> None:  # noqa: N802
+        self._process(action.service, action.invocation).is_checked = False
+
+    def do_RunHook(self, action: act.RunHook) -> None:  # noqa: N802
+        assert action.hook in self.specs[action.service].hooks
+        assert action.cause
+        if action.hook is Hook.ON_FAILURE:
+            assert self.states[action.service] in ENDED_BADLY
+            return
+        others = [each for each in self.hooks if each.service == action.service and not each.is_killed]
+        assert not others, "two hooks at the same time"
+        run = self.unit(action.service).run
+        assert run is not None
+        process = self.processes.get(action.service)
+        lives = process is not None and process.alive
+        assert lives is (action.hook in (Hook.POST_START, Hook.PRE_STOP)), f"{action.hook} at the wrong moment"
+        if action.hook is Hook.PRE_START:
+            self._note_preload(action.service)
+            if not run.held:
+                self._check_requirements(action.service)
+        self.hooks.append(RunningHook(action.service, action.invocation, action.hook))
+
+    def do_KillHook(self, action: act.KillHook) -> None:  # noqa: N802
+        for each in self.hooks:
+            if (each.service, each.invocation, each.hook) == (action.service, action.invocation, action.hook):
+                each.is_killed = True
+
+    def do_AwaitDemand(self, action: act.AwaitDemand) -> None:  # noqa: N802
+        assert action.service not in self.listening
+        process = self.processes.get(action.service)
+        assert process is None or not process.lives
+        self.listening.add(action.service)
+
+    def do_CeaseAwaitingDemand(self, action: act.CeaseAwaitingDemand) -> None:  # noqa: N802
+        self.listening.remove(action.service)
+
+    # ---- configuration ----
+
+    def do_AdoptSpec(self, action: act.AdoptSpec) -> None:  # noqa: N802
+        process = self.processes.get(action.service)
+        assert process is None or not process.lives or not process.is_stale, "a process of the old configuration lives"
+        old, new = self.specs[action.service], self.newest[action.service]
+        self.specs[action.service] = new
+        view = self.machine.services.get(action.service)
+        if old.restart.intensity != new.restart.intensity and view is not None:
+            known = self.unit(action.service).record.times  # what lay outside the old window may be forgotten
+            self.restarts[action.service] = [each for each in self.restarts[action.service] if each in known]
+
+    def do_ForgetService(self, action: act.ForgetService) -> None:  # noqa: N802
+        process = self.processes.pop(action.service, None)
+        assert process is None or not process.lives
+        assert action.service not in self.listening
+        assert not any(name == action.service for name, _ in self.timers)
+        for known in (self.specs, self.newest, self.states, self.restarts, self.up_at):
+            del known[action.service]  # type: ignore[attr-defined]  # dictionaries of different values
+
+    # ---- timers ----
 
     def do_ArmTimer(self, action: act.ArmTimer) -> None:  # noqa: N802
         assert action.delay_s >= 0
@@ -371,37 +313,58 @@ class ModelShell:
         assert (action.service, action.kind) in self.timers, "a timer that was not armed"
         del self.timers[action.service, action.kind]
 
+    # ---- what is told ----
+
     def do_PublishTransition(self, action: act.PublishTransition) -> None:  # noqa: N802
         assert action.old is self.states[action.service], "a transition from another state than the last"
         assert action.new in TRANSITIONS[action.old]
         assert action.cause
         assert action.spent_s >= 0
+        transaction = self.machine.change(action.transaction)
+        assert transaction is not None
+        assert action in transaction.steps or transaction.omitted
         self.states[action.service] = action.new
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
-        self._check_fate(action)
+        if action.new is State.STOPPING:
+            self._note_stop(action.service)
+        self._check_fate(action.service, action.new)
 
-    def _check_fate(self, action: act.PublishTransition) -> None:
+    def _note_stop(self, service: str) -> None:
+        """Its order may come later, after its birth or a hook: what counts is who relies on it now."""
+        process = self.processes.get(service)
+        if process is not None and process.alive and not (process.is_asked_to_end or process.is_stopping):
+            self._check_stop_order(process)
+            process.is_stopping = True
+
+    def _check_fate(self, service: str, state: State) -> None:
         """Where a run's end leads must agree with how it ended."""
-        policy = self.specs[action.service].restart
-        if action.new is State.UNAVAILABLE:
+        policy = self.specs[service].restart
+        is_ahead = service in self.preloaded and self._wished[service] == "down"
+        if state is State.UNAVAILABLE:
             limit = policy.intensity.restarts
             assert limit is not None
-            assert self._restarts_in_window(action.service) >= limit, "given up before the intensity was reached"
-        elif action.new is State.FAILED:
-            assert policy.mode is RestartMode.NEVER, "failed though its policy restarts it"
-        elif action.new is State.COMPLETED:
-            status, _ = self.last_ending[action.service]
-            assert status == ev.ExitStatus(code=0), "completed though it crashed"
+            assert self._restarts_in_window(service) >= limit, "given up before the intensity was reached"
+        elif state is State.FAILED:
+            modes = {policy.mode, *(mode for _, mode in policy.by_cause)}
+            may_fail = RestartMode.NEVER in modes or bool(policy.prevent_codes)
+            assert is_ahead or may_fail, "failed though its policy restarts it"
+        elif state is State.COMPLETED:
+            assert self.statuses[service] == ev.ExitStatus(code=0), "completed though it crashed"
+        if state in ENDED_BADLY and self.specs[service].essential and not is_ahead:
+            self.has_mourned = True
 
     def _restarts_in_window(self, service: str) -> int:
         within_s = self.specs[service].restart.intensity.within_s
         return sum(1 for each in self.restarts[service] if self.at - within_s < each <= self.at)
 
-    def _on_restart(self, service: str) -> None:
-        self.restarts[service].append(self.at)
+    def _compare_restarts(self, service: str, more: int) -> None:
         limit = self.specs[service].restart.intensity.restarts
-        assert limit is None or self._restarts_in_window(service) <= limit, "restarted more often than its intensity"
+        if more < 0:
+            self.restarts[service].clear()
+        elif more > 0 and limit is not None:
+            self.restarts[service].append(self.at)
+            assert self._restarts_in_window(service) <= limit, "restarted more often than its intensity"
 
     def do_PublishNotice(self, action: act.PublishNotice) -> None:  # noqa: N802
         assert action.text
@@ -411,14 +374,27 @@ class ModelShell:
         assert action.request not in self.answers, "answered twice"
         assert action.request not in self.abandoned, "answered though nobody waits"
         for result in action.results:
-            assert (result.outcome is act.Outcome.DONE) == (not result.text), (
-                "a reason for success, or none for failure"
-            )
-            if result.outcome is act.Outcome.DONE and self.asked[action.request] in ("start", "restart"):
-                assert self.up_at[result.service] >= self.asked_at[action.request]
+            is_done = result.outcome is act.Outcome.DONE
+            assert is_done == (not result.text), "a reason for success, or none for failure"
+            if is_done and len(action.results) == 1 and result.service in self.states:
+                self._check_done(action.request, result.service)
         self.answers[action.request] = action
 
+    def _check_done(self, request: str, service: str) -> None:
+        verb, view = self.asked[request], self.machine.services.get(service)
+        assert view is not None
+        if verb in ("start", "restart", "restart, rolling"):
+            assert self.up_at[service] >= self.asked_at[request]
+        if verb in ("restart", "restart, rolling"):
+            assert view.invocation != self.before[request][service], "done without a restart"
+        if verb in ("stop", "stop, unneeded"):
+            assert view.desired == "down"
+            assert service not in self.processes or not self.processes[service].lives
+        if verb in ("pause", "resume"):
+            assert view.state is (State.PAUSED if verb == "pause" else State.RUNNING)
+
     def do_EndCluster(self, action: act.EndCluster) -> None:  # noqa: N802
-        self.ended += 1
-        assert self.ended == 1
+        assert not self.ended
+        assert action.exit_code == (1 if self.has_mourned else 0)
         assert not any(process.lives for process in self.processes.values()), "ended while something lives"
+        self.ended.append(action.exit_code)

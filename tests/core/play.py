@@ -15,11 +15,14 @@ from typing import Any
 
 from svcd.supervisor.core import actions as act
 from svcd.supervisor.core import events as ev
+from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.preview import Step
 from svcd.supervisor.core.spec import (
     Condition,
     Dependency,
     DependencyKind,
+    Hook,
     OnCrash,
     RestartPolicy,
     Runner,
@@ -52,6 +55,11 @@ def after(target: str) -> Dependency:
     return Dependency(target, DependencyKind.AFTER)
 
 
+def one_of(group: str, *targets: str) -> tuple[Dependency, ...]:
+    """The instances of one service, of which any is enough."""
+    return tuple(Dependency(target, group=group) for target in targets)
+
+
 def requires(target: str, condition: Condition = Condition.RUNNING, on_crash: OnCrash = OnCrash.RESTART) -> Dependency:
     return Dependency(target, DependencyKind.REQUIRES, condition, on_crash)
 
@@ -60,6 +68,14 @@ LINES: dict[type, Callable[[Any], str]] = {
     act.SpawnProcess: lambda a: f"spawn {a.service}",
     act.TellStub: lambda a: f"tell {a.service} {a.order.value}",
     act.AwaitReadiness: lambda a: f"probe {a.service}",
+    act.CheckHealth: lambda a: f"check {a.service}",
+    act.CeaseHealthChecks: lambda a: f"cease {a.service}",
+    act.RunHook: lambda a: f"hook {a.service} {a.hook.value}",
+    act.KillHook: lambda a: f"kill hook {a.service} {a.hook.value}",
+    act.AwaitDemand: lambda a: f"await {a.service}",
+    act.CeaseAwaitingDemand: lambda a: f"cease awaiting {a.service}",
+    act.AdoptSpec: lambda a: f"adopt {a.service}",
+    act.ForgetService: lambda a: f"forget {a.service}",
     act.SignalProcess: lambda a: f"signal {a.service} {a.signal}" + ("" if a.group else " alone"),
     act.KillProcess: lambda a: f"kill {a.service}",
     act.ArmTimer: lambda a: f"arm {a.service} {a.kind.value} {a.delay_s:g}",
@@ -80,6 +96,7 @@ class Play:
         self.at = 0.0
         self.jitter = 0.0
         self.actions: list[act.Action] = []
+        self.preview: list[str] = []
         self.requests = 0
         self.pids = 100
         self.tell(ev.ServicesRegistered(0.0, specs))
@@ -102,11 +119,17 @@ class Play:
     def start(self, *names: str) -> list[str]:
         return self.tell(ev.StartRequested(self.at, self._request(), names))
 
-    def stop(self, *names: str) -> list[str]:
-        return self.tell(ev.StopRequested(self.at, self._request(), names))
+    def stop(self, *names: str, unneeded: bool = False) -> list[str]:
+        return self.tell(ev.StopRequested(self.at, self._request(), names, unneeded))
 
-    def restart(self, *names: str) -> list[str]:
-        return self.tell(ev.RestartRequested(self.at, self._request(), names))
+    def restart(self, *names: str, rolling: bool = False) -> list[str]:
+        return self.tell(ev.RestartRequested(self.at, self._request(), names, rolling))
+
+    def pause(self, *names: str) -> list[str]:
+        return self.tell(ev.PauseRequested(self.at, self._request(), names))
+
+    def resume(self, *names: str) -> list[str]:
+        return self.tell(ev.ResumeRequested(self.at, self._request(), names))
 
     def signal(self, number: int, *names: str) -> list[str]:
         return self.tell(ev.SignalRequested(self.at, self._request(), names, number))
@@ -115,7 +138,41 @@ class Play:
         return self.tell(ev.ShutdownRequested(self.at, self._request(), level))
 
     def unregister(self, name: str) -> list[str]:
-        return self.tell(ev.ServiceUnregistered(self.at, self._request(), name))
+        return self.apply(removed=(name,))
+
+    def apply(
+        self,
+        *changed: ServiceSpec,
+        added: tuple[ServiceSpec, ...] = (),
+        removed: tuple[str, ...] = (),
+        start: tuple[str, ...] = (),
+        restarts: bool = True,
+    ) -> list[str]:
+        """A change of configuration; ``restarts``: whether what has changed needs it."""
+        changes = tuple(ev.SpecChange(spec, restarts) for spec in changed)
+        event = ev.ConfigurationApplied(self.at, self._request(), added, changes, removed, start)
+        self.preview = [f"{step.verb.value} {step.service}: {step.why}" for step in self._preview(event)]
+        return self.tell(event)
+
+    def _preview(self, event: ev.ConfigurationApplied) -> tuple[Step, ...]:
+        try:
+            return self.machine.preview(event)
+        except CoreError:
+            return ()
+
+    def abandon(self, request: str) -> list[str]:
+        return self.tell(ev.RequestAbandoned(self.at, request))
+
+    # ---- what calls for a service ----
+
+    def demand(self, name: str) -> list[str]:
+        return self.tell(ev.DemandArose(self.at, name, "127.0.0.1:80"))
+
+    def schedule(self, name: str) -> list[str]:
+        return self.tell(ev.ScheduleFired(self.at, name))
+
+    def idle(self, name: str) -> list[str]:
+        return self.tell(ev.IdleReached(self.at, name, self.run_of(name)))
 
     # ---- what happens to the present run of a service ----
 
@@ -163,6 +220,30 @@ class Play:
     def reports(self, name: str, phase: str, error: str | None = None) -> list[str]:
         return self.tell(ev.StubReported(self.at, name, self.run_of(name), ev.StubPhase(phase), error))
 
+    def named_main(self, name: str, pid: int) -> list[str]:
+        return self.tell(ev.MainProcessNamed(self.at, name, self.run_of(name), pid))
+
+    def healthy(self, name: str) -> list[str]:
+        return self.tell(ev.HealthChecked(self.at, name, self.run_of(name), True))
+
+    def unhealthy(self, name: str, text: str = "status 500") -> list[str]:
+        return self.tell(ev.HealthChecked(self.at, name, self.run_of(name), False, text))
+
+    def alive(self, name: str) -> list[str]:
+        return self.tell(ev.WatchdogPinged(self.at, name, self.run_of(name)))
+
+    def triggers(self, name: str) -> list[str]:
+        return self.tell(ev.WatchdogTriggered(self.at, name, self.run_of(name)))
+
+    def extends(self, name: str, by_s: float) -> list[str]:
+        return self.tell(ev.TimeoutExtended(self.at, name, self.run_of(name), by_s))
+
+    def announces_stop(self, name: str) -> list[str]:
+        return self.tell(ev.StopAnnounced(self.at, name, self.run_of(name)))
+
+    def hook_ends(self, name: str, hook: str, error: str | None = None) -> list[str]:
+        return self.tell(ev.HookEnded(self.at, name, self.run_of(name), Hook(hook), error, self.jitter))
+
     def fires(self, name: str, kind: str) -> list[str]:
         return self.tell(ev.TimerFired(self.at, name, self.run_of(name), ev.TimerKind(kind), self.jitter))
 
@@ -179,10 +260,20 @@ class Play:
 
     def all_up(self) -> Play:
         """Start everything, in order, as a world without accidents would; tasks complete."""
-        pending = self.start(*self.machine.services)
-        while spawned := [line.split()[1] for line in pending if line.startswith("spawn ")]:
-            pending = [line for name in spawned for line in self._comes_up(name)]
+        return self.goes_well(self.start(*self.machine.services))
+
+    def goes_well(self, lines: list[str]) -> Play:
+        """What was ordered happens: processes come up, hooks succeed, and so on with what is ordered then."""
+        while lines:
+            lines = [following for line in lines for following in self._goes_well(line.split())]
         return self
+
+    def _goes_well(self, words: list[str]) -> list[str]:
+        if words[0] == "spawn":
+            return self._comes_up(words[1])
+        if words[0] == "hook" and words[2] != "on_failure":
+            return self.hook_ends(words[1], words[2])
+        return []
 
     def _comes_up(self, name: str) -> list[str]:
         spec = self.machine.services[name].spec

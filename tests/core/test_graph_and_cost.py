@@ -13,7 +13,7 @@ from play import Play, after, requires, service, wants
 
 from svcd.supervisor.core import errors
 from svcd.supervisor.core import events as ev
-from svcd.supervisor.core.graph import find_cycle
+from svcd.supervisor.core.checks import find_cycle
 from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Dependency, ServiceSpec
 from svcd.supervisor.core.states import State

@@ -409,6 +409,24 @@ def test_the_end_of_a_required_task_is_no_crash() -> None:
     assert play.state("b") == "running"
 
 
+def test_an_end_before_it_is_ready_is_a_failed_start_whatever_its_code() -> None:
+    play = Play(service("a", ready=ReadyKind.NOTIFY, restart=NEVER), service("b", "a"))
+    play.start()
+    play.executed("a")
+    assert play.exits("a", 0)[0] == "a starting > failed"
+    assert play.cause("a") == "ended before it was ready: exit code 0"
+    assert play.states() == "a=failed b=waiting"
+
+
+def test_but_a_task_is_done_then_and_a_program_that_was_executed_was_ready() -> None:
+    play = Play(task("a", ready=ReadyKind.NOTIFY), service("b"))
+    play.start()
+    play.executed("a")
+    play.exits("a", 0)
+    play.exits("b", 0)
+    assert play.states() == "a=completed b=completed"
+
+
 def test_not_ready_in_time_is_a_failed_start() -> None:
     play = Play(service("a", ready=ReadyKind.NOTIFY), timers=True)
     play.start()
@@ -656,6 +674,16 @@ def test_an_abandoned_request_is_not_answered_but_stays_in_force() -> None:
     assert play.machine.open_requests == 0
 
 
+def test_a_task_that_is_paused_keeps_nobody_waiting() -> None:
+    play = Play(task("t"))
+    play.start("t")
+    play.executed("t")
+    assert "answer r1 superseded: superseded by a pause of t" in play.pause("t")
+    assert play.machine.settled()
+    assert "t paused > running" in play.start("t")
+    assert "answer r3 done" in play.exits("t")
+
+
 # ---- signals, unknown names, unregistering ----
 
 
@@ -676,29 +704,64 @@ def test_unknown_names_are_refused_as_a_whole() -> None:
 
 def test_unregistering() -> None:
     play = Play(service("a"), service("b", "a"), service("w", wants("a"))).all_up()
-    assert play.unregister("a") == ["answer r2 refused: cannot unregister a: required by b"]
-    assert play.unregister("b") == ["answer r3 refused: cannot unregister b: it is running; stop it first"]
-    play.stop("a", "b")
-    play.exits("b")
-    play.exits("a")
-    assert play.unregister("b") == ["answer r5 done"]
-    assert play.unregister("a") == ["answer r6 done"]
+    assert play.unregister("a") == ["answer r2 refused: cannot remove a: required by b"]
+    assert play.unregister("b") == ["b running > stopping", "signal b 15"]
+    assert play.exits("b") == ["b stopping > stopped", "forget b", "answer r3 done"]
+    assert play.unregister("a") == ["a running > stopping", "signal a 15"]
+    assert play.exits("a") == ["a stopping > stopped", "forget a", "answer r4 done"]
     assert list(play.machine.services) == ["w"]
     play.restart("w")
     assert play.exits("w")[-1] == "spawn w", "a wish for what is gone holds nobody"
+
+
+def test_what_is_registered_again_is_wanted_again() -> None:
+    play = Play(service("a"), service("b", wants("a"))).all_up()
+    play.unregister("a")
+    play.exits("a")
+    assert play.apply(added=(service("a", "b"),))[0].endswith("its dependencies form a cycle: b -> a -> b")
+    play.apply(added=(service("a"),))
+    play.stop("a")
+    play.exits("a")
+    assert "a stopped > waiting" in play.restart("b")
+    assert play.exits("b") == ["b stopping > waiting"], "for a"
 
 
 def test_unregistering_what_waits() -> None:
     play = Play(service("a"), service("b", "a"), timers=True)
     play.start()
     play.spawn_fails("a")
-    assert play.unregister("b") == ["answer r2 done"]
+    assert play.unregister("b") == ["forget b", "answer r2 done"]
     assert play.unregister("a") == [
-        "answer r1 superseded: superseded by the unregistration of a; superseded by the unregistration of b",
+        "answer r1 superseded: superseded by the removal of a; superseded by the removal of b",
         "disarm a restart",
+        "forget a",
         "answer r3 done",
     ]
     assert play.machine.settled()
+
+
+# ---- changes of configuration ----
+
+
+def test_what_is_being_removed_starts_nobody() -> None:
+    play = Play(service("far"), service("gone", wants("far")), service("w", wants("gone"))).all_up()
+    play.stop("far", "w")
+    play.exits("far")
+    play.exits("w")
+    play.unregister("gone")
+    play.start("w")
+    assert play.states() == "far=stopped gone=stopping w=starting"
+
+
+def test_a_task_to_be_done_anew_has_not_been_done() -> None:
+    """Even for who is looked at before it: nobody starts against its old success."""
+    play = Play(task("setup"), service("broken", restart=NEVER), service("app", "broken"))
+    play.start()
+    play.exits("setup")
+    play.spawn_fails("broken")
+    told = play.apply(service("app", requires("setup", Condition.COMPLETED)), start=("setup",))
+    assert "spawn app" not in told, told
+    assert play.exits("setup")[:3] == ["setup starting > completed", "app waiting > starting", "spawn app"]
 
 
 # ---- the end ----

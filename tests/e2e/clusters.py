@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import psutil
 import zmq
+from traces import Transition
 
 from svcd.protocol import codec, messages
 
@@ -32,14 +33,6 @@ PAUSE_S = 0.02
 PR_SET_CHILD_SUBREAPER = 36
 SVCD = str(Path(sys.executable).parent / "svcd")
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-class Transition(NamedTuple):
-    service: str
-    old: str
-    new: str
-    cause: str
-    invocation: int | None
 
 
 def free_ports(count: int) -> list[int]:
@@ -92,6 +85,11 @@ def descendants() -> list[psutil.Process]:
         except psutil.NoSuchProcess:
             pass
     return found
+
+
+def _row(status: messages.StatusReported, name: str) -> messages.ServiceStatus:
+    """Of the service or instance of that name; of a service with several instances, the first one's."""
+    return next(row for row in status.services if name in (row.name, row.service))
 
 
 @dataclass
@@ -212,7 +210,7 @@ class Cluster:
         return answer
 
     def row(self, service: str) -> messages.ServiceStatus:
-        return next(row for row in self.status().services if row.service == service)
+        return _row(self.status(), service)
 
     def pid_of(self, service: str) -> int:
         pid = self.row(service).pid
@@ -253,7 +251,7 @@ class Cluster:
         """Wait for the service to be in one of ``states``, in an invocation later than ``after`` if given."""
 
         def reached(status: messages.StatusReported) -> bool:
-            row = next(row for row in status.services if row.service == service)
+            row = _row(status, service)
             return row.state in states and (after is None or (row.invocation or 0) > after)
 
         self.wait_status(reached, f"{service} to be {' or '.join(states)}, after invocation {after}")
@@ -270,7 +268,7 @@ class Cluster:
         ended = self.process is not None and self.process.poll() is not None
         last = 0 if ended else self.mark()
         deadline = time.monotonic() + PATIENCE_S
-        while not self._has_heard(last, ended):
+        while not self._has_heard(last, ended) and (ended or last > mark):
             assert time.monotonic() < deadline, f"events are missing after {len(self.trace)}\n{self.story()}"
             self.read_events(0.5)
         events: list[Any] = [event for event in self.trace if event.sequence > mark]  # type: ignore[attr-defined]

@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 from clusters import Cluster, subreaper
+from stage import Stage
 
 
 @pytest.fixture
-def make_cluster(tmp_path: Path) -> Iterator[Callable[[str], Cluster]]:
+def make_cluster(tmp_path: Path) -> Iterator[Callable[[str], Stage]]:
     """Makes clusters, each with files and directories of its own."""
-    made: list[Cluster] = []
+    made: list[Stage] = []
 
-    def make(name: str) -> Cluster:
+    def make(name: str) -> Stage:
         directory = tmp_path / name
         directory.mkdir()
-        made.append(Cluster(directory))
+        made.append(Stage(directory))
         return made[-1]
 
     with subreaper():
@@ -38,4 +39,10 @@ def make_cluster(tmp_path: Path) -> Iterator[Callable[[str], Cluster]]:
 @pytest.fixture
 def cluster(make_cluster: Callable[[str], Cluster]) -> Cluster:
     """A cluster that is not yet started."""
+    return make_cluster("cluster")
+
+
+@pytest.fixture
+def stage(make_cluster: Callable[[str], Stage]) -> Stage:
+    """The same, for a scenario whose every step is told."""
     return make_cluster("cluster")

@@ -6,6 +6,7 @@ Must not test each schema rule: that is the configuration's own tests'.
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -129,6 +130,20 @@ def test_a_second_start_is_refused_and_names_the_first(cluster: Cluster) -> None
         assert str(pid) in outcome.err
     assert cluster.row("a").invocation == before.invocation
     assert cluster.row("a").pid == before.pid
+
+
+def test_what_svcd_listens_on_is_no_conflict_of_its_own(cluster: Cluster) -> None:
+    (port,) = free_ports(1)
+    text = f"services: {{a: {{command: sleep 1000, sockets: [{{listen: '127.0.0.1:{port}'}}]}}}}\n"
+    cluster.write(f"cluster: one\n{text}")
+    pid = cluster.start()
+    outcome = cluster.svcd("start", "-d", "cluster.yaml", code=1)
+    assert f"runs already (pid {pid}" in outcome.err
+    assert cluster.svcd("validate", "cluster.yaml").out.startswith("cluster.yaml: valid")
+    cluster.drain()
+    with socket.create_server(("127.0.0.1", port)):
+        outcome = cluster.svcd("start", "-d", "cluster.yaml", code=2)
+    assert f"cluster.yaml:2:{text.index(chr(39)) + 1}: services.a.sockets[0].listen: cannot listen" in outcome.err
 
 
 def test_commands_without_a_daemon(cluster: Cluster) -> None:

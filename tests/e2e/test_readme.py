@@ -42,8 +42,8 @@ def pattern_of(line: str) -> str:
     """Numbers may differ, be missing (-) or have another unit, and columns be wider; … stands for anything."""
     words = []
     for word in line.replace(" MiB", "MiB").split():
-        if re.fullmatch(r"\d+(\.\d+)?(s|%|MiB)", word):
-            words.append(r"(?:-|[\d.]+ ?\w*%?)")
+        if found := re.fullmatch(r"\d+(?:\.\d+)?(?:s|%|MiB)([:;,]?)", word):
+            words.append(r"(?:-|[\d.]+ ?\w*%?)" + found[1])
         else:
             words.append(re.sub(r"\d+", r"\\d+", re.escape(word)).replace(re.escape("…"), ".*"))
     return r"\s+".join(words)

@@ -47,6 +47,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
         bool: st.booleans(),
         float: st.floats(allow_nan=False, allow_infinity=False),
         dict[str, Any]: st.dictionaries(st.text(), JSON, max_size=4),
+        dict[str, int]: st.dictionaries(st.text(), st.integers(0, 1000), max_size=4),
     }
     return simple[hint]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from svcd.protocol import messages, reference, vocabulary
 from svcd.supervisor.core.actions import Outcome
 from svcd.supervisor.core.events import StubPhase
+from svcd.supervisor.core.preview import Verb
 from svcd.supervisor.core.states import State
 
 PAGE = Path(__file__).parents[2] / "docs" / "protocol.md"
@@ -16,6 +17,7 @@ def test_words_are_those_of_the_core() -> None:
     assert tuple(state.value for state in State) == vocabulary.STATES
     assert tuple(phase.value for phase in StubPhase) == vocabulary.STUB_STATES
     assert tuple(outcome.value for outcome in Outcome) == vocabulary.OUTCOMES
+    assert {verb.value for verb in Verb} == set(vocabulary.STEP_VERBS)
 
 
 def test_every_message_says_its_direction() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from commanded import Body, Commanded, may_make_cgroups, on_loop
 from guarded import Guarded, subreaper
 
 
@@ -27,3 +28,20 @@ def guarded_by(tmp_path: Path) -> Iterator[Callable[..., Guarded]]:
 @pytest.fixture
 def guarded(guarded_by: Callable[..., Guarded]) -> Guarded:
     return guarded_by()
+
+
+@pytest.fixture(params=["cgroups", "sessions"])
+def play(request: pytest.FixtureRequest, guarded: Guarded, tmp_path: Path) -> Callable[[Body], None]:
+    """Runs a test's body with short commands at hand."""
+    in_cgroups = request.param == "cgroups"
+    if in_cgroups and not may_make_cgroups():
+        pytest.skip("no cgroup v2 hierarchy to write")
+
+    def on_stage(body: Body) -> None:
+        async def whole() -> None:
+            async with Commanded(guarded, tmp_path, in_cgroups) as commanded:
+                await body(commanded)
+
+        on_loop(whole)
+
+    return on_stage

@@ -181,9 +181,9 @@ class Guarded:
         self.wait(lambda: self.part_pids.get(name) not in (None, after), f"{name} after {after}")
         return self.part_pids[name]
 
-    def send(self, part: str, message: Any) -> None:
+    def send(self, part: str, message: Any, fds: tuple[int, ...] = ()) -> None:
         self.wait_part(part)
-        self.links[part].send(message)
+        self.links[part].send(message, fds)
 
     # ---- services ----------------------------------------------------------------------------------------------------
 
@@ -202,10 +202,10 @@ class Guarded:
         path = str(self.logs / service / f"{stream}.log")
         return {"stream": stream, "path": path, "max_size_bytes": max_size_bytes, "keep": keep}
 
-    def spawn(self, service: str, *argv: str, part: str = "launcher", **fields: Any) -> int:
-        """Start one and wait for its birth; its pid."""
+    def spawn(self, service: str, *argv: str, part: str = "launcher", fds: tuple[int, ...] = (), **fields: Any) -> int:
+        """Start one and wait for its birth; its pid. ``fds``: what goes to its ``targets``."""
         order = self.order(service, *argv, **fields)
-        self.send(part, order)
+        self.send(part, order, fds)
         return self.wait_for(ProcessBorn, service=service, invocation=order.invocation).pid
 
     def run(self, service: str, *argv: str, **fields: Any) -> ProcessReaped:

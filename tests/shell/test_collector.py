@@ -15,7 +15,7 @@ import pytest
 from guarded import PATIENCE_S
 
 from svcd.supervisor.collector import Collector
-from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamEnded, StreamOpened
+from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamBegan, StreamEnded, StreamOpened
 
 
 class Collecting:
@@ -34,6 +34,7 @@ class Collecting:
         self.thread = threading.Thread(target=self.collector.run)
         self.thread.start()
         self.messages: list[Any] = []
+        self.passed: list[int] = []
         self.count = 0
 
     def open(self, service: str, stream: str = "stdout", invocation: int = 1, **target: Any) -> tuple[int, int]:
@@ -57,7 +58,9 @@ class Collecting:
             select.select(self.links, [each for each in self.links if each.wants_write], [], 0.2)
             for link in self.links:
                 link.flush()
-                self.messages += [message for message, _ in link.receive()]
+                for message, fds in link.receive():
+                    self.messages.append(message)
+                    self.passed += fds
 
     def flush(self, service: str, tail_bytes: int = 4096) -> dict[str, str]:
         """What the collector answers."""
@@ -81,6 +84,8 @@ class Collecting:
             os.close(stream.pipe)
         for file in self.collector.files.values():
             file.close()
+        for fd in self.passed:
+            os.close(fd)
 
 
 @pytest.fixture
@@ -133,6 +138,47 @@ def test_the_tail_is_of_the_last_run(collecting: Collecting) -> None:
     assert collecting.flush("web", 4) == {"stdout": "run\n"}
     os.close(out)
     assert collecting.flush("web") == {"stdout": "second run\n"}, "it can be asked for after the end as well"
+
+
+def test_where_a_run_begins_is_announced(collecting: Collecting) -> None:
+    """What an earlier run has said is in the file by then, and before the place that is told."""
+    _, old = collecting.open("web")
+    _, err = collecting.open("web", "stderr")
+    os.write(old, b"last words\n")
+    _, new = collecting.open("web", invocation=2, announced=True)
+    began = collecting.wait(StreamBegan)
+    path = collecting.directory / "web" / "stdout.log"
+    assert began == StreamBegan("web", 2, "stdout", str(path))
+    (fd,) = collecting.passed
+    assert path.read_text() == "last words\n"
+    assert os.read(fd, 100) == b""
+    os.write(new, b"first words\n")
+    collecting.flush("web")
+    assert os.read(fd, 100) == b"first words\n"
+    assert [each for each in collecting.messages if isinstance(each, StreamBegan)] == [began]
+    for end in (old, err, new):
+        os.close(end)
+
+
+def test_where_a_run_begins_after_an_earlier_one_has_ended(collecting: Collecting) -> None:
+    _, old = collecting.open("web")
+    os.write(old, b"last words")
+    os.close(old)
+    _, new = collecting.open("web", invocation=2, announced=True)
+    collecting.wait(StreamBegan)
+    assert collecting.text("web") == "last words"
+    os.write(new, b"first words")
+    collecting.flush("web")
+    assert os.read(collecting.passed[0], 100) == b"first words"
+    os.close(new)
+
+
+def test_a_beginning_whose_file_cannot_be_opened_is_announced_all_the_same(collecting: Collecting) -> None:
+    (collecting.directory / "web").write_text("in the way")
+    _, out = collecting.open("web", announced=True)
+    collecting.wait(StreamBegan)
+    assert collecting.passed == []
+    os.close(out)
 
 
 def test_a_tail_cut_within_a_character_is_readable(collecting: Collecting) -> None:

@@ -129,6 +129,43 @@ def test_members_are_all_of_the_run_and_only_they(contained: Containment) -> Non
             contained.release(each.run)
 
 
+def test_who_is_of_a_run(contained: Containment) -> None:
+    """The living, however far away they went; zombies; nobody else."""
+    tree, other = Tree(contained, "run-1"), Tree(contained, "run-2")
+    main = tree.pids[0]
+    try:
+        assert all(contained.has("run-1", main, pid) for pid in tree.pids)
+        strangers = (*other.pids, os.getpid(), 1, 0, 1 << 22, 1 << 70)
+        assert not any(contained.has("run-1", main, pid) for pid in strangers)
+        os.kill(tree.pids[1], signal.SIGKILL)
+        _wait_dead(tree.pids[1])
+        assert contained.has("run-1", main, tree.pids[1]), "nobody has reaped it"
+        tree.end_main()
+        assert contained.has("run-1", main, tree.pids[2]), "an orphan by now"
+        assert not contained.has("run-2", other.pids[0], tree.pids[2])
+    finally:
+        for each in (tree, other):
+            contained.kill(each.run, each.pids[0])
+            each.reap()
+            contained.release(each.run)
+
+
+def test_the_main_process_of_another_run_is_not_of_this_one() -> None:
+    """Whatever its environment says: it may have been handed all of ours."""
+    mains: set[int] = set()
+    contained = SessionContainment(os.getpid(), mains)
+    tree, other = Tree(contained, "run-1"), Tree(contained, "run-1")
+    try:
+        assert contained.has("run-1", tree.pids[0], other.pids[0])
+        mains.add(other.pids[0])
+        assert not contained.has("run-1", tree.pids[0], other.pids[0])
+        assert not contained.has("run-1", tree.pids[0], other.pids[1])
+    finally:
+        for each in (tree, other):
+            contained.kill("run-1", each.pids[0])
+            each.reap()
+
+
 def test_what_the_main_process_leaves_behind_is_seen_and_killed(contained: Containment) -> None:
     tree = Tree(contained, "run-1")
     try:

@@ -7,6 +7,7 @@ from svcd.protocol.messages import ExceptionRaised, StatusReported
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.status import Status, Whole
 from svcd.supervisor.core.actions import Action, SpawnProcess
 from svcd.supervisor.core.events import ProcessSpawned, ProgramExecuted, ServicesRegistered, StartRequested
@@ -24,7 +25,7 @@ class Scene:
         self.records = Records(self.changed)
         cluster = ClusterSpec("shop", (), definitions)
         self.status = Status(
-            cluster, "/var/lib/svcd/shop", self.machine, self.records, Whole(), lambda: {"guardian": 1}
+            Registry(cluster), "/var/lib/svcd/shop", self.machine, self.records, Whole(), lambda: {"guardian": 1}
         )
         self.orders: list[Action] = []
         self.engine.connect(dict.fromkeys(Action.__args__, self.orders.append), self.status.views_changed)

@@ -9,6 +9,7 @@ import pytest
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.control import Peer
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run
 from svcd.supervisor.controller.stubs import EARLY_LIMIT, Stubs
 from svcd.supervisor.core.actions import StubOrder, TellStub
@@ -47,14 +48,15 @@ class Scene:
         self.events: list[Any] = []
         self.exceptions: list[messages.ExceptionRaised] = []
         self.samples: list[messages.ResourceSampled] = []
+        self.health: list[messages.HealthReported] = []
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
-            ClusterSpec("shop", (), (definition,), controller_timeout_s=9.0),
-            {"web": definition},
+            Registry(ClusterSpec("shop", (), (definition,), controller_timeout_s=9.0)),
             self.events.append,
             self.exceptions.append,
             self.samples.append,
+            self.health.append,
         )
 
     def spawned(self) -> None:
@@ -134,11 +136,12 @@ def test_the_code_travels_only_after_the_stub_is_known(scene: Scene) -> None:
     scene.ready(GENUINE)
     for order in StubOrder:
         scene.stubs.tell(TellStub("web", 7, order, "because"))
-    spec, init, start, stop = (message for _, message in scene.sent.messages)
+    spec, init, start, pause, resume, stop = (message for _, message in scene.sent.messages)
     assert spec == messages.ServiceSpec(
         "web", 7, "shop.web:Web", path=("/srv/shop",), config={"port": 80}, controller_timeout_s=9.0
     )
     assert (init, start, stop) == (messages.Init(7), messages.Start(7), messages.Stop(7, "because"))
+    assert (pause, resume) == (messages.Pause(7), messages.Resume(7))
 
 
 def test_a_reconnected_stub_is_welcomed_and_the_old_connection_is_forgotten(scene: Scene) -> None:

@@ -38,6 +38,7 @@ SAMPLES: dict[str, Any] = {
     "dict[str, Any]": {"path": "/a", "keep": 3},
     "dict[str, Any] | None": {"deep": [1, {"a": None}]},
     "tuple[int, ...]": (1, 2),
+    "tuple[str, ...]": ("LISTEN_PID",),
     "tuple[str, ...] | None": ("a", "b c"),
     "tuple[dict[str, Any], ...]": ({"stream": "stdout"},),
 }

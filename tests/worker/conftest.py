@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -55,8 +56,9 @@ class Stub:
     def run(self, init: bool = True, start: bool = True, **fields: Any) -> None:
         """RemoteReady, then the code and its orders in one go, as the controller does it."""
         self.ready()
-        spec = ServiceSpec("web", self.invocation, **fields)
-        self.tell(spec, *([Init(self.invocation)] if init else []), *([Start(self.invocation)] if start else []))
+        self.tell(ServiceSpec("web", self.invocation, **fields))
+        with suppress(zmq.ZMQError):  # it may have ended over its code already
+            self.tell(*([Init(self.invocation)] if init else []), *([Start(self.invocation)] if start else []))
 
     def tell(self, *messages: Message) -> None:
         for message in messages:

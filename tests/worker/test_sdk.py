@@ -50,7 +50,9 @@ def test_the_runtime_imports_neither_structlog_nor_the_supervisor_nor_uvloop() -
     code = "import sys, svcd.worker_runtime.process; print(*sorted(sys.modules))"
     loaded = run(code).split()
     assert not [
-        name for name in loaded if name.partition(".")[0] in ("structlog", "uvloop", "pydantic", "rich", "psutil")
+        name
+        for name in loaded
+        if name.partition(".")[0] in ("structlog", "uvloop", "pydantic", "rich", "psutil", "zmq")
     ]
     assert not [name for name in loaded if name.startswith(("svcd.supervisor", "svcd.cli"))]
 
@@ -64,6 +66,26 @@ print(len(os.listdir("/proc/self/task")), os.listdir("/proc/self/fd") == fds, sy
       sys.modules["__main__"] is main, "svcd_service_code" in sys.modules)
 """
     assert run(code) == "1 True True True False"
+
+
+def test_the_fork_server_has_a_structlog_for_us_alone() -> None:
+    """A service's own is whole, with what it imports where that is installed; what is bound there counts here."""
+    code = """
+import sys
+import svcd.worker_runtime.stub
+assert not [name for name in sys.modules if name.partition(".")[0] in ("structlog", "rich", "zmq")]
+from svcd.worker_runtime import logger
+log = logger.make_logger("web", 7)
+assert "structlog" not in sys.modules and not isinstance(log, logger.PlainLogger)
+import structlog
+sys.stderr = sys.stdout
+with structlog.contextvars.bound_contextvars(user="ann"):
+    log.info("hello")
+assert type(log) is not type(structlog.wrap_logger(None).bind())
+"""
+    found = LINE.fullmatch(run(code))
+    assert found is not None
+    assert found[2] == "hello service=web invocation=7 user=ann"
 
 
 @pytest.mark.parametrize("plain", [False, True], ids=["structlog", "plain"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from svcd.protocol import codec
+from svcd.protocol import codec, zmtp
 from svcd.protocol.messages import (
     ExceptionRaised,
     Init,
@@ -175,6 +176,59 @@ def test_what_a_slow_controller_did_not_take_goes_out_when_it_reads_again(contro
     ends.loop.run_until_complete(asyncio.wait_for(turn(), DEADLINE_MS / 1000))
 
 
+def test_what_was_half_sent_is_sent_whole_to_the_next_controller(controller: Any, ends: Ends) -> None:
+    sent = 0
+    while len(ends.connection._held) < 5:
+        ends.connection.send(StateChanged("web", 7, "stopping", str(sent) + "x" * 4000))
+        sent += 1
+    half = ends.connection._under_way
+    assert isinstance(half, StateChanged)
+    controller.vanish()
+    ends.turn_until_told("lost")
+    controller.open()
+    ends.turn_until_told("back")
+    ready, *said = controller.hear(1 + 1 + 5)
+    assert isinstance(ready, RemoteReady)
+    assert said[0] == half
+    assert [int(each.error.rstrip("x")) for each in said] == list(range(sent - 6, sent))
+
+
+@pytest.mark.parametrize(
+    "nonsense", [b"HTTP/1.1 400 Bad Request\r\n", b"\xff" + bytes(9), zmtp.hello(b"ROUTER") + b"\x08x"]
+)
+def test_who_talks_nonsense_is_left_and_a_controller_looked_for_again(
+    controller: Any, nonsense: bytes, capfd: pytest.CaptureFixture[str]
+) -> None:
+    controller.vanish()
+    os.unlink(controller.path)
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(controller.path)
+        other.listen()
+        ends = Ends(controller)
+        connected, _ = other.accept()
+        connected.sendall(nonsense)
+        with connected:
+            connected.settimeout(DEADLINE_MS / 1000)
+
+            async def wait_end() -> None:
+                while await asyncio.to_thread(connected.recv, 1000):
+                    pass
+
+            ends.loop.run_until_complete(wait_end())
+    os.unlink(controller.path)
+    controller.open()
+    ends.told.clear()
+    ends.turn_until_told("back")
+    assert "svcd: cut the connection to the controller: " in capfd.readouterr().err
+    ends.close()
+
+
+def test_who_ends_waits_for_a_slow_controller_but_not_for_ever(controller: Any, ends: Ends) -> None:
+    while len(ends.connection._held) < 5:
+        ends.connection.send(StateChanged("web", 7, "stopping", "x" * 4000))
+    ends.connection.close(linger_s=0.05)
+
+
 def test_messages_are_read_however_many_come_at_once(controller: Any) -> None:
     stub = controller.spawn()
     stub.run(code=STOPS)
@@ -239,7 +293,7 @@ def test_an_interpreter_without_the_libraries_says_so(controller: Any) -> None:
     assert code == 70
     assert err.startswith(f"svcd: cannot run web: {sys.executable} cannot import ")
     assert len(err.splitlines()) == 1
-    assert "install pyzmq and msgpack there" in err
+    assert "install msgpack there" in err
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", "5"])

@@ -6,6 +6,7 @@ Must not touch keys, and must not read the environment itself: it is handed in.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from typing import Final
 
@@ -29,12 +30,13 @@ def interpolate(root: Node, environ: Environment[str, str], findings: Findings) 
     its type after the replacement.
     """
     seen: set[int] = set()
+    watched = _Watched(environ)
 
     def visit(node: Node, path: tuple[str, ...]) -> None:
         if isinstance(node, Scalar):
             if "$" in node.text and isinstance(node.value, str) and id(node) not in seen:
                 seen.add(id(node))
-                _replace(node, path, environ, findings)
+                _replace(node, path, watched, findings)
             return
         if id(node) in seen:
             return
@@ -46,7 +48,8 @@ def interpolate(root: Node, environ: Environment[str, str], findings: Findings) 
     visit(root, ())
 
 
-def _replace(node: Scalar, path: tuple[str, ...], environ: Environment[str, str], findings: Findings) -> None:
+def _replace(node: Scalar, path: tuple[str, ...], environ: _Watched, findings: Findings) -> None:
+    environ.used.clear()
     try:
         text = expand(node.text, environ)
     except RefusedError as refused:
@@ -54,6 +57,26 @@ def _replace(node: Scalar, path: tuple[str, ...], environ: Environment[str, str]
         return
     node.text = text
     node.value = text if node.quoted else resolve(text)
+    node.variables = tuple(environ.used)
+
+
+class _Watched(Environment[str, str]):
+    """An environment that notes which of its variables were asked for; in their order, each once."""
+
+    def __init__(self, environ: Environment[str, str]) -> None:
+        self._environ = environ
+        self.used: dict[str, None] = {}
+
+    def __getitem__(self, name: str) -> str:
+        value = self._environ[name]
+        self.used[name] = None
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._environ)
+
+    def __len__(self) -> int:
+        return len(self._environ)
 
 
 def expand(text: str, environ: Environment[str, str]) -> str:

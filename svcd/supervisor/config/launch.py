@@ -47,12 +47,89 @@ class LogPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """An http or https URL that answers with ``status``, and with a body in which ``body`` (a regular expression)
+    is found.
+    """
+
+    url: str
+    status: int = 200
+    body: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ReadyProbe:
-    """What the shell needs to watch for readiness. Used with ``ReadyKind`` DELAY and TCP."""
+    """What the shell needs to watch for readiness: the field that ``ReadyKind`` asks for.
+
+    ``argv``: a command that exits with 0. ``pattern``: a regular expression that is found in the output.
+    ``notification_fd``: the descriptor on which the service writes a newline. ``interval_s``: between two tries.
+    """
 
     delay_s: float | None = None
     tcp_host: str | None = None
     tcp_port: int | None = None
+    http: HttpTarget | None = None
+    argv: tuple[str, ...] | None = None
+    pattern: str | None = None
+    notification_fd: int | None = None
+    interval_s: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class HealthProbe:
+    """What the shell needs to check health: exactly one of tcp, ``http``, ``argv`` and ``method`` (of a Python
+    service: returns None or True when healthy). A check without an answer within ``timeout_s`` has failed.
+    """
+
+    tcp_host: str | None = None
+    tcp_port: int | None = None
+    http: HttpTarget | None = None
+    argv: tuple[str, ...] | None = None
+    method: str | None = None
+    interval_s: float = 10.0
+    timeout_s: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class HookCommand:
+    """A command that runs as the service would: its user, environment, directory and logs."""
+
+    argv: tuple[str, ...]
+    timeout_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class SocketSpec:
+    """A socket that svcd listens on for the service: ``path`` (a Unix socket, absolute) or ``host`` and ``port``.
+
+    ``name`` goes into LISTEN_FDNAMES. ``type``: "stream" or "dgram". ``host`` is a number, ``localhost``, or None for
+    every address. ``mode``: of a Unix socket's file, which belongs to the service's user and group.
+    """
+
+    name: str
+    type: str = "stream"
+    host: str | None = None
+    port: int | None = None
+    path: str | None = None
+    mode: int = 0o660
+
+
+def address(spec: SocketSpec) -> str:
+    """For people: "127.0.0.1:80", "[::1]:80", "*:80", "unix:/run/x"; datagram sockets say so."""
+    if spec.path is not None:
+        where = f"unix:{spec.path}"
+    else:
+        host = f"[{spec.host}]" if spec.host is not None and ":" in spec.host else spec.host or "*"
+        where = f"{host}:{spec.port}"
+    return where if spec.type == "stream" else f"{where} ({spec.type})"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When a task runs: a cron expression of five fields, in local time, or an interval. Exactly one is set."""
+
+    cron: str | None = None
+    every_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +137,8 @@ class LaunchSpec:
     """Everything that the shell needs to run one service.
 
     ``env`` is complete except for what svcd adds at each spawn (SVCD_*, NOTIFY_SOCKET). ``uid``/``gid`` None: svcd's
-    own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own.
+    own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
+    the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look.
     """
 
     run: Program | PythonCode
@@ -73,19 +151,34 @@ class LaunchSpec:
     logs: LogPolicy = field(default_factory=LogPolicy)
     probe: ReadyProbe = field(default_factory=ReadyProbe)
     tags: tuple[str, ...] = ()
+    health: HealthProbe | None = None
+    hooks: dict[str, HookCommand] = field(default_factory=dict)
+    sockets: tuple[SocketSpec, ...] = ()
+    idle_timeout_s: float | None = None
+    schedule: Schedule | None = None
+    port: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceDefinition:
+    """One service, or one instance of one: ``service`` is the name in the file, ``spec.name`` is that name, with
+    ".0", ".1", … when ``instances`` is more than 1 or was scaled.
+    """
+
     spec: ServiceSpec
     launch: LaunchSpec
+    service: str = ""
+    instance: int = 0
+    instances: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSpec:
-    """A whole, validated cluster. ``files``: the absolute paths that it was read from, in layer order.
+    """A whole, validated cluster. ``files``: the absolute paths that were named, in layer order.
 
-    ``max_parallel``: services in their start at the same time, 0 for no bound.
+    ``max_parallel``: services in their start at the same time, 0 for no bound. ``environ``: what every service's
+    environment began as. ``profiles``: those that were chosen. ``scales``: service -> number of instances, where it is
+    not the file's. The last three are what a later load must be given to mean the same.
     """
 
     name: str
@@ -93,3 +186,6 @@ class ClusterSpec:
     services: tuple[ServiceDefinition, ...]
     max_parallel: int = 0
     controller_timeout_s: float = 30.0
+    environ: dict[str, str] = field(default_factory=dict)
+    profiles: tuple[str, ...] = ()
+    scales: dict[str, int] = field(default_factory=dict)

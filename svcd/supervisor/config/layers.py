@@ -5,27 +5,43 @@ Must not check anything: what does not fit together is found later.
 
 from __future__ import annotations
 
-from svcd.supervisor.config.shape import READY_KEYS, RUN_KEYS
+from typing import Final
+
+from svcd.supervisor.config.shape import HEALTH_KEYS, HTTP_ONLY_KEYS, READY_KEYS, RUN_KEYS, SCHEDULE_KEYS
 from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar
+
+_EXCLUSIVE: Final[dict[Loc, tuple[tuple[str, ...], tuple[str, ...]]]] = {
+    (): (RUN_KEYS, ()),
+    ("ready",): (READY_KEYS, HTTP_ONLY_KEYS),
+    ("health",): (HEALTH_KEYS, HTTP_ONLY_KEYS),
+    ("schedule",): (SCHEDULE_KEYS, ()),
+}
+"""Within a service: keys of which only one can be used, and those that go with some of them only."""
+
+_NULL_MEANS_SOMETHING: Final = ("env", "config")
 
 
 def overlay(lower: Mapping, upper: Mapping, loc: Loc = ()) -> Mapping:
-    """``upper`` over ``lower``; a new mapping. Lists are replaced, not joined.
+    """``upper`` over ``lower``; a new mapping. Lists are replaced, not joined; null takes a key away, except in ``env``
+    (where it removes a variable) and in ``config`` (where it is a value).
 
     Of keys that exclude each other (``command``, ``python``, … and the kinds of ``ready``) what upper says drops
     what lower says.
     """
-    dropped = _dropped(upper, _exclusive(loc))
+    within = _within_service(loc)
+    dropped = _dropped(upper, within)
+    keeps_null = within is not None and within[:1] in [(each,) for each in _NULL_MEANS_SOMETHING]
     entries: dict[str, Node] = {}
     marks = {}
     for key, node in lower.entries.items():
-        if key not in dropped:
+        taken_away = key in upper.entries and not is_given(upper, key) and not keeps_null
+        if key not in dropped and not taken_away:
             entries[key], marks[key] = node, lower.key_marks[key]
     for key, node in upper.entries.items():
         below = entries.get(key)
         if isinstance(below, Mapping) and isinstance(node, Mapping):
             entries[key] = overlay(below, node, (*loc, key))  # it stands where it was begun
-        else:
+        elif keeps_null or is_given(upper, key) or key not in lower.entries:
             entries[key], marks[key] = node, upper.key_marks[key]
     return Mapping(lower.mark, entries, marks)
 
@@ -34,24 +50,26 @@ def with_defaults(defaults: Mapping, service: Mapping) -> Mapping:
     """A service over the defaults, its own keys first."""
     merged = overlay(Mapping(service.mark, defaults.entries, defaults.key_marks), service, ("defaults",))
     own = set(service.entries)
-    order = [*service.entries, *(key for key in merged.entries if key not in own)]
+    order = [
+        *(key for key in service.entries if key in merged.entries),
+        *(key for key in merged.entries if key not in own),
+    ]
     merged.entries = {key: merged.entries[key] for key in order}
     return merged
 
 
-def _exclusive(loc: Loc) -> tuple[str, ...]:
-    """The keys at ``loc`` of which only one can be used."""
-    inside = loc[1:] if loc[:1] == ("defaults",) else loc[2:] if loc[:1] == ("services",) and len(loc) > 1 else None
-    if inside == ():
-        return RUN_KEYS
-    if inside == ("ready",):
-        return READY_KEYS
-    return ()
+def _within_service(loc: Loc) -> Loc | None:
+    """``loc`` from the service on, or from the defaults on; None outside of both."""
+    if loc[:1] == ("defaults",):
+        return loc[1:]
+    return loc[2:] if loc[:1] == ("services",) and len(loc) > 1 else None
 
 
-def _dropped(upper: Mapping, exclusive: tuple[str, ...]) -> tuple[str, ...]:
-    chosen = any(is_given(upper, key) for key in exclusive)
-    return exclusive if chosen else ()
+def _dropped(upper: Mapping, within: Loc | None) -> tuple[str, ...]:
+    if within not in _EXCLUSIVE:
+        return ()
+    kinds, followers = _EXCLUSIVE[within]
+    return (*kinds, *followers) if any(is_given(upper, key) for key in kinds) else ()
 
 
 def is_given(mapping: Mapping, key: str) -> bool:

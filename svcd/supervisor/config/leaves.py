@@ -33,7 +33,6 @@ from svcd.supervisor.config.units import (
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
 
-SEMANTICS: Final = "supervision-semantics"
 PYTHON: Final = "Python-services"
 SEEING: Final = "observability"
 
@@ -139,7 +138,7 @@ def _raise(bad: list[RefusedError]) -> None:
         raise RefusedError(first.text, first.suggestion, first.at, tuple(others))
 
 
-def _list_of(parse: Callable[[Any], Any], example: str, single: bool = False) -> Callable[[Any], tuple[Any, ...]]:
+def list_of(parse: Callable[[Any], Any], example: str, single: bool = False) -> Callable[[Any], tuple[Any, ...]]:
     def parse_list(value: Any) -> tuple[Any, ...]:
         if single and isinstance(value, str):
             return (parse(value),)
@@ -242,25 +241,6 @@ def parse_code(value: Any) -> str:
     return text
 
 
-def parse_address(value: Any) -> tuple[str, int]:
-    """``host:port``; an IPv6 address stands in brackets."""
-    example = "write host:port, such as 127.0.0.1:6379"
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536:
-        raise RefusedError(f"{value} has no host", f"write 127.0.0.1:{value}")
-    if not isinstance(value, str):
-        raise RefusedError(f"must be host:port, not {kind_of(value)}", example)
-    host, _, port = value.rpartition(":")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise RefusedError(f'"{value[:80]}" is not host:port', "put an IPv6 address in brackets, such as [::1]:6379")
-    if not host or not re.fullmatch(r"[^\s/\[\]\0]{1,255}", host):
-        raise RefusedError(f'"{value[:80]}" is not host:port', example)
-    if not re.fullmatch(r"[0-9]{1,5}", port) or not 0 < int(port) < 65536:
-        raise RefusedError(f'"{port[:20]}" is no port', "ports are 1 to 65535")
-    return host, int(port)
-
-
 # ---- numbers and words ---------------------------------------------------------------------------------------------
 
 
@@ -295,20 +275,15 @@ def _real(low: float, high: float) -> Parsed:
     return Parsed(parse, f"number, {low:g} to {high:g}", {"type": "number", "minimum": low, "maximum": high})
 
 
-def choice(enum: type[Enum], later: dict[str, str] | None = None, leave_out: frozenset[str] = frozenset()) -> Parsed:
-    """One word of ``enum``; ``later``: words that a later release delivers; ``leave_out``: those not for users."""
-    coming = later or {}
-    words = {each.value: each for each in enum if each.value not in leave_out and each.value not in coming}
+def choice(enum: type[Enum]) -> Parsed:
+    """One word of ``enum``."""
+    words = {each.value: each for each in enum}
     *others, last = words
     allowed = f"{', '.join(others)} or {last}" if others else last
 
     def parse(value: Any) -> Enum:
-        if isinstance(value, str):
-            if value in words:
-                return words[value]
-            if value in coming:
-                text = f"{value} is not available yet; it comes with the {coming[value]} release"
-                raise RefusedError(text, f"use {allowed}")
+        if isinstance(value, str) and value in words:
+            return words[value]
         near = near_miss(value, words) if isinstance(value, str) else ""
         shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
         raise RefusedError(f"{shown} is not one of {', '.join(words)}", near or f"use {allowed}")
@@ -413,6 +388,7 @@ _ACCOUNT_SCHEMA: Final = {
 _DURATION_SCHEMA: Final = {"anyOf": [{"type": "string", "pattern": f"^(?:{DURATION_PATTERN})$"}, {"const": 0}]}
 _POSITIVE_DURATION_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{DURATION_PATTERN})$"}
 _SIZE_SCHEMA: Final = {"type": "string", "pattern": f"^(?:{SIZE_PATTERN})$"}
+_NAMES_SCHEMA: Final = {"type": "array", "items": _NAME_SCHEMA}
 _SIGNAL_SCHEMA: Final = {
     "anyOf": [
         {"type": "string", "pattern": f"^(?:{SIGNAL_PATTERN})$"},
@@ -422,15 +398,21 @@ _SIGNAL_SCHEMA: Final = {
 _EXIT_CODE_SCHEMA: Final = {"type": "integer", "minimum": 0, "maximum": 255}
 
 Name = Annotated[str, Parsed(parse_name, "name", _NAME_SCHEMA)]
+NameList = Annotated[
+    tuple[str, ...],
+    Parsed(
+        list_of(parse_name, "[debug]", single=True), "list of names", {"anyOf": [_NAME_SCHEMA, _NAMES_SCHEMA]}, list
+    ),
+]
 Path = Annotated[str, Parsed(parse_path, "path", _PATH_SCHEMA)]
 Command = Annotated[tuple[str, ...], Parsed(parse_command, "list of arguments, or string", _COMMAND_SCHEMA, list)]
 Entry = Annotated[str, Parsed(parse_entry, "`module:name`", {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
 Code = Annotated[str, Parsed(parse_code, "text", {"type": "string", "pattern": r"\S"})]
-PathList = Annotated[tuple[str, ...], Parsed(_list_of(parse_path, "[lib]"), "list of paths", _PATHS_SCHEMA, list)]
+PathList = Annotated[tuple[str, ...], Parsed(list_of(parse_path, "[lib]"), "list of paths", _PATHS_SCHEMA, list)]
 FileList = Annotated[
     tuple[str, ...],
     Parsed(
-        _list_of(parse_path, "[.env]", single=True),
+        list_of(parse_path, "[.env]", single=True),
         "path, or list of paths",
         {"anyOf": [_PATH_SCHEMA, _PATHS_SCHEMA]},
         list,
@@ -439,7 +421,7 @@ FileList = Annotated[
 Tags = Annotated[
     tuple[str, ...],
     Parsed(
-        _list_of(parse_path, "[storage]"),
+        list_of(parse_path, "[storage]"),
         "list of words",
         {"type": "array", "items": {**_SCALAR, "minLength": 1}},
         list,
@@ -447,13 +429,15 @@ Tags = Annotated[
 ]
 Environment = Annotated[dict[str, str | None], Parsed(parse_environment, "mapping of variables", _ENV_SCHEMA)]
 Account = Annotated[str | int, Parsed(parse_account, "name or number", _ACCOUNT_SCHEMA)]
-Umask = Annotated[
-    int, Parsed(parse_umask, "octal digits in quotes", {"type": "string", "pattern": "^(?:0?[0-7]{1,3})$"})
-]
+_OCTAL: Final = Parsed(
+    parse_umask,
+    "octal digits in quotes",
+    {"type": "string", "pattern": "^(?:0?[0-7]{1,3})$"},
+    lambda bits: f"{bits:04o}",
+)
+Umask = Annotated[int, _OCTAL]
+FileMode = Annotated[int, _OCTAL]
 Config = Annotated[dict[str, Any], Parsed(parse_config, "mapping", {"type": "object"})]
-Address = Annotated[
-    tuple[str, int], Parsed(parse_address, "`host:port`", {"type": "string", "pattern": r"^.+:[0-9]{1,5}$"})
-]
 Flag = Annotated[bool, Parsed(_flag, "`true` or `false`", {"type": "boolean"})]
 Duration = Annotated[float, Parsed(parse_duration, "duration", _DURATION_SCHEMA, show_duration)]
 PositiveDuration = Annotated[
@@ -462,6 +446,10 @@ PositiveDuration = Annotated[
 PositiveSize = Annotated[int, Parsed(_positive_size, "size", _SIZE_SCHEMA, show_size)]
 Signal = Annotated[int, Parsed(parse_signal, "signal", _SIGNAL_SCHEMA, show_signal)]
 Parallel = Annotated[int, _whole(0, 100_000)]
+Instances = Annotated[int, _whole(1, 1000)]
+Threshold = Annotated[int, _whole(1, 1000)]
+HttpStatus = Annotated[int, _whole(100, 599)]
+Descriptor = Annotated[int, _whole(3, 255)]
 Kept = Annotated[int, _whole(0, 1000)]
 Factor = Annotated[float, _real(1, 1000)]
 Jitter = Annotated[float, _real(0, 1)]
@@ -476,7 +464,7 @@ Restarts = Annotated[
 SuccessCodes = Annotated[
     tuple[int, ...],
     Parsed(
-        _list_of(_parse_success_code, "[0, 3]"),
+        list_of(_parse_success_code, "[0, 3]"),
         "list of exit codes",
         {"type": "array", "items": _EXIT_CODE_SCHEMA},
         list,
@@ -485,7 +473,7 @@ SuccessCodes = Annotated[
 PreventCodes = Annotated[
     tuple[int | str, ...],
     Parsed(
-        _list_of(_parse_prevent_code, "[78, SIGKILL]"),
+        list_of(_parse_prevent_code, "[78, SIGKILL]"),
         "list of exit codes and signals",
         {"type": "array", "items": {"anyOf": [_EXIT_CODE_SCHEMA, _SIGNAL_SCHEMA["anyOf"][0]]}},
         list,

@@ -15,23 +15,34 @@ from typing import Any, Final, TypeVar
 
 from svcd.supervisor.config.launch import (
     ClusterSpec,
+    HealthProbe,
+    HookCommand,
+    HttpTarget,
     LaunchSpec,
     LogPolicy,
     Program,
     PythonCode,
     ReadyProbe,
+    Schedule,
     ServiceDefinition,
+    SocketSpec,
 )
 from svcd.supervisor.core.spec import (
     Backoff,
     Condition,
     Dependency,
     DependencyKind,
+    HealthAction,
+    HealthPolicy,
+    Hook,
     Intensity,
     OnCrash,
+    Overlap,
+    PausePolicy,
     ReadyKind,
     RestartMode,
     RestartPolicy,
+    RunEnd,
     Runner,
     ServiceSpec,
     ServiceType,
@@ -53,9 +64,11 @@ def to_json(cluster: ClusterSpec) -> bytes:
     """The document, ASCII. ``from_json`` gives an equal cluster back."""
     shared = _shared_environment(cluster)
     services = [
-        {"spec": _encode(each.spec), "launch": _encode_launch(each.launch, shared)} for each in cluster.services
+        {**_encode(each), "spec": _encode(each.spec), "launch": _encode_launch(each.launch, shared)}
+        for each in cluster.services
     ]
-    document = {"version": VERSION, "environment": shared, **_encode(cluster), "services": services}
+    environ = _difference(cluster.environ, shared)
+    document = {"version": VERSION, "environment": shared, **_encode(cluster), "environ": environ, "services": services}
     return json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
 
 
@@ -70,6 +83,7 @@ def from_json(data: bytes) -> ClusterSpec:
         for service in document["services"]:
             launch = service["launch"]
             launch["env"] = {**shared, **launch.get("env", {})}
+        document["environ"] = _applied(document["environ"], shared)
         return _decode(ClusterSpec, document)
     except PlanError:
         raise
@@ -90,11 +104,20 @@ def _shared_environment(cluster: ClusterSpec) -> dict[str, str]:
     return dict(sorted(shared))
 
 
+def _difference(environ: Mapping[str, str], shared: Mapping[str, str]) -> dict[str, str | None]:
+    """What makes ``environ`` of what is shared; None takes a variable away."""
+    added = {name: value for name, value in environ.items() if shared.get(name) != value}
+    return {**added, **{name: None for name in shared if name not in environ}}
+
+
+def _applied(difference: Mapping[str, str | None], shared: Mapping[str, str]) -> dict[str, str]:
+    both = {**shared, **difference}
+    return {name: value for name, value in both.items() if value is not None}
+
+
 def _encode_launch(launch: LaunchSpec, shared: Mapping[str, str]) -> dict[str, Any]:
     own = {name: value for name, value in launch.env.items() if name not in shared}
-    encoded = _encode(launch)
-    encoded.pop("env", None)
-    return {**encoded, "env": own} if own else encoded
+    return {**_encode(launch), "env": own} if own else _encode(launch)
 
 
 def _encode(value: Any) -> dict[str, Any]:
@@ -103,12 +126,12 @@ def _encode(value: Any) -> dict[str, Any]:
     encoded = {}
     for name, default in _DEFAULTS[cls].items():
         item = getattr(value, name)
-        if item != default:
-            encoded[name] = _encode_item(item, name)
+        if item != default and name not in _APART[cls]:
+            encoded[name] = _encode_item(item)
     return encoded
 
 
-def _encode_item(item: Any, name: str) -> Any:
+def _encode_item(item: Any) -> Any:
     if isinstance(item, Enum):
         return item.value
     if isinstance(item, Program | PythonCode):
@@ -116,9 +139,11 @@ def _encode_item(item: Any, name: str) -> Any:
     if type(item) in _DECODERS:
         return _encode(item)
     if isinstance(item, frozenset):
-        return sorted(item)
+        return sorted(_encode_item(each) for each in item)
     if isinstance(item, tuple):
-        return [] if name == "services" else [_encode_item(each, name) for each in item]
+        return [_encode_item(each) for each in item]
+    if isinstance(item, dict) and item and all(type(each) in _DECODERS for each in item.values()):
+        return {name: _encode(each) for name, each in item.items()}
     return item
 
 
@@ -138,13 +163,25 @@ def _many(cls: type) -> _Decoder:
     return lambda items: tuple([_decode(cls, each) for each in items])
 
 
+def _optional(decode: _Decoder) -> _Decoder:
+    return lambda item: None if item is None else decode(item)
+
+
+def _by_name(cls: type) -> _Decoder:
+    return lambda items: {name: _decode(cls, each) for name, each in items.items()}
+
+
+def _causes(items: list[list[str]]) -> tuple[tuple[RunEnd, RestartMode], ...]:
+    return tuple((RunEnd(end), RestartMode(mode)) for end, mode in items)
+
+
 def _run(item: dict[str, Any]) -> Program | PythonCode:
     ((kind, document),) = item.items()
     return _decode({"Program": Program, "PythonCode": PythonCode}[kind], document)
 
 
 _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
-    ClusterSpec: {"files": tuple, "services": _many(ServiceDefinition)},
+    ClusterSpec: {"files": tuple, "profiles": tuple, "services": _many(ServiceDefinition)},
     ServiceDefinition: {"spec": _one(ServiceSpec), "launch": _one(LaunchSpec)},
     ServiceSpec: {
         "runner": Runner,
@@ -154,6 +191,10 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "ready": ReadyKind,
         "restart": _one(RestartPolicy),
         "stop": _one(StopPolicy),
+        "health": _optional(_one(HealthPolicy)),
+        "hooks": lambda items: frozenset(map(Hook, items)),
+        "pause": _one(PausePolicy),
+        "overlap": Overlap,
     },
     Dependency: {"kind": DependencyKind, "condition": Condition, "on_crash": OnCrash},
     RestartPolicy: {
@@ -163,22 +204,41 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "success_codes": frozenset,
         "prevent_codes": frozenset,
         "prevent_signals": frozenset,
+        "by_cause": _causes,
     },
     Backoff: {},
     Intensity: {},
     StopPolicy: {},
+    HealthPolicy: {"on_failure": HealthAction},
+    PausePolicy: {},
     LaunchSpec: {
         "run": _run,
         "groups": tuple,
         "logs": _one(LogPolicy),
         "probe": _one(ReadyProbe),
         "tags": tuple,
+        "health": _optional(_one(HealthProbe)),
+        "hooks": _by_name(HookCommand),
+        "sockets": _many(SocketSpec),
+        "schedule": _optional(_one(Schedule)),
     },
     Program: {"argv": tuple},
     PythonCode: {"path": tuple},
     LogPolicy: {},
-    ReadyProbe: {},
+    ReadyProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
+    HealthProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
+    HttpTarget: {},
+    HookCommand: {"argv": tuple},
+    SocketSpec: {},
+    Schedule: {},
 }
+_APART: Final = {
+    **dict.fromkeys(_DECODERS, frozenset[str]()),
+    ClusterSpec: frozenset({"services", "environ"}),
+    ServiceDefinition: frozenset({"spec", "launch"}),
+    LaunchSpec: frozenset({"env"}),
+}
+"""Fields that are written apart."""
 
 
 def _defaults_of(cls: Any) -> dict[str, Any]:

@@ -45,10 +45,10 @@ _TAGGED: Final[dict[str, tuple[type, ...]]] = {
 _MAX_DIGITS: Final = 300  # beyond this a number is taken for text: int() of a long one costs quadratic time
 
 
-def read(path: str, findings: Findings, *, name: str = "") -> Mapping | None:
-    """The top-level mapping of the file, or None with findings. ``name``: how messages call the file."""
-    name = name or path
-    data = read_bytes(path, name, MAX_FILE_BYTES, Mark(name), "", findings)
+def read(path: str, findings: Findings, *, mark: Mark | None = None, key: str = "") -> Mapping | None:
+    """The top-level mapping of the file, or None with findings. ``mark`` and ``key``: where it was named, if it was."""
+    name = path
+    data = read_bytes(path, name, MAX_FILE_BYTES, mark or Mark(name), key, findings)
     if data is None:
         return None
     text = decode(data, name, findings)

@@ -7,90 +7,37 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
-from collections.abc import Mapping as Environment
-from dataclasses import dataclass, field
-from typing import Any, Final
 
 from svcd.supervisor.config import envfile
 from svcd.supervisor.config.accounts import Identity, identity
 from svcd.supervisor.config.errors import Findings, Mark
-from svcd.supervisor.config.launch import LaunchSpec, LogPolicy, Program, PythonCode, ReadyProbe, ServiceDefinition
+from svcd.supervisor.config.launch import (
+    HookCommand,
+    LaunchSpec,
+    LogPolicy,
+    Program,
+    PythonCode,
+    ServiceDefinition,
+)
 from svcd.supervisor.config.layers import is_given
+from svcd.supervisor.config.occasions import resolve_occasions
+from svcd.supervisor.config.policies import dependencies, health_policy, pause_policy, restart_policy, stop_policy
+from svcd.supervisor.config.probing import DEFAULT_READY, resolve_health, resolve_ready
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
-from svcd.supervisor.config.shape import PYTHON_ONLY_KEYS, RUN_KEYS, START_MODES, Ready, Restart, Service
-from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, find, locate
+from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
+from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, RUN_KEYS, Hooks, key_names
+from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, find
 from svcd.supervisor.config.units import RefusedError
 from svcd.supervisor.config.wording import dotted
-from svcd.supervisor.core.spec import (
-    Backoff,
-    Dependency,
-    Intensity,
-    OnCrash,
-    ReadyKind,
-    RestartMode,
-    RestartPolicy,
-    Runner,
-    ServiceSpec,
-    ServiceType,
-    StopPolicy,
-)
-
-READY_KINDS: Final = {
-    "immediate": ReadyKind.IMMEDIATE,
-    "delay": ReadyKind.DELAY,
-    "notify": ReadyKind.NOTIFY,
-    "tcp": ReadyKind.TCP,
-}
+from svcd.supervisor.core.spec import Hook, Overlap, Runner, ServiceSpec
 
 
-@dataclass(slots=True)
-class Surroundings:
-    """What all services share. ``directories``: file as named by the user -> its absolute directory."""
-
-    findings: Findings
-    environ: Environment[str, str]
-    directories: dict[str, str]
-    defaults: Mapping | None = None
-    _answers: dict[Any, Any] = field(default_factory=dict)
-
-    def once(self, ask: Callable[..., Any], *question: Any) -> Any:
-        """The answer of ``ask``, or its refusal raised again: services ask the same things many times."""
-        key = (ask, question)
-        if key not in self._answers:
-            try:
-                self._answers[key] = ask(*question)
-            except RefusedError as refused:
-                self._answers[key] = refused
-        answer = self._answers[key]
-        if isinstance(answer, RefusedError):
-            raise answer.with_traceback(None)
-        return answer
-
-    def absolute(self, path: str, mark: Mark) -> str:
-        """``path`` relative to the file that says it."""
-        return os.path.normpath(os.path.join(self.directories[mark.file], path))
-
-
-@dataclass(slots=True)
-class ServiceSource:
-    """A service as it was written. ``node``: with the defaults merged in; ``own``: without them.
-
-    ``block``: what of it has the right shape; ``bad``: its keys that have not, which are reported already.
-    """
-
-    name: str
-    node: Mapping
-    own: Mapping
-    key_mark: Mark
-    block: Service
-    bad: frozenset[str]
-
-
-def resolve(source: ServiceSource, around: Surroundings) -> ServiceDefinition | None:
-    """The definition, or None when something is wrong (which is recorded)."""
-    return _Resolution(source, around).resolve()
+def resolve(source: ServiceSource, around: Surroundings) -> tuple[Notes, ServiceDefinition | None]:
+    """The definition, or None when something is wrong (which is recorded); and where to record more."""
+    resolution = _Resolution(source, around)
+    definition = resolution.resolve()
+    return resolution.notes, definition
 
 
 class _Resolution:
@@ -101,29 +48,41 @@ class _Resolution:
         self._workdir = ""
         self._env: dict[str, str] = {}
         self._identity = Identity()
-        self._wrong = bool(source.bad)
+        self.notes = Notes(source, around)
 
     def resolve(self) -> ServiceDefinition | None:
-        block = self._block
+        source, block, notes = self._source, self._block, self.notes
         kind = self._run_key()
         self._identity = self._resolve_identity()
         self._workdir = self._resolve_workdir()
         self._env = self._resolve_env()
         run = self._resolve_run(kind) if kind else None
-        restart = self._resolve_restart()
-        ready, probe = self._resolve_ready(kind)
-        if run is None or self._wrong:
+        restart = restart_policy(block, notes)
+        ready, probe = resolve_ready(block, kind, notes, self._check_command)
+        health = resolve_health(block, kind, notes, self._check_command)
+        hooks = self._resolve_hooks()
+        occasions = resolve_occasions(source, kind, notes, self._around)
+        if run is None or notes.wrong:
             return None
+        names = self._around.names[source.name]
         spec = ServiceSpec(
-            name=self._source.name,
+            name=names[source.instance],
             runner=Runner.PROGRAM if kind == "command" else Runner.PYTHON,
             type=block.type,
-            start=START_MODES[block.start],
-            dependencies=dependencies(block),
+            start=occasions.start,
+            dependencies=dependencies(block, self._around.names),
             ready=ready,
-            ready_timeout_s=block.ready.timeout if block.ready else Ready().timeout,
+            ready_timeout_s=(block.ready or DEFAULT_READY).timeout,
             restart=restart,
-            stop=StopPolicy(signal=block.stop.signal, timeout_s=block.stop.timeout),
+            stop=stop_policy(block),
+            health=health_policy(block),
+            watchdog_s=block.watchdog,
+            essential=block.essential,
+            fallback=self._fallback(),
+            hooks=frozenset(map(Hook, hooks)),
+            pause=pause_policy(block.pause),
+            scheduled=occasions.schedule is not None,
+            overlap=block.schedule.overlap if block.schedule else Overlap.SKIP,
         )
         logs = block.logs
         launch = LaunchSpec(
@@ -137,29 +96,19 @@ class _Resolution:
             logs=LogPolicy(logs.driver.value, logs.max_size, logs.keep, logs.merge_stderr),
             probe=probe,
             tags=block.tags,
+            health=health,
+            hooks=hooks,
+            sockets=occasions.sockets,
+            idle_timeout_s=block.idle_timeout,
+            schedule=occasions.schedule,
+            port=source.port,
         )
-        return ServiceDefinition(spec, launch)
+        return ServiceDefinition(spec, launch, source.name, source.instance, len(names))
 
-    # -- findings --------------------------------------------------------------------------------------------------
-
-    def _find(self, loc: Loc, text: str, suggestion: str, mark: Mark | None = None) -> None:
-        self._wrong = True
-        source, defaults = self._source, self._around.defaults
-        found = find(source.node, loc)
-        inherited = defaults is not None and found is not None and find(defaults, loc) is found
-        prefix: Loc = ("defaults",) if inherited else ("services", source.name)
-        self._around.findings.add(mark or locate(source.node, loc), dotted((*prefix, *loc)), text, suggestion)
-
-    def _ask(self, loc: Loc, ask: Callable[..., Any], *question: Any) -> Any:
-        """The answer, or None when it is refused (which is recorded)."""
-        try:
-            return self._around.once(ask, *question)
-        except RefusedError as refused:
-            self._find(loc, refused.text, refused.suggestion)
-            return None
-
-    def _mark(self, *loc: int | str) -> Mark:
-        return locate(self._source.node, loc)
+    def _fallback(self) -> str | None:
+        """The full name: of a service with several instances there is none (``graph`` says so)."""
+        written = self._block.fallback
+        return self._around.names.get(written, (written,))[0] if written else None
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
@@ -169,15 +118,23 @@ class _Resolution:
         given = [key for key in RUN_KEYS if is_given(node, key)]
         if not given:
             text, suggestion = "says nothing that can run", "add command:, python:, script: or code:"
-            self._find((), text, suggestion, self._source.key_mark)
+            self.notes.find((), text, suggestion, self._source.key_mark)
             return None
         for key in given[1:]:
-            self._find((key,), f"does not go with {given[0]}:", "keep one of the two", node.key_marks[key])
+            self.notes.find((key,), f"does not go with {given[0]}:", "keep one of the two", node.key_marks[key])
         if given[0] == "command":
             for key in PYTHON_ONLY_KEYS:
                 if is_given(own, key):
                     text = "goes with python:, script: or code:, not with command:"
-                    self._find((key,), text, "remove it", own.key_marks[key])
+                    self.notes.find((key,), text, "remove it", own.key_marks[key])
+        else:
+            for key in PROGRAM_ONLY_KEYS:
+                if (
+                    is_given(own, key)
+                    and getattr(self._block, key) != type(self._block).model_fields[key].get_default()
+                ):
+                    text = f"goes with command:, not with {given[0]}:"
+                    self.notes.find((key,), text, "remove it", own.key_marks[key])
         return given[0] if len(given) == 1 else None
 
     def _resolve_identity(self) -> Identity:
@@ -189,7 +146,7 @@ class _Resolution:
         try:
             found: Identity = self._around.once(identity, user, group)
         except RefusedError as refused:
-            self._find(refused.at, refused.text, refused.suggestion)
+            self.notes.find(refused.at, refused.text, refused.suggestion)
             return Identity()
         return found
 
@@ -201,8 +158,8 @@ class _Resolution:
         written = self._block.workdir
         if written is None:
             return self._around.directories[self._source.key_mark.file]
-        path = self._around.absolute(written, self._mark("workdir"))
-        self._ask(("workdir",), check_directory, path, written)
+        path = self._around.absolute(written, self.notes.mark("workdir"))
+        self.notes.ask(("workdir",), check_directory, path, written)
         return path
 
     def _resolve_env(self) -> dict[str, str]:
@@ -227,7 +184,7 @@ class _Resolution:
             loc = (*prefix, "env_file", index) if isinstance(node, Sequence) else (*prefix, "env_file")
             path = self._around.absolute(each.value, each.mark)
             found = self._around.once(self._read_env_file, path, each.value, each.mark, dotted(loc))
-            self._wrong = self._wrong or found is None
+            self.notes.wrong = self.notes.wrong or found is None
             env.update(found or {})
 
     def _read_env_file(self, path: str, written: str, mark: Mark, key: str) -> dict[str, str] | None:
@@ -259,24 +216,24 @@ class _Resolution:
 
     def _resolve_program(self) -> Program:
         argv = self._block.command or ()
-        node = self._source.node.entries["command"]
-        loc: Loc = ("command", 0) if isinstance(node, Sequence) else ("command",)
-        self._ask(loc, find_program, argv[0], self._env.get("PATH"), self._workdir, self._other_user)
+        self._check_command(("command",), argv)
         return Program(argv)
 
     def _resolve_interpreter(self) -> str | None:
         written = self._block.interpreter
         if written is None:
             return None
-        directory = self._around.directories[self._mark("interpreter").file]
-        found = self._ask(("interpreter",), find_program, written, self._env.get("PATH"), directory, self._other_user)
+        directory = self._around.directories[self.notes.mark("interpreter").file]
+        found = self.notes.ask(
+            ("interpreter",), find_program, written, self._env.get("PATH"), directory, self._other_user
+        )
         return str(found)
 
     def _resolve_script(self) -> str:
         written = self._block.script or ""
-        path = self._around.absolute(written, self._mark("script"))
+        path = self._around.absolute(written, self.notes.mark("script"))
         if not self._is_beside_workdir(("script",), path, written):
-            self._ask(("script",), check_file, path, written, self._other_user)
+            self.notes.ask(("script",), check_file, path, written, self._other_user)
         return path
 
     def _is_beside_workdir(self, loc: Loc, path: str, written: str) -> bool:
@@ -284,8 +241,10 @@ class _Resolution:
         meant = os.path.join(self._workdir, written)
         if os.path.exists(path) or not os.path.exists(meant):
             return False
-        spelling = os.path.relpath(meant, self._around.directories[self._mark(*loc).file])
-        self._find(loc, f"cannot find {written}: paths are relative to the file that says them", f"write {spelling}")
+        spelling = os.path.relpath(meant, self._around.directories[self.notes.mark(*loc).file])
+        self.notes.find(
+            loc, f"cannot find {written}: paths are relative to the file that says them", f"write {spelling}"
+        )
         return True
 
     def _resolve_path(self, script: str | None) -> tuple[str, ...]:
@@ -296,10 +255,10 @@ class _Resolution:
             return tuple(dict.fromkeys((*beside, self._workdir)))
         paths = []
         for index, each in enumerate(written):
-            path = self._around.absolute(each, self._mark("path", index))
+            path = self._around.absolute(each, self.notes.mark("path", index))
             zipped = os.path.isfile(path)  # as good as a directory
             if not zipped and not self._is_beside_workdir(("path", index), path, each):
-                self._ask(("path", index), check_directory, path, each)
+                self.notes.ask(("path", index), check_directory, path, each)
             paths.append(path)
         return tuple(paths)
 
@@ -315,49 +274,23 @@ class _Resolution:
             mark, line = node.mark, error.lineno or 1
             if node.block_indent is not None:
                 mark = Mark(mark.file, mark.line + line, node.block_indent + max(error.offset or 1, 1))
-            self._find(("code",), f"line {line} is not Python: {error.msg}", "correct it", mark)
+            self.notes.find(("code",), f"line {line} is not Python: {error.msg}", "correct it", mark)
         except (ValueError, RecursionError, MemoryError, OverflowError) as error:
-            self._find(("code",), f"cannot be compiled: {error or type(error).__name__}", "simplify it")
+            self.notes.find(("code",), f"cannot be compiled: {error or type(error).__name__}", "simplify it")
 
-    def _resolve_restart(self) -> RestartPolicy:
-        block: Restart = self._block.restart
-        initial, longest = block.backoff.initial, block.backoff.max
-        if initial > longest:
-            written = block.backoff.model_fields_set
-            if {"initial", "max"} <= written:
-                loc = ("restart", "backoff", "max")
-                self._find(loc, "is shorter than initial", "make it at least as long as initial")
-            initial, longest = (longest, longest) if "max" in written else (initial, initial)
-        default = RestartMode.NEVER if self._block.type is ServiceType.TASK else RestartMode.ON_FAILURE
-        codes = block.prevent_codes
-        return RestartPolicy(
-            mode=block.policy or default,
-            backoff=Backoff(initial, block.backoff.factor, longest, block.backoff.jitter),
-            intensity=Intensity(block.intensity.restarts, block.intensity.within),
-            reset_after_s=block.reset_after,
-            success_codes=frozenset(block.success_codes),
-            prevent_codes=frozenset(each for each in codes if isinstance(each, int)),
-            prevent_signals=frozenset(int(each.removeprefix("SIG")) for each in codes if isinstance(each, str)),
-        )
+    # -- other commands --------------------------------------------------------------------------------------------
 
-    def _resolve_ready(self, kind: str | None) -> tuple[ReadyKind, ReadyProbe]:
-        default = ReadyKind.STARTED if kind in ("python", "code") else ReadyKind.IMMEDIATE
-        block = self._block.ready
-        if block is None:
-            return default, ReadyProbe()
-        for key in ("immediate", "notify"):
-            if getattr(block, key) is False:
-                self._find(("ready", key), "false says nothing", "write true, or remove it")
-        given = [key for key in READY_KINDS if getattr(block, key) is not None]
-        for key in given[1:]:
-            self._find(("ready", key), f"does not go with {given[0]}:", "keep one of the two")
-        host, port = block.tcp or (None, None)
-        return READY_KINDS[given[0]] if given else default, ReadyProbe(block.delay, host, port)
+    def _resolve_hooks(self) -> dict[str, HookCommand]:
+        written = {key: getattr(self._block.hooks, name) for key, name in key_names(Hooks).items()}
+        hooks = {key: HookCommand(each.command, each.timeout) for key, each in written.items() if each is not None}
+        for key, each in hooks.items():
+            short = not isinstance(find(self._source.node, ("hooks", key)), Mapping)
+            self._check_command(("hooks", key) if short else ("hooks", key, "command"), each.argv)
+        return hooks
 
-
-def dependencies(block: Service) -> tuple[Dependency, ...]:
-    """The edges for the core."""
-    return tuple(
-        Dependency(target, edge.kind, edge.condition, edge.on_crash or OnCrash.RESTART)
-        for target, edge in block.depends_on.items()
-    )
+    def _check_command(self, loc: Loc, argv: tuple[str, ...]) -> None:
+        """Whether there is such a program for a command that stands at ``loc``."""
+        if self._source.bad & {"workdir", "env"}:
+            return
+        at: Loc = (*loc, 0) if isinstance(find(self._source.node, loc), Sequence) else loc
+        self.notes.ask(at, find_program, argv[0], self._env.get("PATH"), self._workdir, self._other_user)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from svcd.supervisor.config.leaves import NAME, Later, Parsed, Shorthand
-from svcd.supervisor.config.shape import BLOCKS, RUN_KEYS, Block, Cluster, Edge, Service, key_names
+from svcd.supervisor.config.shape import BLOCKS, RUN_KEYS, Block, Cluster, Edge, Service, Socket, key_names
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE: Final = {"$ref": "#/$defs/Variable"}  # ${NAME} may stand for any single value
@@ -35,7 +35,9 @@ def json_schema() -> dict[str, Any]:
 
 def _object(block: type[Block]) -> dict[str, Any]:
     properties = {key: _property(block.model_fields[name]) for key, name in key_names(block).items()}
-    return {"type": "object", "properties": properties, "additionalProperties": False}
+    required = [key for key, name in key_names(block).items() if block.model_fields[name].is_required()]
+    needs = {"required": required} if required and block is not Cluster else {}
+    return {"type": "object", "properties": properties, "additionalProperties": False, **needs}
 
 
 def _property(field: FieldInfo) -> dict[str, Any]:
@@ -51,6 +53,8 @@ def _property(field: FieldInfo) -> dict[str, Any]:
     assert block is not None
     if block is Service and field.is_required():
         return {**head, "minProperties": 1, **_many(block, [], {"pattern": f"^{NAME.pattern}$"})}
+    if block is Socket:
+        return {**head, "anyOf": [{"type": "array", "items": _reference(block)}, _NULL]}
     long = _many(block, [_NULL]) if block is Edge else _reference(block)
     if isinstance(leaf, Shorthand):
         return {**head, "anyOf": [leaf.schema, long, _VARIABLE, _NULL]}
@@ -91,7 +95,7 @@ def block_of(field: FieldInfo) -> type[Block] | None:
 def shown_default(field: FieldInfo) -> Any:
     """The default as it would be written; None when there is none to show."""
     leaf = leaf_of(field)
-    if not isinstance(leaf, Parsed) or field.get_default() is None:
+    if not isinstance(leaf, Parsed) or field.is_required() or field.get_default() is None:
         return None
     return leaf.show(field.get_default())
 

@@ -13,22 +13,25 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from svcd.supervisor.config.leaves import (
     PYTHON,
     SEEING,
-    SEMANTICS,
     Account,
-    Address,
     Code,
     Command,
     Config,
+    Descriptor,
     Duration,
     Entry,
     Environment,
     Factor,
     FileList,
+    FileMode,
     Flag,
+    HttpStatus,
+    Instances,
     Jitter,
     Kept,
     Later,
     Name,
+    NameList,
     Parallel,
     Path,
     PathList,
@@ -40,17 +43,33 @@ from svcd.supervisor.config.leaves import (
     Signal,
     SuccessCodes,
     Tags,
+    Threshold,
     Umask,
     choice,
 )
+from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import RefusedError, near_miss
-from svcd.supervisor.core.spec import Condition, DependencyKind, OnCrash, RestartMode, ServiceType, StartMode
+from svcd.supervisor.core.spec import (
+    Condition,
+    DependencyKind,
+    HealthAction,
+    OnCrash,
+    Overlap,
+    RestartMode,
+    ServiceType,
+    StartMode,
+)
 
 RUN_KEYS: Final = ("command", "python", "script", "code")
 READY_KEYS: Final = ("immediate", "delay", "notify", "tcp", "notification-fd", "http", "exec", "log")
 READY_WORDS: Final = ("immediate", "notify")
+HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
+HTTP_ONLY_KEYS: Final = ("status", "body")
+MAX_INSTANCES: Final = 1000
+SCHEDULE_KEYS: Final = ("cron", "every")
 PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config")
+PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 
 
 class LogDriver(Enum):
@@ -58,19 +77,18 @@ class LogDriver(Enum):
     NONE = "none"
 
 
-class StartWord(Enum):
-    """``StartMode`` and the words of it that come later."""
-
-    EAGER = "eager"
-    MANUAL = "manual"
-    ON_DEMAND = "on_demand"
-    PRELOAD = "preload"
+class SocketType(Enum):
+    STREAM = "stream"
+    DGRAM = "dgram"
 
 
 class Block(BaseModel):
-    """A mapping with known keys. A key that holds nothing (``key:``) is as good as not written."""
+    """A mapping with known keys. A key that holds nothing (``key:``) is as good as not written.
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    Blocks within blocks need no validator of their own: none is built for them, and their defaults are not validated.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True, defer_build=True)
     example: ClassVar[str] = ""
 
     @model_validator(mode="before")
@@ -114,15 +132,30 @@ class Intensity(Block):
     )
 
 
+_Mode = Annotated[RestartMode, choice(RestartMode)]
+
+
+class ByCause(Block):
+    example: ClassVar[str] = "{health: always, signal: never}"
+
+    exit: _Mode | None = Field(default=None, description="It ended by itself, with an exit code.")
+    signal: _Mode | None = Field(default=None, description="A signal killed it that was not svcd's.")
+    start: _Mode | None = Field(
+        default=None, description="It could not be executed, was not ready in time, or ended well before it was."
+    )
+    health: _Mode | None = Field(default=None, description="Its health checks failed.")
+    watchdog: _Mode | None = Field(default=None, description="Its watchdog ran out.")
+
+
 class Restart(Block):
     example: ClassVar[str] = "{policy: always}"
 
-    policy: Annotated[RestartMode, choice(RestartMode)] | None = Field(
+    policy: _Mode | None = Field(
         default=None, description="`always`, `on-failure` or `never`. Default: `on-failure`; tasks: `never`."
     )
-    backoff: Backoff = Field(default=Backoff(), description="Delays between restarts.")
+    backoff: Backoff = Field(default=Backoff.model_construct(), description="Delays between restarts.")
     intensity: Intensity = Field(
-        default=Intensity(), description="How many restarts within what time; then `unavailable`."
+        default=Intensity.model_construct(), description="How many restarts within what time; then `unavailable`."
     )
     reset_after: Duration = Field(
         default=10.0,
@@ -132,6 +165,7 @@ class Restart(Block):
     prevent_codes: PreventCodes = Field(
         default=(), description="Exit codes or signal names after which nothing restarts it."
     )
+    by_cause: ByCause = Field(default=ByCause.model_construct(), description="Another `policy` for some ways to end.")
 
 
 class Stop(Block):
@@ -165,14 +199,109 @@ class Ready(Block):
     delay: Duration | None = Field(default=None, description="It has lived for so long.")
     notify: Flag | None = Field(default=None, description="It says `READY=1` on `NOTIFY_SOCKET` (sd_notify).")
     tcp: Address | None = Field(default=None, description="A TCP connection to `host:port` succeeds.")
-    timeout: PositiveDuration = Field(default=60.0, description="Not ready in time is a failed start.")
-    notification_fd: Annotated[None, Later(SEMANTICS)] = Field(default=None, alias="notification-fd")
-    http: Annotated[None, Later(SEMANTICS)] = None
-    exec: Annotated[None, Later(SEMANTICS)] = None
-    log: Annotated[None, Later(SEMANTICS)] = None
-    status: Annotated[None, Later(SEMANTICS)] = None
-    body: Annotated[None, Later(SEMANTICS)] = None
-    interval: Annotated[None, Later(SEMANTICS)] = None
+    timeout: PositiveDuration = Field(
+        default=60.0,
+        description="Not ready in time is a failed start; so is an end before that, whatever the exit code.",
+    )
+    notification_fd: Descriptor | None = Field(
+        default=None,
+        alias="notification-fd",
+        description="It writes a line to that descriptor (programs; as s6 has it).",
+    )
+    http: Url | None = Field(
+        default=None, description="A GET is answered with `status`, and with a body that fits `body`."
+    )
+    exec: Command | None = Field(default=None, description="A command exits with 0; a list or, for a shell, a string.")
+    log: Pattern | None = Field(default=None, description="It is found in a line of its output.")
+    status: HttpStatus | None = Field(default=None, description="Of `http`. Default: 200.")
+    body: Pattern | None = Field(default=None, description="Of `http`: it is found in the body.")
+    interval: PositiveDuration = Field(default=0.1, description="Between two tries of `tcp`, `http` and `exec`.")
+
+
+class Health(Block):
+    example: ClassVar[str] = "{http: 'http://127.0.0.1:80/ok', interval: 10s}"
+
+    http: Url | None = Field(
+        default=None, description="A GET is answered with `status`, and with a body that fits `body`."
+    )
+    tcp: Address | None = Field(default=None, description="A TCP connection to `host:port` succeeds.")
+    exec: Command | None = Field(default=None, description="A command exits with 0; a list or, for a shell, a string.")
+    rpc: Method | None = Field(
+        default=None,
+        description="Python services: a method of the service that returns nothing, or true, when all is well.",
+    )
+    status: HttpStatus | None = Field(default=None, description="Of `http`. Default: 200.")
+    body: Pattern | None = Field(default=None, description="Of `http`: it is found in the body.")
+    interval: PositiveDuration = Field(default=10.0, description="Between two checks.")
+    timeout: PositiveDuration = Field(default=3.0, description="A check without an answer in time has failed.")
+    failure_threshold: Threshold = Field(default=3, description="So many failures in a row: unhealthy.")
+    success_threshold: Threshold = Field(default=1, description="So many successes in a row: healthy.")
+    start_period: Duration = Field(default=0.0, description="Failures so soon after `running` do not count.")
+    on_failure: Annotated[HealthAction, choice(HealthAction)] = Field(
+        default=HealthAction.RESTART, description="`restart` it when it is unhealthy, or only `report` it."
+    )
+
+
+class Socket(Block):
+    example: ClassVar[str] = "{name: web, listen: '127.0.0.1:8080'}"
+
+    name: SocketName | None = Field(default=None, description="For LISTEN_FDNAMES. Default: the service's name.")
+    listen: Listen = Field(description="Where svcd listens; `*` is every address.")
+    type: Annotated[SocketType, choice(SocketType)] = Field(
+        default=SocketType.STREAM, description="`stream`, or `dgram` (UDP, or a Unix datagram socket)."
+    )
+    mode: FileMode = Field(default=0o660, description="Of a Unix socket's file; octal, in quotes.")
+
+
+class Hook(Block):
+    example: ClassVar[str] = "{command: [./migrate], timeout: 30s}"
+
+    command: Command = Field(description="A list is executed as it is; a string runs in `/bin/sh -c`.")
+    timeout: PositiveDuration = Field(default=30.0, description="Then it is killed, and has failed.")
+
+
+def _expand_hook(value: Any) -> Any:
+    return {"command": value} if isinstance(value, str | list) else value
+
+
+_COMMAND_SHORT: Final = {"type": ["string", "array"]}
+_HookOrCommand = Annotated[Hook, Shorthand(_expand_hook, "command or mapping", _COMMAND_SHORT)]
+
+
+class Hooks(Block):
+    example: ClassVar[str] = "{pre_start: {command: [./migrate], timeout: 30s}}"
+
+    pre_start: _HookOrCommand | None = Field(
+        default=None, description="Before the start; its failure is a failed start."
+    )
+    post_start: _HookOrCommand | None = Field(
+        default=None, description="Once it is ready, before others use it; its failure is a failed start."
+    )
+    pre_stop: _HookOrCommand | None = Field(default=None, description="Before it is told to stop.")
+    post_stop: _HookOrCommand | None = Field(default=None, description="Once nothing of it is left.")
+    on_failure: _HookOrCommand | None = Field(default=None, description="When it is `failed` or `unavailable`.")
+
+
+class Pause(Block):
+    example: ClassVar[str] = "{signal: SIGUSR1, resume_signal: SIGUSR2}"
+
+    signal: Signal | None = Field(default=None, description="Pauses a program. Default: SIGSTOP.")
+    resume_signal: Signal | None = Field(default=None, description="Resumes it. Default: SIGCONT.")
+
+
+class Schedule(Block):
+    example: ClassVar[str] = "{every: 10m}"
+
+    cron: Cron | None = Field(default=None, description="Minute, hour, day, month, day of the week; local time.")
+    every: PositiveDuration | None = Field(default=None, description="So long after svcd's start, and again and again.")
+    overlap: Annotated[Overlap, choice(Overlap)] = Field(
+        default=Overlap.SKIP,
+        description="When the run before still goes on: `skip` this one, `queue` one more, or `kill` the one before.",
+    )
+
+
+def _expand_schedule(value: Any) -> Any:
+    return {"cron": value} if isinstance(value, str) else value
 
 
 class Edge(Block):
@@ -181,12 +310,24 @@ class Edge(Block):
     kind: Annotated[DependencyKind, choice(DependencyKind)] = Field(
         default=DependencyKind.REQUIRES, description="`requires`, `wants` or `after`."
     )
-    condition: Annotated[Condition, choice(Condition, later={"healthy": SEMANTICS})] = Field(
-        default=Condition.RUNNING, description="What it must have reached: `spawned`, `running` or `completed` (tasks)."
+    condition: Annotated[Condition, choice(Condition)] = Field(
+        default=Condition.RUNNING,
+        description="What it must have reached: `spawned`, `running`, `healthy` or `completed` (tasks).",
     )
     on_crash: Annotated[OnCrash, choice(OnCrash)] | None = Field(
         default=None, description="With `requires`: `restart` (default), `notify` or `ignore`."
     )
+
+
+READY_EXAMPLES: Final = {
+    "delay": "{delay: 300ms}",
+    "tcp": Ready.example,
+    "notification-fd": "{notification-fd: 3}",
+    "http": "{http: 'http://127.0.0.1:80/ok'}",
+    "exec": "{exec: [pg_isready]}",
+    "log": "{log: ready to accept}",
+}
+"""The kinds that a word alone does not say."""
 
 
 def _expand_ready(value: Any) -> Any:
@@ -197,13 +338,10 @@ def _expand_ready(value: Any) -> Any:
         raise RefusedError(text, f"write immediate, notify, or a mapping such as {Ready.example}")
     if value in READY_WORDS:
         return {value: True}
-    if value in READY_KEYS:
-        example = {"delay": "{delay: 300ms}", "tcp": Ready.example}.get(value)
-        if example:
-            raise RefusedError(f"{value} needs a value", f"write ready: {example}")
-        return {value: True}
-    near = near_miss(value, READY_KEYS[:4])
-    raise RefusedError(f'"{value[:80]}" is no kind of readiness', near or "use immediate, delay, notify or tcp")
+    if value in READY_EXAMPLES:
+        raise RefusedError(f"{value} needs a value", f"write ready: {READY_EXAMPLES[value]}")
+    near = near_miss(value, READY_KEYS)
+    raise RefusedError(f'"{value[:80]}" is no kind of readiness', near or f"use {', '.join(READY_KEYS)}")
 
 
 def _expand_dependencies(value: Any) -> Any:
@@ -230,6 +368,7 @@ _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueIte
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
+ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
@@ -254,9 +393,10 @@ class Service(Block):
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
     )
-    start: Annotated[StartWord, choice(StartWord, later={"on_demand": SEMANTICS, "preload": SEMANTICS})] = Field(
-        default=StartWord.EAGER,
-        description="`eager`: with the cluster; `manual`: when asked for, or needed by another.",
+    start: Annotated[StartMode, choice(StartMode)] = Field(
+        default=StartMode.EAGER,
+        description="`eager`: with the cluster; `manual`: when asked for, or needed by another; `on_demand`: at the "
+        "first connection to one of its `sockets`; `preload`: loaded with the cluster, started as `manual` (Python).",
     )
     workdir: Path | None = Field(default=None, description="Default: the directory of the file.")
     env: Environment | None = Field(
@@ -273,22 +413,38 @@ class Service(Block):
         default=None,
         description="How it shows that others may use it. Default: `immediate`; Python services: `start` ended.",
     )
-    restart: Restart = Field(default=Restart(), description="Whether and how it comes back after ending by itself.")
-    stop: Stop = Field(default=Stop(), description="How it is asked to end.")
-    logs: Logs = Field(default=Logs(), description="Where its output goes.")
+    restart: Restart = Field(
+        default=Restart.model_construct(), description="Whether and how it comes back after ending by itself."
+    )
+    stop: Stop = Field(default=Stop.model_construct(), description="How it is asked to end.")
+    logs: Logs = Field(default=Logs.model_construct(), description="Where its output goes.")
 
-    health: Annotated[None, Later(SEMANTICS)] = None
-    watchdog: Annotated[None, Later(SEMANTICS)] = None
-    essential: Annotated[None, Later(SEMANTICS, False)] = None
-    fallback: Annotated[None, Later(SEMANTICS)] = None
-    idle_timeout: Annotated[None, Later(SEMANTICS)] = None
-    sockets: Annotated[None, Later(SEMANTICS, [])] = None
-    instances: Annotated[None, Later(SEMANTICS, 1)] = None
-    schedule: Annotated[None, Later(SEMANTICS)] = None
-    overlap: Annotated[None, Later(SEMANTICS)] = None
-    hooks: Annotated[None, Later(SEMANTICS, {})] = None
-    pause: Annotated[None, Later(SEMANTICS, {}, {"signal": None, "resume_signal": None})] = None
-    profiles: Annotated[None, Later(SEMANTICS, [])] = None
+    health: Health | None = Field(default=None, description="Whether it still does its work. Default: not asked.")
+    watchdog: PositiveDuration | None = Field(
+        default=None,
+        description="Within each such time programs say `WATCHDOG=1` on `NOTIFY_SOCKET`; a Python service's event loop "
+        "turns.",
+    )
+    essential: Flag = Field(default=False, description="Its final failure drains the cluster; svcd exits with 1.")
+    fallback: Name | None = Field(
+        default=None, description="The service that stands in while this one is `failed` or `unavailable`."
+    )
+    sockets: list[Socket] = Field(
+        default=[], description="Programs: svcd listens, and hands the sockets over (LISTEN_FDS)."
+    )
+    idle_timeout: PositiveDuration | None = Field(
+        default=None, description="`start: on_demand` only: it is stopped when nobody has used it for so long."
+    )
+    instances: Instances = Field(default=1, description="So many of it run, as `NAME.0`, `NAME.1` and so on.")
+    schedule: ScheduleOrCron | None = Field(default=None, description="When a task runs.")
+    hooks: Hooks = Field(default=Hooks.model_construct(), description="Commands of its own for moments of its life.")
+    pause: Pause = Field(
+        default=Pause.model_construct(), description="Programs: how `svcd pause` and `svcd resume` tell it."
+    )
+    profiles: NameList = Field(
+        default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
+    )
+
     preload: Annotated[None, Later(PYTHON, [])] = None
     state: Annotated[None, Later(PYTHON, "none")] = None
     version: Annotated[None, Later(PYTHON)] = None
@@ -310,10 +466,13 @@ class Cluster(Block):
         default=30.0, description="How long stubs wait for a controller that is away."
     )
     defaults: Service = Field(
-        default=Service(), description="Any key of a service, merged under each service, mappings key by key."
+        default=Service.model_construct(),
+        description="Any key of a service, merged under each service, mappings key by key.",
     )
     services: dict[str, Service] = Field(description="Name: service. Names are letters, digits, - and _.")
-    include: Annotated[None, Later(SEMANTICS, [])] = None
+    include: FileList = Field(
+        default=(), description="Further files, relative to this one, which this one is laid over."
+    )
 
 
 BLOCKS: Final[dict[str, type[Block]]] = {
@@ -321,12 +480,17 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME": Service,
     "services.NAME.depends_on.NAME": Edge,
     "services.NAME.ready": Ready,
+    "services.NAME.health": Health,
     "services.NAME.restart": Restart,
     "services.NAME.restart.backoff": Backoff,
     "services.NAME.restart.intensity": Intensity,
+    "services.NAME.restart.by_cause": ByCause,
     "services.NAME.stop": Stop,
+    "services.NAME.sockets": Socket,
+    "services.NAME.schedule": Schedule,
+    "services.NAME.hooks": Hooks,
+    "services.NAME.hooks.NAME": Hook,
+    "services.NAME.pause": Pause,
     "services.NAME.logs": Logs,
 }
 """Every block, by the place where it stands."""
-
-START_MODES: Final = {StartWord.EAGER: StartMode.EAGER, StartWord.MANUAL: StartMode.MANUAL}

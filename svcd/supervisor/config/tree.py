@@ -19,6 +19,7 @@ class Scalar:
     """``text`` is what was written (after interpolation), ``value`` what it means; ``quoted``: it is text for sure.
 
     ``block_indent``: of text written as ``|``, whose n-th line is the n-th line below ``mark``, so far to the right.
+    ``variables``: the names whose values are in it.
     """
 
     mark: Mark
@@ -26,6 +27,7 @@ class Scalar:
     text: str
     quoted: bool
     block_indent: int | None = None
+    variables: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, eq=False)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from svcd.supervisor.config.errors import Findings
-from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Service, key_names
+from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Hook, Service, key_names
 from svcd.supervisor.config.tree import Loc, Node, kind_of, locate
 from svcd.supervisor.config.units import RefusedError, near_miss
 
@@ -22,18 +22,20 @@ HABITS: Final = {
     "build": "svcd runs programs, not images; name the program with command:",
     "cmd": "write command",
     "cwd": "write workdir",
+    "cron": 'write schedule: "*/5 * * * *"',
     "directory": "write workdir",
     "entrypoint": "write command",
     "environment": "write env",
     "exec": "write command",
-    "healthcheck": "write ready: for readiness; health: comes with a later release",
+    "healthcheck": "write health, or ready for readiness",
     "image": "svcd runs programs, not images; name the program with command:",
     "log": "write logs",
     "module": "write python: module:Class",
-    "numprocs": "write instances; it comes with a later release",
+    "notify": "write ready: notify",
+    "numprocs": "write instances",
     "priority": "the order of start and stop follows from depends_on",
     "program": "write command",
-    "replicas": "write instances; it comes with a later release",
+    "replicas": "write instances",
     "requires": "write depends_on: [NAME]",
     "run": "write command",
     "stopsignal": "write stop: {signal: SIGTERM}",
@@ -76,9 +78,9 @@ def add_findings(
             findings.add(locate(root, loc, prefer_key=True), dotted((*prefix, *loc)), text, suggestion)
         elif each["type"] == "missing":
             key = loc[-1]
-            findings.add(locate(root, loc[:-1]), dotted(prefix), f"{key}: is missing", f"add {key}:")
+            findings.add(locate(root, loc[:-1]), dotted((*prefix, *loc[:-1])), f"{key}: is missing", f"add {key}:")
         else:
-            text, suggestion = _wrong_kind(block, loc, each["input"])
+            text, suggestion = _wrong_kind(each["type"], block, loc, each["input"])
             findings.add(locate(root, loc), dotted((*prefix, *loc)), text, suggestion)
     return bad
 
@@ -97,6 +99,9 @@ def block_at(block: type[Block], loc: Loc) -> type[Block]:
         return block_at(Service, loc[2:] if loc[0] == "services" else loc[1:])
     if block is Service and loc[0] == "depends_on":
         return Edge
+    if block is Service and loc[0] == "hooks" and len(loc) > 1:
+        return Hook
+    loc = tuple(step for step in loc if isinstance(step, str))
     found = BLOCKS.get(dotted(("services", "NAME", *loc)))
     return found or block
 
@@ -125,6 +130,8 @@ def _present(block: type[Block]) -> list[str]:
     return [names[name] for name, field in block.model_fields.items() if field.description]
 
 
-def _wrong_kind(block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
+def _wrong_kind(kind: str, block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
     example = "{web: {command: [python3, server.py]}}" if loc == ("services",) else block_at(block, loc).example
+    if kind == "list_type":
+        return f"must be a list, not {kind_of(value)}", f"write one such as [{example}]"
     return f"must be a mapping, not {kind_of(value)}", f"write one such as {example}"

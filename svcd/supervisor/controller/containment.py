@@ -15,9 +15,10 @@ import errno
 import os
 import signal
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 MARK = "SVCD_RUN"
+DEEPEST: Final = 1000  # generations of processes between a main one and whoever speaks for it
 
 
 def _pid_signal(pid: int, number: int) -> None:
@@ -34,13 +35,24 @@ def _pid_signal(pid: int, number: int) -> None:
         os.close(pidfd)
 
 
-def is_alive(pid: int) -> bool:
-    """False for a process that is gone, or a zombie: nothing of it runs any more."""
+def stat_fields(pid: int) -> list[bytes] | None:
+    """What /proc/PID/stat says from its third field, the state, on (proc(5)); None for a process that is gone."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_bytes()
     except OSError:
-        return False
-    return stat[stat.rindex(b")") + 2 :][:1] not in (b"Z", b"X")
+        return None
+    return stat[stat.rindex(b")") + 2 :].split()
+
+
+def is_alive(pid: int) -> bool:
+    """False for a process that is gone, or a zombie: nothing of it runs any more."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] not in (b"Z", b"X")
+
+
+def parent_of(pid: int) -> int | None:
+    fields = stat_fields(pid)
+    return None if fields is None else int(fields[1])
 
 
 class Containment(Protocol):
@@ -51,6 +63,9 @@ class Containment(Protocol):
 
     def members(self, run: str, pid: int) -> list[int]:
         """The living processes of the run (the main process included, while it lives)."""
+
+    def has(self, run: str, pid: int, other: int) -> bool:
+        """Whether ``other``, alive or a zombie, is of the run. Cheap: asked for each word that a process sends us."""
 
     def is_empty(self, run: str, pid: int) -> bool:
         """Whether nothing of the run lives, its main process being dead. Cheap: asked at every exit."""
@@ -83,12 +98,13 @@ def _unified_mount() -> str | None:
     return None
 
 
-def _own_group() -> str | None:
-    """Our place in the v2 hierarchy (cgroups(7), /proc/self/cgroup line ``0::PATH``)."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        if line.startswith("0::"):
-            return line[3:]
-    return None
+def _group_of(pid: int | str) -> str | None:
+    """A process' place in the v2 hierarchy (cgroups(7), /proc/PID/cgroup line ``0::PATH``)."""
+    try:
+        lines = Path(f"/proc/{pid}/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    return next((line[3:] for line in lines if line.startswith("0::")), None)
 
 
 def _remove_group(path: Path) -> None:
@@ -108,10 +124,11 @@ class CgroupContainment:
     """
 
     def __init__(self, place: str, run_id: str) -> None:
-        mount, own = _unified_mount(), _own_group()
+        mount, own = _unified_mount(), _group_of("self")
         if mount is None or own is None or ".." in own:
             raise OSError(errno.ENOENT, "no cgroup v2 hierarchy")
         self._base = Path(mount + own) / f"{place}-{run_id}"
+        self._name = f"{own.rstrip('/')}/{self._base.name}"
         self._base.mkdir(mode=0o755)
         for stale in self._base.parent.glob(f"{place}-*"):
             if stale != self._base:
@@ -137,6 +154,10 @@ class CgroupContainment:
         except OSError:
             return []
         return [int(word) for word in text.split() if int(word)]
+
+    def has(self, run: str, pid: int, other: int) -> bool:
+        group = _group_of(other)
+        return group is not None and f"{group}/".startswith(f"{self._name}/{run}/")
 
     def is_empty(self, run: str, pid: int) -> bool:
         try:
@@ -226,6 +247,18 @@ class SessionContainment:
         for parent in found:
             found.extend(child for child in _children(parent) if child not in found)
         return [member for member in found if is_alive(member)]
+
+    def has(self, run: str, pid: int, other: int) -> bool:
+        for _ in range(DEEPEST):
+            if other == pid:
+                return True
+            parent = parent_of(other)
+            if parent == self._guardian:
+                return other not in self._mains and (_in_group(other, pid) or _carries(other, run))
+            if parent is None or parent <= 1:
+                return False
+            other = parent
+        return False
 
     def is_empty(self, run: str, pid: int) -> bool:
         return not any(is_alive(orphan) for orphan in self._orphans(run, pid))

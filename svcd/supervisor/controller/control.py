@@ -73,8 +73,8 @@ class Control:
         self._bind(self._publisher, events, 0o600)
         if stub_control is not None:
             self._bind(self._router, stub_control, 0o666)
-        self._loop.add_reader(self._fd, self._drain)
-        self._drain()
+        self._loop.add_reader(self._fd, self.drain)
+        self.drain()
 
     def _bind(self, own: zmq.Socket[bytes], path: str, mode: int) -> None:
         own.bind(f"ipc://{path}")
@@ -122,9 +122,9 @@ class Control:
     def _look_again(self) -> None:
         if not self._again and _number(self._router.getsockopt(EVENTS)) & POLLIN:
             self._again = True
-            self._loop.call_soon(self._drain)
+            self._loop.call_soon(self.drain)
 
-    def _drain(self) -> None:
+    def drain(self) -> None:
         """Take up to ``TURN`` messages; the descriptor is edge-triggered, so a rest is fetched without
         waiting for it.
         """

@@ -23,28 +23,39 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
-from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
+from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.callers import Callers
+from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.engine import Engine
+from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.health import Health
+from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.probes import Probe
+from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.reload import Reload
 from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
+from svcd.supervisor.controller.spawning import Spawner
 from svcd.supervisor.controller.status import Status, Whole
+from svcd.supervisor.controller.stories import Stories
 from svcd.supervisor.controller.stubs import Stubs
 from svcd.supervisor.controller.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
-from svcd.supervisor.core.spec import ReadyKind, Runner
-from svcd.supervisor.core.states import State
+from svcd.supervisor.core.spec import Runner
+from svcd.supervisor.core.states import WITH_PROCESS, State
 
 COLLECTOR: Final = "collector"
 BOOT: Final = "boot"
 LAST_FLUSH_S: Final = 1.0
+LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
+HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
@@ -72,13 +83,12 @@ class Daemon:
         self._loop = loop
         self._places = Places(Path(arguments.run_dir), Path(arguments.state_dir))
         self._cluster = plan.from_json(self._places.cluster_json.read_bytes())
-        self._definitions: dict[str, ServiceDefinition] = {each.spec.name: each for each in self._cluster.services}
+        self._registry = Registry(self._cluster)
         self._guardian_pid = os.getppid()
         self._run_id = secrets.token_hex(8)
         self._ended = loop.create_future()
         self._signals = 0
         self._exit_code = 0
-        self._probes: dict[int, Probe] = {}
         self._whole = Whole()
 
         mains: set[int] = set()
@@ -91,33 +101,70 @@ class Daemon:
         self._runs = Runs(self._engine.submit, self._containment, mains)
         self._control = Control(loop, self._receive)
         self._records = Records(self._row_changed)
+        self._publisher = Publisher(self._control, self._journal, self._whole)
         self._stubs = Stubs(
             self._control,
             self._runs,
-            self._cluster,
-            self._definitions,
+            self._registry,
             self._engine.submit,
             self._take_exception,
             self._take_sample,
+            self._take_health,
         )
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
         self._status = Status(
-            self._cluster, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
+            self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
         self._requests = Requests(
-            self._control, self._machine, self._status, self._engine.submit, self._shut_down, self._may_ask
+            self._control,
+            self._machine,
+            self._registry,
+            self._status,
+            self._engine.submit,
+            self._shut_down,
+            self._may_ask,
         )
+        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
+        self._stories = Stories(self._control, self._machine)
+        self._requests.receivers.update(self._changes.receivers)
+        self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
+        self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
+        self._spawner = Spawner(
+            loop,
+            self._registry,
+            self._runs,
+            self._parts,
+            self._callers.sockets,
+            self._records,
+            self._engine.submit,
+            self._around,
+            self._run_id,
+            self._errands,
+            Announcements(loop, self._runs, self._records, self._engine.submit),
+        )
+        self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
+        self._hooks = Hooks(
+            self._errands,
+            self._registry,
+            self._machine,
+            self._engine.submit,
+            self._runs.status_of,
+            self._notice,
+        )
+        self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._open_doors()
+        self._registry.followed_by(self._callers)
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
@@ -157,16 +204,20 @@ class Daemon:
         return {
             wiring.ProcessBorn: self._on_born,
             wiring.ProcessReaped: self._on_reaped,
-            wiring.ProgramExecuted: lambda message, fds: self._runs.executed(message.invocation),
+            wiring.ProgramExecuted: self._on_executed,
             wiring.SpawnRejected: self._on_rejected,
             wiring.PartStarted: self._on_part_started,
             wiring.PartEnded: self._on_part_ended,
             wiring.SignalReceived: self._on_signal,
             wiring.Flushed: self._on_flushed,
             wiring.OutputLost: self._on_output_lost,
+            wiring.StreamBegan: self._on_stream_began,
         }
 
     def _on_born(self, message: wiring.ProcessBorn, fds: list[int]) -> None:
+        if Errands.owns(message.invocation):
+            self._errands.runs.born(message.invocation, message.pid, fds[0])
+            return
         self._runs.born(message.invocation, message.pid, fds[0])
         run = self._runs.get(message.invocation)
         if run is not None:
@@ -174,13 +225,22 @@ class Daemon:
             self._status.changed(message.service)
 
     def _on_reaped(self, message: wiring.ProcessReaped, fds: list[int]) -> None:
+        status = events.ExitStatus(message.code, message.signal)
         if message.invocation is None:
-            self._runs.orphan_reaped()
+            self._runs.orphan_reaped(message.pid, status)
+            self._errands.runs.orphan_reaped()
         else:
-            self._runs.reaped(message.invocation, events.ExitStatus(message.code, message.signal))
+            self._stubs.hear_last_words(message.invocation)
+            self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _runs_of(self, invocation: int) -> Runs:
+        return self._errands.runs if Errands.owns(invocation) else self._runs
+
+    def _on_executed(self, message: wiring.ProgramExecuted, fds: list[int]) -> None:
+        self._runs_of(message.invocation).executed(message.invocation)
 
     def _on_rejected(self, message: wiring.SpawnRejected, fds: list[int]) -> None:
-        self._runs.rejected(message.invocation, message.reason, message.born)
+        self._runs_of(message.invocation).rejected(message.invocation, message.reason, message.born)
 
     def _on_part_started(self, message: wiring.PartStarted, fds: list[int]) -> None:
         self._journal.note("part started", part=message.part, pid=message.pid)
@@ -191,11 +251,12 @@ class Daemon:
         self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
         self._parts.ended(message)
         self._runs.launcher_lost(message.part)
+        self._errands.runs.launcher_lost(message.part)
         self._status.changed()
 
     def _on_signal(self, message: wiring.SignalReceived, fds: list[int]) -> None:
         if message.signal == signal.SIGHUP:
-            self._notice("", "SIGHUP: applying a changed configuration comes with a later version; nothing was done")
+            self._reload.begin()
             return
         self._signals += 1
         level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
@@ -211,18 +272,12 @@ class Daemon:
         text = f"{message.lost_bytes} bytes of {message.stream} lost: {message.reason}"
         self._notice(message.service, text)
 
+    def _on_stream_began(self, message: wiring.StreamBegan, fds: list[int]) -> None:
+        self._spawner.stream_began(message, fds)
+
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
-        self._whole.sequence += 1
-        self._control.publish(messages.ExceptionRecorded(self._whole.sequence, clock.wall(), message))
-        self._journal.note(
-            "exception raised",
-            service=message.service,
-            invocation=message.invocation,
-            phase=message.phase,
-            type=message.type,
-            message=message.message,
-        )
+        self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
@@ -235,7 +290,7 @@ class Daemon:
         return [
             (run.service, run.pid)
             for run in self._runs.all()
-            if run.pid is not None and self._definitions[run.service].spec.runner is Runner.PROGRAM
+            if run.pid is not None and self._registry[run.service].spec.runner is Runner.PROGRAM
         ]
 
     def _part_pids(self) -> dict[str, int]:
@@ -249,9 +304,16 @@ class Daemon:
 
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
-            actions.SpawnProcess: self._spawn,
+            actions.SpawnProcess: self._spawner.spawn,
             actions.TellStub: self._stubs.tell,
-            actions.AwaitReadiness: self._await_readiness,
+            actions.AwaitReadiness: self._spawner.await_readiness,
+            actions.CheckHealth: self._health.begin,
+            actions.CeaseHealthChecks: self._health.cease,
+            actions.RunHook: self._hooks.run,
+            actions.KillHook: self._hooks.kill,
+            **self._callers.executors,
+            actions.AdoptSpec: self._adopt,
+            actions.ForgetService: self._forget,
             actions.SignalProcess: lambda action: self._runs.send_signal(
                 action.invocation, action.signal, action.group
             ),
@@ -264,69 +326,36 @@ class Daemon:
             actions.EndCluster: self._end_cluster,
         }
 
-    def _spawn(self, action: actions.SpawnProcess) -> None:
-        definition = self._definitions[action.service]
-        launcher = launching.launcher_of(definition)
-        mark = f"{self._run_id}-{action.invocation}"
-        run = Run(action.service, action.invocation, mark, launcher)
-        probe = self._probe_for(definition, run)
-        self._records.begin_run(action.service)
-        try:
-            cgroup = self._runs.open(run)
-        except OSError as error:
-            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
-            return
-        environment = {} if probe is None else probe.environment
-        order = launching.spawn_order(definition, action.invocation, mark, cgroup, environment, self._around)
-        self._parts.send(launcher, order)
-
-    def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        kind = definition.spec.ready
-        if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
-            return None
-        uids = frozenset({0, os.geteuid(), definition.launch.uid if definition.launch.uid is not None else 0})
-        probe = Probe(self._loop, self._engine.submit, run.service, run.invocation, definition.launch.probe, kind, uids)
-        self._probes[run.invocation] = probe
-        run.clean_up.append(lambda: self._probes.pop(run.invocation).close())
-        return probe
-
-    def _await_readiness(self, action: actions.AwaitReadiness) -> None:
-        probe = self._probes.get(action.invocation)
-        if probe is not None:
-            probe.begin()
-
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
+            self._records.end_run(action.service)
         if action.new is State.RUNNING:
             self._records.clear_words(action.service)
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
-        self._whole.sequence += 1
-        self._control.publish(
-            messages.ServiceTransitioned(
-                sequence=self._whole.sequence,
-                at=clock.wall(action.at),
-                service=action.service,
-                invocation=action.invocation,
-                old=action.old.value,
-                new=action.new.value,
-                cause=action.cause,
-                spent_s=action.spent_s,
-            )
-        )
-        self._journal.note(
-            "transition",
-            service=action.service,
-            invocation=action.invocation,
-            old=action.old.value,
-            new=action.new.value,
-            cause=action.cause,
-        )
+        self._publisher.transition(action)
+        self._callers.transitioned(action)
 
     def _notice(self, service: str, text: str) -> None:
-        self._whole.sequence += 1
-        self._control.publish(messages.NoticeGiven(self._whole.sequence, clock.wall(), service, text))
-        self._journal.note("notice", service=service, text=text)
+        self._publisher.notice(service, text)
+
+    def _take_health(self, message: messages.HealthReported) -> None:
+        self._health.take_answer(message)
+
+    def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
+        self._stubs.check_health(invocation, token, method)
+
+    def _adopt(self, action: actions.AdoptSpec) -> None:
+        """No process of the older definition is left."""
+        self._registry.adopt(action.service)
+        self._status.changed(action.service)
+
+    def _forget(self, action: actions.ForgetService) -> None:
+        self._registry.forget(action.service)
+        self._runs.forget(action.service)
+        self._records.forget(action.service)
+        self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
         if action.request != BOOT:
@@ -339,10 +368,8 @@ class Daemon:
         if self._whole.state == state:
             return
         self._whole.state = state
-        self._whole.sequence += 1
         self._status.changed()
-        self._control.publish(messages.ClusterStateChanged(self._whole.sequence, clock.wall(), state, text))
-        self._journal.note("cluster", state=state, text=text)
+        self._publisher.cluster(state, text)
 
     # ---- the end
     # --------------------------------------------------------------------------------------------------------
@@ -358,10 +385,21 @@ class Daemon:
         """``request`` None: nobody waits for the end."""
         self._enter("stopping", f"asked by {by}")
         self._engine.submit(events.ShutdownRequested(clock.now(), request, level))
+        if level is not events.ShutdownLevel.DRAIN:
+            delay_s = 0.0 if level is events.ShutdownLevel.KILL else HURRIED_HOOK_S
+            self._loop.call_later(delay_s, self._hooks.kill_all)
 
     def _end_cluster(self, action: actions.EndCluster) -> None:
-        """Nothing runs any more: let the collector write out what the pipes still hold, then say so and go."""
+        """Nothing runs any more, but perhaps what tells somebody of it: on_failure hooks."""
         self._exit_code = action.exit_code
+        self._hooks.when_none(self._end_errands)
+
+    def _end_errands(self) -> None:
+        self._loop.call_later(LAST_ERRAND_S, self._last_flush)
+        self._errands.end(self._last_flush)
+
+    def _last_flush(self) -> None:
+        """Let the collector write out what the pipes still hold, then say so and go."""
         self._parts.send(COLLECTOR, wiring.FlushRequested(0, EVERYTHING, 0))
         self._loop.call_later(LAST_FLUSH_S, self._finish)
 
@@ -372,6 +410,8 @@ class Daemon:
     async def _close(self) -> None:
         self._enter("ended", "")
         self._sampler.close()
+        self._health.close()
+        self._callers.close()
         self._timers.cancel_all()
         self._control.close()
         self._containment.close()
@@ -383,7 +423,8 @@ class Daemon:
     def _guardian_lost(self) -> None:
         """The guardian was killed: nothing may outlive it. There is nobody left to reap, to ask or to tell."""
         self._journal.note("guardian lost: taking everything down")
-        takedown.kill_all(self._runs, self._containment)
+        takedown.kill_all((self._runs, self._errands.runs), self._containment)
+        self._callers.close()
         self._control.close()
         self._containment.close()
         self._journal.close()

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.supervisor.config.launch import ClusterSpec, LogPolicy, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.containment import MARK
+from svcd.supervisor.core.spec import ReadyKind
 from svcd.supervisor.wiring import SpawnRequested
 
 LAUNCHER: Final = "launcher"
@@ -34,6 +35,17 @@ class Surroundings:
     site: tuple[str, ...]
 
 
+@dataclass(slots=True)
+class Given:
+    """What a newborn process is given beyond its configuration. ``descriptors``: number there -> ours;
+    ``pid_variables``: variables that will name the process itself.
+    """
+
+    env: dict[str, str] = field(default_factory=dict)
+    descriptors: dict[int, int] = field(default_factory=dict)
+    pid_variables: tuple[str, ...] = ()
+
+
 def launcher_of(definition: ServiceDefinition) -> str:
     """Which part makes this service's process."""
     run = definition.launch.run
@@ -51,18 +63,19 @@ def spawn_order(
     invocation: int,
     mark: str,
     cgroup: str | None,
-    extra_env: dict[str, str],
+    given: Given,
     around: Surroundings,
 ) -> SpawnRequested:
-    """The complete order for one run."""
+    """The complete order for one run; ``given.descriptors`` are to be sent along with it, in their order."""
     name, launch = definition.spec.name, definition.launch
     env = {
         **launch.env,
         "SVCD_CLUSTER": around.cluster.name,
         "SVCD_SERVICE": name,
+        "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
         MARK: mark,
-        **extra_env,
+        **given.env,
     }
     stub: dict[str, Any] | None = None
     argv: tuple[str, ...] | None = None
@@ -71,7 +84,7 @@ def spawn_order(
             "cluster": around.cluster.name,
             "service": name,
             "invocation": invocation,
-            "instance": 0,
+            "instance": definition.instance,
             "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
@@ -92,13 +105,50 @@ def spawn_order(
         gid=launch.gid,
         groups=launch.groups,
         umask=launch.umask,
-        streams=_streams(name, launch.logs, around.state_dir),
+        streams=_streams(name, launch.logs, around.state_dir, announced=definition.spec.ready is ReadyKind.LOG),
         cgroup=cgroup,
         stub=stub,
+        targets=tuple(given.descriptors),
+        pid_variables=given.pid_variables,
     )
 
 
-def _streams(service: str, logs: LogPolicy, state_dir: str) -> tuple[dict[str, Any], ...]:
+def errand_order(
+    definition: ServiceDefinition,
+    argv: tuple[str, ...],
+    invocation: int,
+    mark: str,
+    cgroup: str | None,
+    extra_env: dict[str, str],
+    output: bool,
+    around: Surroundings,
+) -> SpawnRequested:
+    """The order for a command that runs as the service would."""
+    name, launch = definition.spec.name, definition.launch
+    return SpawnRequested(
+        service=name,
+        invocation=invocation,
+        title=f"svcd: errand {around.cluster.name}/{name}",
+        argv=argv,
+        env={
+            **launch.env,
+            "SVCD_CLUSTER": around.cluster.name,
+            "SVCD_SERVICE": name,
+            "SVCD_INSTANCE": str(definition.instance),
+            MARK: mark,
+            **extra_env,
+        },
+        workdir=launch.workdir,
+        uid=launch.uid,
+        gid=launch.gid,
+        groups=launch.groups,
+        umask=launch.umask,
+        streams=_streams(name, launch.logs, around.state_dir, announced=False) if output else (),
+        cgroup=cgroup,
+    )
+
+
+def _streams(service: str, logs: LogPolicy, state_dir: str, announced: bool) -> tuple[dict[str, Any], ...]:
     if logs.driver == "none":
         return ()
     names = ("stdout",) if logs.merge_stderr else ("stdout", "stderr")
@@ -108,6 +158,7 @@ def _streams(service: str, logs: LogPolicy, state_dir: str) -> tuple[dict[str, A
             "path": f"{state_dir}/logs/{service}/{name}.log",
             "max_size_bytes": logs.max_size_bytes,
             "keep": logs.keep,
+            **({"announced": True} if announced else {}),
         }
         for name in names
     )

@@ -6,9 +6,10 @@ Must not interpret what comes in beyond passing it to the one who is named for i
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from svcd.supervisor.wiring import Link, PartEnded, PartStarted
@@ -85,15 +86,16 @@ class Parts:
         self._receivers = receivers
         self.pids: dict[str, int] = {}
         self._links: dict[str, LoopLink] = {}
-        self._waiting: defaultdict[str, list[Any]] = defaultdict(list)
+        self._waiting: defaultdict[str, list[tuple[Any, tuple[int, ...]]]] = defaultdict(list)
         self._guardian = LoopLink(loop, guardian, self._dispatch, on_guardian_lost)
 
-    def send(self, part: str, message: Any) -> None:
+    def send(self, part: str, message: Any, fds: tuple[int, ...] = ()) -> None:
+        """``fds`` stay the caller's. Raises ``OSError`` when no descriptors are left for keeping them."""
         link = self._links.get(part)
         if link is None:
-            self._waiting[part].append(message)
+            self._waiting[part].append((message, _copies(fds)))
         else:
-            link.send(message)
+            link.send(message, fds)
 
     def send_guardian(self, message: Any) -> None:
         self._guardian.send(message)
@@ -109,6 +111,9 @@ class Parts:
     def close(self) -> None:
         for link in self._links.values():
             link.close()
+        for _, fds in (each for waiting in self._waiting.values() for each in waiting):
+            _close_all(fds)
+        self._waiting.clear()
         self._guardian.close()
 
     def started(self, message: PartStarted, fds: list[int]) -> None:
@@ -122,8 +127,11 @@ class Parts:
             old.close()
         sock = socket.socket(fileno=fds[0])
         self._links[part] = LoopLink(self._loop, Link(sock), self._dispatch, lambda: self._drop(part))
-        for waiting in self._waiting.pop(part, []):
-            self._links[part].send(waiting)
+        for waiting, passed in self._waiting.pop(part, []):
+            try:
+                self._links[part].send(waiting, passed)
+            finally:
+                _close_all(passed)
 
     def ended(self, message: PartEnded) -> None:
         if self.pids.get(message.part) == message.pid:
@@ -139,3 +147,19 @@ class Parts:
         receiver = self._receivers.get(type(message))
         if receiver is not None:
             receiver(message, fds)
+
+
+def _copies(fds: tuple[int, ...]) -> tuple[int, ...]:
+    made: list[int] = []
+    try:
+        for fd in fds:
+            made.append(os.dup(fd))
+    except OSError:
+        _close_all(made)
+        raise
+    return tuple(made)
+
+
+def _close_all(fds: Iterable[int]) -> None:
+    for fd in fds:
+        os.close(fd)

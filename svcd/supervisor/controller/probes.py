@@ -1,4 +1,4 @@
-"""Watching a starting service until it is ready: a delay, a TCP port that answers, an sd_notify READY=1.
+"""Watching a starting service until it is ready, in the way that its configuration names.
 
 Must not decide how long is too long (the core's READY timer does) nor what follows.
 """
@@ -7,136 +7,261 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import socket
-import struct
+import re
 from collections.abc import Callable
+from pathlib import Path
+from typing import Final
 
-from svcd.supervisor.config.launch import ReadyProbe
-from svcd.supervisor.controller import clock
-from svcd.supervisor.core.events import ReadinessReached
+from svcd.protocol.rotation import Follower, follow_from_end
+from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.controller import checks, clock
+from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind
 
-FIRST_INTERVAL_S = 0.01
-LAST_INTERVAL_S = 0.25
-CONNECT_TIMEOUT_S = 1.0
-NOTIFY_LIMIT_BYTES = 4096
-CREDENTIALS = struct.Struct("=3i")  # pid, uid, gid: struct ucred, unix(7)
-DESCRIPTOR = struct.Struct("=i")
+ATTEMPT_S: Final = 5.0  # what one try may last
+COMMAND_ATTEMPT_S: Final = 30.0  # and one of a command, which may take its time, or wait by itself
+CLOSED_GRACE_S: Final = 0.5  # a process that ends closes its descriptors a moment before we hear of its end
+FIRST_INTERVAL_S: Final = 0.01  # most services are there soon
+LOG_INTERVAL_S: Final = 0.05
+LINE_LIMIT_BYTES: Final = 64 * 1024  # of a line that has not ended, what is still looked at
+READ_BYTES: Final = 512
 
-
-class NotifySocket:
-    """One service run's end of the sd_notify protocol (sd_notify(3)): an abstract datagram socket with an
-    unguessable name.
-
-    A datagram counts if its sender's uid, as the kernel says, is ours, root's or the service's.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, uids: frozenset[int], ready: Callable[[], None]) -> None:
-        self._loop = loop
-        self._uids = uids
-        self._ready = ready
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-        name = f"svcd-notify-{secrets.token_hex(16)}"
-        self._socket.bind("\0" + name)
-        self.address = "@" + name
-        loop.add_reader(self._socket, self._read)
-
-    def close(self) -> None:
-        self._loop.remove_reader(self._socket)
-        self._socket.close()
-
-    def _read(self) -> None:
-        while True:
-            try:
-                data, ancillary, _, _ = self._socket.recvmsg(NOTIFY_LIMIT_BYTES, 1024)
-            except BlockingIOError:
-                return
-            if self._is_trusted(ancillary) and b"READY=1" in data.split(b"\n"):
-                self._ready()
-
-    def _is_trusted(self, ancillary: list[tuple[int, int, bytes]]) -> bool:
-        trusted = False
-        for level, kind, data in ancillary:
-            if level != socket.SOL_SOCKET:
-                continue
-            if kind == socket.SCM_CREDENTIALS:
-                trusted = CREDENTIALS.unpack_from(data)[1] in self._uids
-            elif kind == socket.SCM_RIGHTS:  # descriptors that nobody asked for
-                for (fd,) in DESCRIPTOR.iter_unpack(data[: len(data) // DESCRIPTOR.size * DESCRIPTOR.size]):
-                    os.close(fd)
-        return trusted
+Report = Callable[[str | None], None]
 
 
 class Probe:
-    """The readiness of one run. ``begin`` is the core's order; what a notify socket heard before it counts as well."""
+    """The readiness of one run. ``begin`` is the core's order; what was heard before it counts as well.
 
-    def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        submit: Callable[[ReadinessReached], None],
-        service: str,
-        invocation: int,
-        spec: ReadyProbe,
-        kind: ReadyKind,
-        uids: frozenset[int],
-    ) -> None:
-        self._loop = loop
+    ``descriptors``: what the process is to find at which number; ours to close once the order was sent.
+    """
+
+    def __init__(self, submit: Callable[[Event], None], service: str, invocation: int) -> None:
         self._submit = submit
         self._service = service
         self._invocation = invocation
-        self._spec = spec
-        self._kind = kind
         self._begun = False
-        self._heard = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-        self._notify = NotifySocket(loop, uids, self._on_notified) if kind is ReadyKind.NOTIFY else None
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What the process must be told."""
-        return {"NOTIFY_SOCKET": self._notify.address} if self._notify else {}
+        self._heard: tuple[str | None] | None = None
+        self.descriptors: dict[int, int] = {}
 
     def begin(self) -> None:
         self._begun = True
-        if self._kind is ReadyKind.DELAY:
-            self._timer = self._loop.call_later(self._spec.delay_s or 0.0, self._reached)
-        elif self._kind is ReadyKind.TCP:
-            self._task = self._loop.create_task(self._connect_until_answered())
-        elif self._heard:
-            self._reached()
+        if self._heard is not None:
+            self._tell(*self._heard)
 
     def close(self) -> None:
+        self.sent()
+
+    def sent(self) -> None:
+        """The process has its own copies of the descriptors."""
+        for fd in self.descriptors.values():
+            os.close(fd)
+        self.descriptors.clear()
+
+    def report(self, error: str | None) -> None:
+        """It is ready, or it says that it never will be."""
+        if self._heard is None:
+            self._heard = (error,)
+            if self._begun:
+                self._tell(error)
+
+    def _tell(self, error: str | None) -> None:
+        at = clock.now()
+        if error is None:
+            self._submit(ReadinessReached(at, self._service, self._invocation))
+        else:
+            self._submit(ReadinessFailed(at, self._service, self._invocation, error))
+
+
+class Delay(Probe):
+    """Alive for so long."""
+
+    def __init__(
+        self,
+        submit: Callable[[Event], None],
+        service: str,
+        invocation: int,
+        loop: asyncio.AbstractEventLoop,
+        delay_s: float,
+    ) -> None:
+        super().__init__(submit, service, invocation)
+        self._loop = loop
+        self._delay_s = delay_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        self._timer = self._loop.call_later(self._delay_s, self.report, None)
+
+    def close(self) -> None:
+        super().close()
         if self._timer is not None:
             self._timer.cancel()
+
+
+class Polled(Probe):
+    """A check that is repeated until all is well."""
+
+    def __init__(
+        self,
+        submit: Callable[[Event], None],
+        service: str,
+        invocation: int,
+        loop: asyncio.AbstractEventLoop,
+        check: checks.Check,
+        attempt_s: float,
+        interval_s: float,
+    ) -> None:
+        super().__init__(submit, service, invocation)
+        self._loop = loop
+        self._check = check
+        self._attempt_s = attempt_s
+        self._interval_s = interval_s
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        super().begin()
+        self._task = self._loop.create_task(self._poll())
+
+    def close(self) -> None:
+        super().close()
         if self._task is not None:
             self._task.cancel()
-        if self._notify is not None:
-            self._notify.close()
-            self._notify = None
 
-    def _on_notified(self) -> None:
-        self._heard = True
-        if self._begun:
-            self._reached()
+    async def _poll(self) -> None:
+        pause_s = min(FIRST_INTERVAL_S, self._interval_s)
+        while await self._check(self._attempt_s) is not None:
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, self._interval_s)
+        self.report(None)
 
-    def _reached(self) -> None:
-        self._submit(ReadinessReached(clock.now(), self._service, self._invocation))
 
-    async def _connect_until_answered(self) -> None:
-        interval_s = FIRST_INTERVAL_S
-        while not await self._answers():
-            await asyncio.sleep(interval_s)
-            interval_s = min(interval_s * 1.5, LAST_INTERVAL_S)
-        self._reached()
+class Newline(Probe):
+    """A newline on a descriptor that the process was given (the convention of s6: notification-fd)."""
 
-    async def _answers(self) -> bool:
+    def __init__(
+        self,
+        submit: Callable[[Event], None],
+        service: str,
+        invocation: int,
+        loop: asyncio.AbstractEventLoop,
+        number: int,
+    ) -> None:
+        super().__init__(submit, service, invocation)
+        self._loop = loop
+        self._timer: asyncio.TimerHandle | None = None
+        self._fd, write_end = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(self._fd, False)
+        self.descriptors[number] = write_end
+        loop.add_reader(self._fd, self._read)
+
+    def close(self) -> None:
+        super().close()
+        self._close_pipe()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _close_pipe(self) -> None:
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            os.close(self._fd)
+            self._fd = -1
+
+    def _read(self) -> None:
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                _, writer = await asyncio.open_connection(self._spec.tcp_host, self._spec.tcp_port)
-        except (OSError, TimeoutError):
-            return False
-        writer.close()
-        return True
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        if b"\n" in data:
+            self.report(None)
+        elif not data:
+            text = "it closed its notification descriptor without a newline"
+            self._timer = self._loop.call_later(CLOSED_GRACE_S, self.report, text)
+        if b"\n" in data or not data:
+            self._close_pipe()  # as s6 does: what else is written there is nobody's
+
+
+class Logged(Probe):
+    """A regular expression that is found in what it writes, in any stream of which the collector says that it began."""
+
+    def __init__(
+        self,
+        submit: Callable[[Event], None],
+        service: str,
+        invocation: int,
+        loop: asyncio.AbstractEventLoop,
+        pattern: str,
+    ) -> None:
+        super().__init__(submit, service, invocation)
+        self._loop = loop
+        self._pattern = re.compile(pattern.encode("utf-8", "surrogateescape"))
+        self._followers: dict[str, tuple[Follower, bytearray]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def follow(self, path: Path, fd: int | None) -> None:
+        """``path`` is the file of one of its streams; what comes from ``fd``'s place on is its own."""
+        if self._heard is None and str(path) not in self._followers:
+            follower = follow_from_end(path) if fd is None else Follower(path, fd)
+            self._followers[str(path)] = (follower, bytearray())
+            if self._timer is None:
+                self._timer = self._loop.call_later(FIRST_INTERVAL_S, self._look)
+        elif fd is not None:  # a new collector begins anew, we do not
+            os.close(fd)
+
+    def close(self) -> None:
+        super().close()
+        if self._timer is not None:
+            self._timer.cancel()
+        for follower, _ in self._followers.values():
+            follower.close()
+        self._followers.clear()
+
+    def _look(self) -> None:
+        if any(self._finds(*each) for each in self._followers.values()):
+            self.report(None)
+            self.close()
+        else:
+            self._timer = self._loop.call_later(LOG_INTERVAL_S, self._look)
+
+    def _finds(self, follower: Follower, rest: bytearray) -> bool:
+        """Look at what has come, line by line; a line that has not ended is looked at as far as it goes."""
+        for piece in follower.read():
+            rest += piece
+            *lines, last = bytes(rest).split(b"\n")
+            if any(self._pattern.search(line.removesuffix(b"\r")) for line in (*lines, last)):
+                return True
+            rest[:] = last[-LINE_LIMIT_BYTES:]
+        return False
+
+
+def probe_for(
+    loop: asyncio.AbstractEventLoop,
+    submit: Callable[[Event], None],
+    definition: ServiceDefinition,
+    invocation: int,
+    errands: Errands,
+) -> Probe | None:
+    """The probe of one run; None where the core needs none."""
+    spec, name = definition.launch.probe, definition.spec.name
+    kind = definition.spec.ready
+    if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
+        return None
+    if kind is ReadyKind.NOTIFY:
+        return Probe(submit, name, invocation)
+    if kind is ReadyKind.DELAY:
+        return Delay(submit, name, invocation, loop, spec.delay_s or 0.0)
+    if kind is ReadyKind.NOTIFICATION_FD and spec.notification_fd is not None:
+        return Newline(submit, name, invocation, loop, spec.notification_fd)
+    if kind is ReadyKind.LOG:
+        return Logged(submit, name, invocation, loop, spec.pattern or "")
+    attempt_s = ATTEMPT_S if spec.argv is None else COMMAND_ATTEMPT_S
+    return Polled(submit, name, invocation, loop, _check_for(definition, errands), attempt_s, spec.interval_s)
+
+
+def _check_for(definition: ServiceDefinition, errands: Errands) -> checks.Check:
+    spec = definition.launch.probe
+    if spec.http is not None:
+        return checks.http(spec.http)
+    if spec.argv is not None:
+        return checks.command(errands, definition, spec.argv)
+    return checks.tcp(spec.tcp_host or "127.0.0.1", spec.tcp_port or 0)

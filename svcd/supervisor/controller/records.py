@@ -28,6 +28,8 @@ class Record:
     memory_bytes: int | None = None
     cpu_s: float | None = None
     cpu_at: float = 0.0
+    text: str = ""  # what it says of itself
+    next_run: float | None = None  # of a scheduled task, Unix seconds
 
 
 class Records:
@@ -43,10 +45,14 @@ class Records:
             record = self._by_service[service] = Record()
         return record
 
+    def forget(self, service: str) -> None:
+        self._by_service.pop(service, None)
+
     def begin_run(self, service: str) -> None:
         """A new process: it has used nothing yet. What the last one said stays until this one is up."""
         record = self.of(service)
         record.cpu_percent = record.memory_bytes = record.cpu_s = None
+        record.text = ""
 
     def end_run(self, service: str) -> None:
         self.begin_run(service)
@@ -69,6 +75,16 @@ class Records:
         """The end of its output: stderr's lines, or stdout's when stderr is silent."""
         text = tail.get("stderr", "").strip("\n") or tail.get("stdout", "").strip("\n")
         self.of(service).last_output = tuple(line[:LINE_LIMIT] for line in text.splitlines()[-LAST_LINES:])
+        self._changed(service)
+
+    def take_text(self, service: str, text: str) -> None:
+        """What the service says of itself (STATUS= of sd_notify(3))."""
+        self.of(service).text = text
+        self._changed(service)
+
+    def take_next_run(self, service: str, at: float | None) -> None:
+        """When a scheduled task runs next, Unix seconds."""
+        self.of(service).next_run = at
         self._changed(service)
 
     def take_usage(self, service: str, at: float, cpu_s: float, memory_bytes: int) -> None:

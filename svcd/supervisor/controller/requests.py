@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.errors import ErrorCode
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.status import Status
 from svcd.supervisor.core import events
 from svcd.supervisor.core.actions import AnswerRequest, Outcome
@@ -21,6 +23,7 @@ from svcd.supervisor.core.machine import Machine
 
 Key = str
 
+NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration})
 SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
 
 
@@ -31,6 +34,7 @@ class Requests:
         self,
         control: Control,
         machine: Machine,
+        registry: Registry,
         status: Status,
         submit: Callable[[events.Event], None],
         shut_down: Callable[[str, events.ShutdownLevel, str], None],
@@ -38,6 +42,7 @@ class Requests:
     ) -> None:
         self._control = control
         self._machine = machine
+        self._registry = registry
         self._status = status
         self._submit = submit
         self._shut_down_cluster = shut_down
@@ -50,6 +55,8 @@ class Requests:
             messages.StartServices: self._start,
             messages.StopServices: self._stop,
             messages.RestartServices: self._restart,
+            messages.PauseServices: self._pause,
+            messages.ResumeServices: self._resume,
             messages.SignalServices: self._signal,
             messages.ShutDown: self._shut_down,
         }
@@ -57,12 +64,24 @@ class Requests:
     def receive(self, peer: Peer, correlation: bytes, message: messages.Message) -> None:
         """A message of one of the types in ``receivers``."""
         if not self._may_ask(peer):
-            self._refuse(peer, correlation, ErrorCode.NOT_PERMITTED, f"uid {peer.uid} may not command this cluster")
+            self.refuse(peer, correlation, ErrorCode.NOT_PERMITTED, f"uid {peer.uid} may not command this cluster")
             return
-        unknown = [name for name in getattr(message, "services", ()) if name not in self._machine.services]
+        single = getattr(message, "service", "")
+        one = self._registry.expand([single]) if single else ()
+        if len(one) > 1:
+            text = f"{single} has {len(one)} instances: name one, such as {one[0]}"
+            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, text)
+            return
+        named = type(message) not in NAMES_MAY_BE_NEW
+        services = self._registry.expand(getattr(message, "services", ())) if named else ()
+        unknown = [name for name in (*services, *one) if name not in self._machine.services]
         if unknown:
-            self._refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
+            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
             return
+        if services:
+            message = replace(message, services=services)  # type: ignore[call-arg]
+        if one:
+            message = replace(message, service=one[0])  # type: ignore[call-arg]
         self.receivers[type(message)](peer, correlation, message)
 
     def answer(self, action: AnswerRequest) -> None:
@@ -91,31 +110,39 @@ class Requests:
     # ---- handed to the core ----------------------------------------------------------------------------------------
 
     def _start(self, peer: Peer, correlation: bytes, message: messages.StartServices) -> None:
-        self._accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services))
+        self.accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services))
 
     def _stop(self, peer: Peer, correlation: bytes, message: messages.StopServices) -> None:
-        also = self._stopped_along(message.services)
-        self._accept(peer, correlation, lambda key: events.StopRequested(clock.now(), key, message.services), also)
+        also, make = self._stopped_along(message.services), events.StopRequested
+        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.unneeded), also)
 
     def _restart(self, peer: Peer, correlation: bytes, message: messages.RestartServices) -> None:
-        also = self._stopped_along(message.services)
-        self._accept(peer, correlation, lambda key: events.RestartRequested(clock.now(), key, message.services), also)
+        also = () if message.rolling else self._stopped_along(message.services)
+        make = events.RestartRequested
+        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.rolling), also)
+
+    def _pause(self, peer: Peer, correlation: bytes, message: messages.PauseServices) -> None:
+        self.accept(peer, correlation, lambda key: events.PauseRequested(clock.now(), key, message.services))
+
+    def _resume(self, peer: Peer, correlation: bytes, message: messages.ResumeServices) -> None:
+        self.accept(peer, correlation, lambda key: events.ResumeRequested(clock.now(), key, message.services))
 
     def _signal(self, peer: Peer, correlation: bytes, message: messages.SignalServices) -> None:
         if message.signal not in SIGNALS:
-            self._refuse(peer, correlation, ErrorCode.MALFORMED, f"there is no signal {message.signal}")
+            self.refuse(peer, correlation, ErrorCode.MALFORMED, f"there is no signal {message.signal}")
             return
         make = events.SignalRequested
-        self._accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.signal))
+        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.signal))
 
     def _shut_down(self, peer: Peer, correlation: bytes, message: messages.ShutDown) -> None:
         level = events.ShutdownLevel.NOW if message.now else events.ShutdownLevel.DRAIN
         key = self._note(peer, correlation, ())
         self._shut_down_cluster(key, level, f"pid {peer.pid}")
 
-    def _accept(
+    def accept(
         self, peer: Peer, correlation: bytes, make: Callable[[Key], events.Event], also: tuple[str, ...] = ()
     ) -> None:
+        """Take a request into the core: ``make`` is given the id that its answer will carry."""
         self._submit(make(self._note(peer, correlation, also)))
 
     def _note(self, peer: Peer, correlation: bytes, also: tuple[str, ...]) -> Key:
@@ -126,13 +153,14 @@ class Requests:
         self._control.send(peer.route, correlation, messages.RequestAccepted(also))
         return key
 
-    def _refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
+    def refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
         self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
 
     def _unknown_text(self, unknown: list[str]) -> str:
         texts = []
         for name in unknown:
-            near = difflib.get_close_matches(name, self._machine.services, 1)
+            names = {*self._machine.services, *self._registry.instances}
+            near = difflib.get_close_matches(name, sorted(names), 1)
             texts.append(f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return "; ".join(texts)
 

@@ -17,6 +17,7 @@ from svcd.supervisor.core.events import (
     Event,
     ExitStatus,
     LeftoversGone,
+    MainProcessNamed,
     ProcessExited,
     ProcessSpawned,
     ProgramExecuted,
@@ -29,6 +30,8 @@ class Run:
     """One invocation. ``mark`` is unique on this host.
 
     ``verdict``: whether exec succeeded, None while unknown. ``unborn``: there is no process and there will be none.
+    ``at_birth``: called once its pid is known. ``before_end``: called when a main process of it was reaped, before
+    anything follows from that, to hear what it has said until then. ``clean_up``: called at the end.
     """
 
     service: str
@@ -44,6 +47,9 @@ class Run:
     told_spawned: bool = False
     told_executed: bool = False
     told_exited: bool = False
+    supplanted: int | None = None  # the first main process, once another one was named
+    at_birth: list[Callable[[], None]] = field(default_factory=list)
+    before_end: list[Callable[[], None]] = field(default_factory=list)
     clean_up: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -56,6 +62,7 @@ class Runs:
         self._mains = mains
         self._by_invocation: dict[int, Run] = {}
         self._with_leftovers: dict[int, Run] = {}
+        self._last_status: dict[str, tuple[int, ExitStatus]] = {}
 
     def __len__(self) -> int:
         return len(self._by_invocation)
@@ -65,6 +72,14 @@ class Runs:
 
     def get(self, invocation: int | None) -> Run | None:
         return None if invocation is None else self._by_invocation.get(invocation)
+
+    def status_of(self, service: str, invocation: int) -> ExitStatus | None:
+        """How this run of the service ended; None when it never ran, or a later one has ended since."""
+        last, status = self._last_status.get(service, (None, None))
+        return status if last == invocation else None
+
+    def forget(self, service: str) -> None:
+        self._last_status.pop(service, None)
 
     def open(self, run: Run) -> str | None:
         """Take note of a run that is about to be spawned; returns the cgroup to be born in, or None."""
@@ -81,6 +96,8 @@ class Runs:
         run.pid, run.pidfd = pid, pidfd
         self._mains.add(pid)
         self._advance(run)
+        for step in run.at_birth:
+            step()
 
     def executed(self, invocation: int) -> None:
         self._judge(invocation, True)
@@ -89,19 +106,39 @@ class Runs:
         """No program runs. ``born``: there is or was a process all the same, whose end we are told."""
         self._judge(invocation, False, reason, unborn=not born)
 
-    def reaped(self, invocation: int, status: ExitStatus) -> None:
+    def reaped(self, invocation: int, status: ExitStatus, pid: int | None = None) -> None:
+        """The process that was born for this invocation has ended. ``pid``: it, if known."""
         run = self._by_invocation.get(invocation)
-        if run is not None:
-            run.status = status
-            self._advance(run)
+        if run is None:
+            return
+        _hear_out(run)
+        if pid is not None and run.supplanted == pid and run.pid != pid:
+            self._look_at_leftovers()  # it had handed over to another one, and may have outlived that
+            return
+        run.status = status
+        self._advance(run)
 
-    def orphan_reaped(self) -> None:
-        """An adopted orphan is gone: whoever waits for leftovers looks again."""
+    def orphan_reaped(self, pid: int | None = None, status: ExitStatus | None = None) -> None:
+        """An adopted orphan is gone: a main process by adoption, or whoever waits for leftovers looks again."""
+        if pid is not None and status is not None and pid in self._mains:
+            for run in self.all():
+                if run.supplanted is not None and run.pid == pid:
+                    self.main_ended(run, pid, status)
+        self._look_at_leftovers()
+
+    def _look_at_leftovers(self) -> None:
         for run in list(self._with_leftovers.values()):
             if self._is_empty(run):
                 del self._with_leftovers[run.invocation]
                 self._close(run)
                 self._submit(LeftoversGone(clock.now(), run.service, run.invocation, clock.jitter()))
+
+    def main_ended(self, run: Run, pid: int, status: ExitStatus) -> None:
+        """A main process by adoption is gone, unless it has handed over to yet another one."""
+        _hear_out(run)
+        if run.pid == pid and run.status is None:
+            run.status = status
+            self._advance(run)
 
     def launcher_lost(self, launcher: str) -> None:
         """That launcher is gone: what it has not said, it will not say."""
@@ -142,6 +179,7 @@ class Runs:
             self._close(run)
             self._submit(SpawnFailed(clock.now(), run.service, run.invocation, run.failure, clock.jitter()))
             return
+        self._last_status[run.service] = (run.invocation, status)
         leftovers = not self._is_empty(run)
         if leftovers:
             self._with_leftovers[run.invocation] = run
@@ -173,6 +211,34 @@ class Runs:
             pass
         finally:
             os.close(pidfd)
+
+    # ---- the main process ------------------------------------------------------------------------------------------
+
+    def has_member(self, run: Run, pid: int) -> bool:
+        """Whether ``pid`` is a process of this run, or was one and has not been reaped."""
+        return run.pid is not None and self._containment.has(run.mark, run.pid, pid)
+
+    def adopt_main(self, run: Run, pid: int) -> bool:
+        """The run names another of its processes as the main one: that one's end is its end from now on. Whether it
+        is so now.
+        """
+        if run.pid is None or run.told_exited or pid == run.pid or pid in self._mains:
+            return False
+        try:
+            pidfd = os.pidfd_open(pid)
+        except (OSError, OverflowError):
+            return False
+        if not self.has_member(run, pid) or not is_alive(pid):
+            os.close(pidfd)
+            return False
+        if run.pidfd is not None:
+            os.close(run.pidfd)
+        run.supplanted = run.supplanted or run.pid
+        self._mains.discard(run.pid)
+        self._mains.add(pid)
+        run.pid, run.pidfd = pid, pidfd
+        self._submit(MainProcessNamed(clock.now(), run.service, run.invocation, pid))
+        return True
 
     # ---- orders -----------------------------------------------------------------------------------------------------
 
@@ -207,3 +273,9 @@ class Runs:
                 signal.pidfd_send_signal(run.pidfd, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+
+
+def _hear_out(run: Run) -> None:
+    """What a process has said before its end may change what its end means."""
+    for step in run.before_end:
+        step()

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from svcd.protocol import codec
 from svcd.protocol.errors import MessageTooLarge
 from svcd.protocol.messages import Edge, GraphReported, Part, ServiceStatus, StatusReported
-from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
+from svcd.supervisor.config.launch import address
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.machine import Machine
 
 
@@ -33,15 +34,14 @@ class Status:
 
     def __init__(
         self,
-        cluster: ClusterSpec,
+        registry: Registry,
         state_dir: str,
         machine: Machine,
         records: Records,
         whole: Whole,
         parts: Callable[[], dict[str, int]],
     ) -> None:
-        self._cluster = cluster
-        self._definitions: dict[str, ServiceDefinition] = {each.spec.name: each for each in cluster.services}
+        self._registry = registry
         self._state_dir = state_dir
         self._machine = machine
         self._records = records
@@ -55,6 +55,10 @@ class Status:
         self._encoded = None
         if service is not None:
             self._rows.pop(service, None)
+
+    def forget(self, service: str) -> None:
+        self.changed(service)
+        self._since.pop(service, None)
 
     def views_changed(self, services: tuple[str, ...]) -> None:
         """What the machine says of these services reads differently now."""
@@ -80,9 +84,9 @@ class Status:
 
     def report(self, services: tuple[str, ...]) -> StatusReported:
         """The status of ``services``, or of all when empty. Unknown names are the caller's to refuse."""
-        names = services or tuple(self._machine.services)
+        names = services or self._names()
         return StatusReported(
-            cluster=self._cluster.name,
+            cluster=self._registry.cluster.name,
             pid=os.getppid(),
             state=self._whole.state,
             sequence=self._whole.sequence,
@@ -91,6 +95,12 @@ class Status:
             services=tuple(self._row(name) for name in names),
         )
 
+    def _names(self) -> tuple[str, ...]:
+        """Every service, in the order of the files; what was removed and has not ended comes last."""
+        known = self._machine.services
+        in_order = dict.fromkeys(each.spec.name for each in self._registry.cluster.services if each.spec.name in known)
+        return tuple({**in_order, **dict.fromkeys(known)})
+
     def graph(self) -> GraphReported:
         """Every service and every edge, as registered."""
         edges = (
@@ -98,7 +108,7 @@ class Status:
             for name, view in self._machine.services.items()
             for edge in view.spec.dependencies
         )
-        return GraphReported(self._cluster.name, tuple(self._machine.services), tuple(edges))
+        return GraphReported(self._registry.cluster.name, tuple(self._machine.services), tuple(edges))
 
     def _row(self, name: str) -> ServiceStatus:
         row = self._rows.get(name)
@@ -107,12 +117,12 @@ class Status:
         return row
 
     def _build(self, name: str) -> ServiceStatus:
-        view, record = self._machine.services[name], self._records.of(name)
+        view, record, definition = self._machine.services[name], self._records.of(name), self._registry[name]
         since = self._since.get(name)
         return ServiceStatus(
             name=name,
-            service=name,
-            instance=0,
+            service=definition.service or name,
+            instance=definition.instance,
             state=view.state.value,
             desired=view.desired,
             pid=view.pid,
@@ -124,7 +134,13 @@ class Status:
             memory_bytes=record.memory_bytes,
             depends_on=tuple(edge.target for edge in view.spec.dependencies),
             type=view.spec.type.value,
-            tags=self._definitions[name].launch.tags,
+            tags=definition.launch.tags,
             last_output=record.last_output,
             exception=record.exception,
+            healthy=view.healthy,
+            text=record.text,
+            port=definition.launch.port,
+            sockets=tuple(address(each) for each in definition.launch.sockets),
+            next_run=record.next_run,
+            fallback=view.stand_in,
         )

@@ -5,17 +5,19 @@ Must not decide what a stub is to do: it carries the core's orders to it and its
 
 from __future__ import annotations
 
+import signal
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
 from svcd.protocol import messages
-from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
+from svcd.supervisor.config.launch import PythonCode
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.actions import StubOrder, TellStub
-from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported
+from svcd.supervisor.core.events import Event, StubConnected, StubPhase, StubReported, WatchdogPinged
 
 PHASES: Final = {phase.value: phase for phase in StubPhase}
 EARLY_LIMIT: Final = 16  # claims that are kept until the spawned pid is known
@@ -28,21 +30,21 @@ class Stubs:
         self,
         control: Control,
         runs: Runs,
-        cluster: ClusterSpec,
-        definitions: dict[str, ServiceDefinition],
+        registry: Registry,
         submit: Callable[[Event], None],
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
+        on_health: Callable[[messages.HealthReported], None],
     ) -> None:
         self._control = control
         self._runs = runs
-        self._cluster = cluster
-        self._definitions = definitions
+        self._registry = registry
         self._submit = submit
         self._on_exception = on_exception
         self._on_sample = on_sample
         self._route_of: dict[int, bytes] = {}
         self._run_of: dict[bytes, Run] = {}
+        self._frozen: set[int] = set()
         self._early: dict[int, dict[int, Peer]] = {}
         self.rejected: Counter[str] = Counter()
         self.receivers: dict[type, Callable[[Peer, Any], None]] = {
@@ -50,6 +52,8 @@ class Stubs:
             messages.StateChanged: self._on_state,
             messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
             messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
+            messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
+            messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.Pong: lambda peer, message: None,
         }
 
@@ -102,20 +106,47 @@ class Stubs:
             return
         receive(message)
 
+    def _on_alive(self, message: messages.LoopAlive) -> None:
+        self._submit(WatchdogPinged(clock.now(), message.service, message.invocation))
+
     def _speaker(self, peer: Peer, invocation: int) -> Run | None:
         run = self._run_of.get(peer.route)
         return run if run is not None and run.invocation == invocation else None
 
+    def hear_last_words(self, invocation: int) -> None:
+        """Its process has ended: what it said before comes before that."""
+        if invocation in self._route_of:
+            self._control.drain()
+
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
+        self._frozen.discard(invocation)
         route = self._route_of.pop(invocation, None)
         if route is not None:
             self._run_of.pop(route, None)
 
     # ---- what stubs are told ---------------------------------------------------------------------------------------
 
+    def check_health(self, invocation: int, token: int, method: str) -> None:
+        """Have the service's own method called; its ``HealthReported`` goes to ``on_health``."""
+        self._send(invocation, messages.CheckHealth(invocation, token, method))
+
     def tell(self, action: TellStub) -> None:
+        """Carry an order. A script has no code for a pause: it is stopped and continued by signal."""
+        run = self._registry[action.service].launch.run
+        if isinstance(run, PythonCode) and run.script is not None:
+            if action.order in (StubOrder.PAUSE, StubOrder.RESUME):
+                self._freeze(action, action.order is StubOrder.PAUSE)
+                return
+            if action.order is StubOrder.STOP and action.invocation in self._frozen:
+                self._runs.send_signal(action.invocation, signal.SIGCONT, group=True)
         self._send(action.invocation, self._message_for(action))
+
+    def _freeze(self, action: TellStub, frozen: bool) -> None:
+        self._runs.send_signal(action.invocation, signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
+        (self._frozen.add if frozen else self._frozen.discard)(action.invocation)
+        phase = StubPhase.PAUSED if frozen else StubPhase.RUNNING
+        self._submit(StubReported(clock.now(), action.service, action.invocation, phase))
 
     def _message_for(self, action: TellStub) -> messages.Message:
         if action.order is StubOrder.LOAD:
@@ -124,10 +155,14 @@ class Stubs:
             return messages.Init(action.invocation)
         if action.order is StubOrder.START:
             return messages.Start(action.invocation)
+        if action.order is StubOrder.PAUSE:
+            return messages.Pause(action.invocation)
+        if action.order is StubOrder.RESUME:
+            return messages.Resume(action.invocation)
         return messages.Stop(action.invocation, action.reason)
 
     def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
-        definition = self._definitions[service]
+        definition = self._registry[service]
         run = definition.launch.run
         if not isinstance(run, PythonCode):
             raise TypeError(f"{service} is no Python service")
@@ -139,8 +174,9 @@ class Stubs:
             code=run.code,
             path=run.path,
             config=run.config,
-            controller_timeout_s=self._cluster.controller_timeout_s,
+            controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
+            watchdog_s=definition.spec.watchdog_s,
         )
 
     def _send(self, invocation: int, message: messages.Message) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from typing import Final
 
 from svcd.protocol.places import Places
@@ -17,16 +18,17 @@ PATIENCE_S: Final = 5.0
 PAUSE_S: Final = 0.01
 
 
-def kill_all(runs: Runs, containment: Containment) -> None:
+def kill_all(kinds: Iterable[Runs], containment: Containment) -> None:
     """SIGKILL everything, again and again until nothing is left (a fork may outrun one pass) or patience ends."""
     deadline = time.monotonic() + PATIENCE_S
-    left = [run for run in runs.all() if run.pid is not None]
+    everything = [(runs, run) for runs in kinds for run in runs.all()]
+    left = [(runs, run, run.pid) for runs, run in everything if run.pid is not None]
     while left and time.monotonic() < deadline:
-        for run in left:
+        for runs, run, _ in left:
             runs.kill(run.invocation)
         time.sleep(PAUSE_S)  # nobody is served any more: the loop has ended
-        left = [run for run in left if run.pid is not None and containment.members(run.mark, run.pid)]
-    for run in runs.all():
+        left = [each for each in left if containment.members(each[1].mark, each[2])]
+    for _, run in everything:
         containment.release(run.mark)
 
 

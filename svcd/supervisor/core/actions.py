@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from svcd.supervisor.core.events import TimerKind
+from svcd.supervisor.core.spec import Hook
 from svcd.supervisor.core.states import State
 
 
@@ -18,6 +19,8 @@ class StubOrder(Enum):
     LOAD = "load"  # here is your code: import it
     INIT = "init"
     START = "start"
+    PAUSE = "pause"
+    RESUME = "resume"
     STOP = "stop"
 
 
@@ -50,10 +53,77 @@ class TellStub:
 
 @dataclass(frozen=True, slots=True)
 class AwaitReadiness:
-    """Begin the service's own probe (delay, notify, tcp). It ends with the invocation."""
+    """Begin the service's own readiness probe. It ends with the invocation."""
 
     service: str
     invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CheckHealth:
+    """Check the health of this run from now on, each result a ``HealthChecked``, until ``CeaseHealthChecks`` or the
+    end of the invocation.
+    """
+
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class CeaseHealthChecks:
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunHook:
+    """Run the service's command for this moment: answered by ``HookEnded``, after its own timeout at the latest.
+
+    ``cause``: why, in words, for its environment. An ON_FAILURE hook is not answered.
+    """
+
+    service: str
+    invocation: int
+    hook: Hook
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class KillHook:
+    """SIGKILL to a hook that still runs; its ``HookEnded`` follows."""
+
+    service: str
+    invocation: int
+    hook: Hook
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitDemand:
+    """Watch the sockets of an on-demand service that is down: the first connection is a ``DemandArose``.
+
+    Ends with that event, with ``CeaseAwaitingDemand``, and when the service is spawned.
+    """
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class CeaseAwaitingDemand:
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdoptSpec:
+    """From now on this service is what its newest configuration says: no process of the older one is left."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetService:
+    """This service was removed; nothing of it runs."""
+
+    service: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +162,10 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class PublishTransition:
-    """A service went from ``old`` to ``new`` at ``at``, after ``spent_s`` seconds in ``old``, because of ``cause``."""
+    """A service went from ``old`` to ``new`` at ``at``, after ``spent_s`` seconds in ``old``, because of ``cause``.
+
+    ``transaction``: the change that it is a step of.
+    """
 
     at: float
     service: str
@@ -101,6 +174,7 @@ class PublishTransition:
     new: State
     cause: str
     spent_s: float
+    transaction: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +217,14 @@ Action = (
     SpawnProcess
     | TellStub
     | AwaitReadiness
+    | CheckHealth
+    | CeaseHealthChecks
+    | RunHook
+    | KillHook
+    | AwaitDemand
+    | CeaseAwaitingDemand
+    | AdoptSpec
+    | ForgetService
     | SignalProcess
     | KillProcess
     | ArmTimer

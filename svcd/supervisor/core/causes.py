@@ -10,8 +10,9 @@ from typing import Final
 from svcd.supervisor.core.events import ExitStatus
 from svcd.supervisor.core.spec import Intensity
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Run, Unit
+from svcd.supervisor.core.unit import Edge, Mark, Run, Unit
 
+CHAIN_LENGTH: Final = 32  # links that are followed for those who ask for all
 CHAIN_LIMIT: Final = 4  # links of a chain of causes that are spelled out
 
 # POSIX and Linux numbers; the real-time ones have no names of their own
@@ -143,3 +144,28 @@ def failed_words(unit: Unit) -> str:
         return unit.cause
     verb = "is unavailable" if unit.state is State.UNAVAILABLE else "failed"
     return f"{unit.name} {verb}: {unit.cause}"
+
+
+def chain(unit: Unit) -> list[Unit]:
+    """The unit, and what its standing comes from, link by link."""
+    links = [unit]
+    while len(links) < CHAIN_LENGTH:
+        following = _comes_from(links[-1])
+        if following is None or following in links:
+            break
+        links.append(following)
+    return links
+
+
+def _comes_from(unit: Unit) -> Unit | None:
+    run = unit.run
+    if (unit.state is State.WAITING or (run is not None and run.held)) and unit.up and unit.blockers:
+        edge = next(iter(unit.dead or unit.blockers))
+        return edge.target
+    if run is not None and run.from_outside and not run.told and unit.holders:
+        return next((edge.dependent for edge in unit.incoming if edge.holds), None)
+    if run is not None and run.mark is Mark.DEPENDENCY:
+        return next(
+            (edge.target for edge in unit.outgoing if edge.hard and edge.target.state is not State.RUNNING), None
+        )
+    return None

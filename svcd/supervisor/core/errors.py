@@ -20,6 +20,23 @@ class DuplicateService(CoreError):  # noqa: N818 - named for what is the matter
         self.service = service
 
 
+class BeingRemoved(CoreError):  # noqa: N818 - named for what is the matter
+    """A service of that name was removed, and has not ended yet."""
+
+    def __init__(self, service: str) -> None:
+        text = f"cannot change {service}: it is being removed, and has not ended yet; try again once it has"
+        super().__init__(text)
+        self.service = service
+
+
+class UnknownService(CoreError):  # noqa: N818 - named for what is the matter
+    """A change of what is not registered."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__(f"cannot change {service}: there is no service of that name")
+        self.service = service
+
+
 class UnknownDependency(CoreError):  # noqa: N818 - named for what is the matter
     """A service depends on something that nobody registered."""
 
@@ -27,6 +44,15 @@ class UnknownDependency(CoreError):  # noqa: N818 - named for what is the matter
         super().__init__(f"cannot register {service}: it depends on {target}, which is not registered")
         self.service = service
         self.target = target
+
+
+class StillRequired(CoreError):  # noqa: N818 - named for what is the matter
+    """A service is to go that others require."""
+
+    def __init__(self, service: str, others: list[str]) -> None:
+        super().__init__(f"cannot remove {service}: required by {', '.join(others)}")
+        self.service = service
+        self.others = others
 
 
 class DependencyCycle(CoreError):  # noqa: N818 - named for what is the matter

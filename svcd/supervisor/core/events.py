@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-from svcd.supervisor.core.spec import ServiceSpec
+from svcd.supervisor.core.spec import Hook, ServiceSpec
 
 
 class ShutdownLevel(Enum):
@@ -29,7 +29,8 @@ class StubPhase(Enum):
     LOADED = "loaded"
     INITIALIZED = "initialized"
     STARTING = "starting"
-    RUNNING = "running"
+    RUNNING = "running"  # started, or resumed
+    PAUSED = "paused"
     STOPPING = "stopping"
 
 
@@ -40,6 +41,8 @@ class TimerKind(Enum):
     STOP = "stop"  # stop asked to SIGKILL
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
+    WATCHDOG = "watchdog"  # the last sign of life to its failure
+    HOOK = "hook"  # a hook that runs while the cluster is in a hurry is killed
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +65,30 @@ class ServicesRegistered:
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceUnregistered:
+class SpecChange:
+    """A new spec for a service that is registered. ``needs_restart``: a process of the old one does not do for it.
+    ``needs_new_checks``: its health is looked at in another way.
+    """
+
+    spec: ServiceSpec
+    needs_restart: bool
+    needs_new_checks: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigurationApplied:
+    """A change of what is registered, all of it or nothing. Services that are not named stay as they are.
+
+    New eager services are started with it, as are those in ``start``; a removed service is stopped, then forgotten.
+    """
+
     at: float
     request: str
-    service: str
+    added: tuple[ServiceSpec, ...] = ()
+    changed: tuple[SpecChange, ...] = ()
+    removed: tuple[str, ...] = ()
+    start: tuple[str, ...] = ()
+    cause: str = "change of configuration"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +102,33 @@ class StartRequested:
 
 @dataclass(frozen=True, slots=True)
 class StopRequested:
+    """``unneeded``: afterwards also whatever runs only because something else needed it, and is needed no more."""
+
+    at: float
+    request: str
+    services: tuple[str, ...]
+    unneeded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequested:
+    """``rolling``: one after the other, each once the one before is running again; the first failure ends it."""
+
+    at: float
+    request: str
+    services: tuple[str, ...]
+    rolling: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PauseRequested:
     at: float
     request: str
     services: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class RestartRequested:
+class ResumeRequested:
     at: float
     request: str
     services: tuple[str, ...]
@@ -116,11 +159,50 @@ class RequestAbandoned:
     request: str
 
 
+# ---- what calls for a service ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class DemandArose:
+    """Somebody connected to a socket that is held for this service (on demand)."""
+
+    at: float
+    service: str
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class IdleReached:
+    """Nobody has used this on-demand service for its idle timeout."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleFired:
+    """The time of a scheduled task has come."""
+
+    at: float
+    service: str
+
+
 # ---- what happened to a process ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessSpawned:
+    at: float
+    service: str
+    invocation: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class MainProcessNamed:
+    """The run goes on in another of its processes (MAINPID), whose end is its end."""
+
     at: float
     service: str
     invocation: int
@@ -188,6 +270,68 @@ class LeftoversGone:
     jitter: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class HealthChecked:
+    """One health check ended. ``text`` says what was wrong."""
+
+    at: float
+    service: str
+    invocation: int
+    healthy: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogPinged:
+    """A sign of life: WATCHDOG=1 of a program, the event loop of a stub."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogTriggered:
+    """The service says itself that it has failed (WATCHDOG=trigger)."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutExtended:
+    """The service asks for more time (EXTEND_TIMEOUT_USEC): whatever bounds it now ends ``by_s`` from now, at the
+    earliest.
+    """
+
+    at: float
+    service: str
+    invocation: int
+    by_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class StopAnnounced:
+    """A program says that it ends (STOPPING=1)."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class HookEnded:
+    """A command that ``actions.RunHook`` asked for is over; ``error`` None: with exit code 0."""
+
+    at: float
+    service: str
+    invocation: int
+    hook: Hook
+    error: str | None = None
+    jitter: float = 0.0
+
+
 # ---- what a stub said ---------------------------------------------------------------------------------------
 
 
@@ -233,20 +377,32 @@ class TimerFired:
 
 Event = (
     ServicesRegistered
-    | ServiceUnregistered
+    | ConfigurationApplied
     | StartRequested
     | StopRequested
     | RestartRequested
+    | PauseRequested
+    | ResumeRequested
     | SignalRequested
     | ShutdownRequested
     | RequestAbandoned
+    | DemandArose
+    | IdleReached
+    | ScheduleFired
     | ProcessSpawned
+    | MainProcessNamed
     | SpawnFailed
     | ProgramExecuted
     | ReadinessReached
     | ReadinessFailed
     | ProcessExited
     | LeftoversGone
+    | HealthChecked
+    | WatchdogPinged
+    | WatchdogTriggered
+    | TimeoutExtended
+    | StopAnnounced
+    | HookEnded
     | StubConnected
     | StubReported
     | ConnectionLost

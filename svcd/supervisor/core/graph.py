@@ -1,162 +1,176 @@
-"""The dependency graph: edges between units, kept in place as services come and go; order, closure and cycles.
+"""The dependency graph as a whole: units get and lose their edges as services come and go; order and closure.
 
-Must not change a unit's state: it says what an edge means, the machine acts on it.
+Must not change a unit's state, nor say what an edge means (``edges`` does).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Final
 
-from svcd.supervisor.core.errors import DependencyCycle, DuplicateService, UnknownDependency
-from svcd.supervisor.core.spec import Condition, DependencyKind, ServiceSpec
-from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Unit
-
-ENDED_BY_ITSELF: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
-NOT_BEGUN: Final = frozenset({State.UNLOADED, State.STOPPED, State.WAITING})
+from svcd.supervisor.core import edges
+from svcd.supervisor.core.spec import Dependency, ServiceSpec
+from svcd.supervisor.core.unit import Edge, Group, Unit
 
 NeighboursOf = Callable[[Unit], Iterator[Unit]]
-
-
-# ---- what an edge means ----
-
-
-def is_met(edge: Edge) -> bool:
-    """Whether the target's present run is what the dependent's start needs."""
-    target, condition = edge.target, edge.spec.condition
-    if target.state is State.COMPLETED:
-        return edge.met_by_completion
-    if condition is Condition.COMPLETED or (target.is_task and condition is not Condition.SPAWNED):
-        return False
-    run = target.run
-    if run is None or run.doomed:
-        return False
-    return run.executed if condition is Condition.SPAWNED else target.state is State.RUNNING
-
-
-def is_coming(target: Unit) -> bool:
-    """Whether the target is on its way to something better than what it is now."""
-    if not target.up or target.stuck:
-        return False
-    run = target.run
-    if run is None:
-        return target.again or target.state in NOT_BEGUN
-    return run.from_outside or not run.doomed
-
-
-def assess(edge: Edge) -> tuple[bool, bool]:
-    """(blocked, dead) as of now."""
-    if is_met(edge):
-        return False, False
-    target = edge.target
-    if edge.hard:
-        over = target.state in ENDED_BY_ITSELF and not target.again
-        return True, target.stuck or not target.up or over
-    return is_coming(target) and not target.stumbled, False
-
-
-def holds(edge: Edge) -> bool:
-    """Whether the target's stop waits for this dependent: always if it requires it, else if it goes down as well."""
-    run = edge.dependent.run
-    return run is not None and (edge.hard or run.doomed)
+EdgesTo = Callable[[Unit], Iterable[Edge]]
 
 
 # ---- coming and going ----
 
 
-def check(units: Mapping[str, Unit], specs: Iterable[ServiceSpec]) -> None:
-    """Raise for the first thing that makes this batch impossible.
-
-    Raises:
-        DuplicateService, UnknownDependency, DependencyCycle
-    """
-    batch: dict[str, ServiceSpec] = {}
-    for spec in specs:
-        if spec.name in units or spec.name in batch:
-            raise DuplicateService(spec.name)
-        batch[spec.name] = spec
-    for spec in batch.values():
-        for dependency in spec.dependencies:
-            if dependency.target not in batch and dependency.target not in units:
-                raise UnknownDependency(spec.name, dependency.target)
-    path = find_cycle({name: [each.target for each in spec.dependencies] for name, spec in batch.items()})
-    if path is not None:
-        raise DependencyCycle(path)
-
-
-def find_cycle(targets: Mapping[str, Iterable[str]]) -> tuple[str, ...] | None:
-    """A path that ends where it begins, or None. Names that are no key lead nowhere: what is registered already
-    cannot depend on what is new.
-    """
-    done: set[str] = set()
-    for start in targets:
-        path: dict[str, Iterator[str]] = {}
-        name: str | None = start
-        while name is not None or path:
-            if name is not None and name not in done:
-                path[name] = iter(targets[name])
-            name = None
-            if not path:
-                break
-            here = next(reversed(path))
-            for target in path[here]:
-                if target in path:
-                    names = list(path)
-                    return (*names[names.index(target) :], target)
-                if target in targets and target not in done:
-                    name = target
-                    break
-            else:
-                done.add(here)
-                del path[here]
-    return None
-
-
-def connect(units: Mapping[str, Unit], unit: Unit) -> None:
-    """Make the edges of a unit that is new; its targets are units already."""
-    for dependency in unit.spec.dependencies:
-        edge = Edge(unit, units[dependency.target], dependency)
-        unit.outgoing.append(edge)
-        edge.target.incoming[edge] = None
-        edge.blocked, edge.dead = assess(edge)
-        if edge.blocked:
-            unit.blockers[edge] = None
-        if edge.dead:
-            unit.dead[edge] = None
-
-
-def disconnect(unit: Unit) -> None:
-    """Take a unit out. It has no process; whoever still depends on it does so softly, and no longer."""
+def connect(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
+    """Make the edges that ``spec`` names, to units that are there already, and its fallback."""
+    groups: dict[str, Group] = {}
+    for each in spec.dependencies:
+        edge = _join(Edge(unit, units[each.target], each))
+        if each.group is not None:
+            edge.group = groups.setdefault(each.group, Group())
+            edge.group.edges[edge] = None
     for edge in unit.outgoing:
-        del edge.target.incoming[edge]
-    for edge in unit.incoming:
-        edge.dependent.outgoing.remove(edge)
-        edge.dependent.blockers.pop(edge, None)
-        edge.dependent.dead.pop(edge, None)
+        if not edge.is_borrowed:
+            edges.refresh(edge)
+    if spec.fallback is not None:
+        unit.fallback = units[spec.fallback]
+        unit.fallback.covers[unit] = None
+        edges.refresh_cover(unit)
+
+
+def rejoin(units: Mapping[str, Unit], dependent: Unit, name: str) -> None:
+    """A service is there again that this one wants, or comes after: not what is required, which nobody can remove."""
+    groups = {edge.spec.group: edge.group for edge in dependent.outgoing if edge.group is not None}
+    for each in dependent.newest.dependencies:
+        if each.target == name:
+            edge = _join(Edge(dependent, units[name], each))
+            if each.group is not None:
+                edge.group = groups.setdefault(each.group, Group())
+                edge.group.edges[edge] = None
+            edges.refresh(edge)
+
+
+def borrow(dependent: Unit, target: Unit, spec: Dependency, instead_of: Unit | None = None) -> None:
+    """One more edge for the present run, gone with it. It holds the target, but blocks nobody: the run has begun."""
+    assert dependent.run is not None
+    edge = _join(Edge(dependent, target, spec, is_borrowed=True, instead_of=instead_of))
+    dependent.run.borrowed.append(edge)
+    if instead_of is not None:
+        instead_of.stood_in[edge] = None
+
+
+def _join(edge: Edge) -> Edge:
+    edge.dependent.outgoing.append(edge)
+    edge.target.incoming[edge] = None
+    return edge
+
+
+def cut(edge: Edge) -> None:
+    """Take one edge away."""
+    edges.leave_group(edge)
+    run = edge.dependent.run
+    if edge.is_borrowed and run is not None:
+        run.borrowed.remove(edge)
+    edge.dependent.outgoing.remove(edge)
+    del edge.target.incoming[edge]
+    edge.dependent.blockers.pop(edge, None)
+    edge.dependent.dead.pop(edge, None)
+    if edge.instead_of is not None:
+        edge.instead_of.stood_in.pop(edge, None)
+    if edge.holds:
+        edge.target.holders -= 1
+
+
+def disconnect(unit: Unit) -> list[Unit]:
+    """Take away what a unit depends on, and its fallback; what its present run has borrowed stays. Returns whom it was
+    connected to.
+    """
+    gone = [edge for edge in unit.outgoing if not edge.is_borrowed]
+    for edge in gone:
+        cut(edge)
+    targets = [edge.target for edge in gone]
+    if unit.fallback is None:
+        return targets
+    fallback, unit.fallback = unit.fallback, None
+    fallback.covers.pop(unit, None)
+    fallback.bereft.pop(unit, None)
+    return [*targets, fallback]
+
+
+def isolate(unit: Unit) -> None:
+    """Take a unit out. It has no process; whoever still depends on it does so no longer."""
+    disconnect(unit)
+    for edge in list(unit.incoming):
+        cut(edge)
+    for covered in unit.covers:
+        covered.fallback = None
+    unit.covers.clear()
+    unit.bereft.clear()
 
 
 # ---- order ----
 
 
 def closure(roots: Iterable[Unit]) -> list[Unit]:
-    """The roots and all that they require or want, dependencies before dependents."""
+    """The roots and all that they require or want, dependencies before dependents: but not what is being removed, nor
+    what only that needs.
+    """
 
     def targets(unit: Unit) -> Iterator[Unit]:
-        return (edge.target for edge in unit.outgoing if edge.spec.kind is not DependencyKind.AFTER)
+        return (edge.target for edge in unit.outgoing if edge.pulls and not edge.target.removed)
 
     return _post_order(roots, targets)
 
 
 def stop_order(roots: Iterable[Unit]) -> list[Unit]:
-    """The roots and all that must end before them because it requires them, dependents before dependencies."""
+    """The roots and all that must end before them because it relies on them, dependents before dependencies."""
+
+    def incoming(unit: Unit) -> Iterable[Edge]:
+        return (*unit.incoming, *unit.stood_in)
+
+    return in_order_of_stopping(falling(roots, incoming), incoming)
+
+
+def falling(roots: Iterable[Unit], incoming: EdgesTo) -> dict[Unit, None]:
+    """The roots, and whoever ends with them because it relies on them."""
+    found: dict[Unit, None] = {}
+    pending = list(roots)
+    while pending:
+        unit = pending.pop()
+        if unit in found:
+            continue
+        found[unit] = None
+        pending.extend(edge.dependent for edge in incoming(unit) if _falls(edge, unit, found))
+    return found
+
+
+def _falls(edge: Edge, unit: Unit, found: Mapping[Unit, None]) -> bool:
+    """Whether the end of ``unit``, which the edge leads to or whom its target stands in for, ends the dependent."""
+    if not edge.hard or not edge.dependent.leaning or edge.dependent in found:
+        return False
+    if edge.instead_of is unit:
+        return True
+    beside = edge.group.edges if edge.group is not None else ()
+    return unit.run is not None and not any(edges.stands(each) and each.target not in found for each in beside)
+
+
+def in_order_of_stopping(units: Mapping[Unit, None], incoming: EdgesTo) -> list[Unit]:
+    """These units, dependents before dependencies."""
 
     def dependents(unit: Unit) -> Iterator[Unit]:
-        if unit.run is None:
-            return iter(())
-        return (edge.dependent for edge in unit.incoming if edge.hard and edge.dependent.run is not None)
+        return (edge.dependent for edge in incoming(unit) if edge.hard and edge.dependent in units)
 
-    return _post_order(roots, dependents)
+    return _post_order(units, dependents)
+
+
+def leads_to(start: Unit, end: Unit) -> bool:
+    """Whether ``start`` depends on ``end`` in any way."""
+    seen, pending = {start}, [start]
+    while pending:
+        unit = pending.pop()
+        if unit is end:
+            return True
+        following = [edge.target for edge in unit.outgoing if edge.target not in seen]
+        seen.update(following)
+        pending.extend(following)
+    return False
 
 
 def _post_order(roots: Iterable[Unit], following: NeighboursOf) -> list[Unit]:

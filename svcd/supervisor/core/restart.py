@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from svcd.supervisor.core.events import ExitStatus
-from svcd.supervisor.core.spec import Backoff, Intensity, RestartMode, RestartPolicy
+from svcd.supervisor.core.spec import Backoff, Intensity, RestartMode, RestartPolicy, RunEnd
 
 
 class Fate(Enum):
@@ -40,6 +40,7 @@ class Ending:
 
     ``at_fault``: it is a failure whatever the exit code (a failed start, an announced error). ``ours``: the last blow
     was svcd's own, so that the status says nothing about the service. ``ran_s``: seconds in ``running``, or None.
+    ``end``: what kind of end it was, for ``RestartPolicy.by_cause``.
     """
 
     at: float
@@ -48,12 +49,18 @@ class Ending:
     ours: bool = False
     ran_s: float | None = None
     is_task: bool = False
+    end: RunEnd = RunEnd.EXIT
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     fate: Fate
     delay_s: float = 0.0
+
+
+def mode_for(policy: RestartPolicy, end: RunEnd) -> RestartMode:
+    """What the policy says about an end of this kind."""
+    return next((mode for each, mode in policy.by_cause if each is end), policy.mode)
 
 
 def succeeded(policy: RestartPolicy, ending: Ending) -> bool:
@@ -73,7 +80,7 @@ def completes(policy: RestartPolicy, ending: Ending) -> bool:
     """Whether this end is a success that is not followed by a restart."""
     if not succeeded(policy, ending):
         return False
-    return ending.is_task or policy.mode is not RestartMode.ALWAYS or prevents_restart(policy, ending)
+    return ending.is_task or mode_for(policy, ending.end) is not RestartMode.ALWAYS or prevents_restart(policy, ending)
 
 
 def exceeds(intensity: Intensity, record: RestartRecord, at: float) -> bool:
@@ -98,7 +105,7 @@ def decide(policy: RestartPolicy, record: RestartRecord, ending: Ending, jitter:
     """What follows this end. Moves the record's ``attempt`` on; the restart itself is entered by ``note_restart``."""
     if completes(policy, ending):
         return Verdict(Fate.COMPLETE)
-    if policy.mode is RestartMode.NEVER or prevents_restart(policy, ending):
+    if mode_for(policy, ending.end) is RestartMode.NEVER or prevents_restart(policy, ending):
         return Verdict(Fate.FAIL)
     if exceeds(policy.intensity, record, ending.at):
         return Verdict(Fate.GIVE_UP)

@@ -25,6 +25,8 @@ class ServiceType(Enum):
 class StartMode(Enum):
     EAGER = "eager"  # with the cluster
     MANUAL = "manual"  # when asked, or when something that requires or wants it starts
+    ON_DEMAND = "on_demand"  # at the first connection to one of its sockets, or as MANUAL
+    PRELOAD = "preload"  # loaded with the cluster, started as MANUAL (Python services)
 
 
 class DependencyKind(Enum):
@@ -56,6 +58,41 @@ class RestartMode(Enum):
     NEVER = "never"
 
 
+class RunEnd(Enum):
+    """How a run that nobody asked to end has ended: what ``RestartPolicy.by_cause`` may tell apart."""
+
+    EXIT = "exit"  # by itself, with an exit code
+    SIGNAL = "signal"  # killed by a signal that was not svcd's
+    START = "start"  # could not be spawned, or was not ready
+    HEALTH = "health"  # its health checks failed
+    WATCHDOG = "watchdog"  # its watchdog ran out
+
+
+class HealthAction(Enum):
+    """What ``HealthPolicy.failure_threshold`` failures in a row do."""
+
+    RESTART = "restart"
+    REPORT = "report"
+
+
+class Hook(Enum):
+    """The moments at which a service's own commands run."""
+
+    PRE_START = "pre_start"  # before the spawn; its failure is a failed start
+    POST_START = "post_start"  # once it is ready, before it is running; its failure is a failed start
+    PRE_STOP = "pre_stop"  # before it is told to stop; a failure is only told
+    POST_STOP = "post_stop"  # once nothing of it is left; a failure is only told
+    ON_FAILURE = "on_failure"  # it ended ``failed`` or ``unavailable``; nobody waits for it
+
+
+class Overlap(Enum):
+    """What a scheduled run does when the one before still runs."""
+
+    SKIP = "skip"
+    QUEUE = "queue"  # one more run follows, however often the time has come meanwhile
+    KILL = "kill"  # the old run is stopped first
+
+
 class ReadyKind(Enum):
     """How a service shows that others may use it."""
 
@@ -63,20 +100,26 @@ class ReadyKind(Enum):
     STARTED = "started"  # start() returned (Python services)
     DELAY = "delay"
     NOTIFY = "notify"
+    NOTIFICATION_FD = "notification-fd"
     TCP = "tcp"
+    HTTP = "http"
+    EXEC = "exec"
+    LOG = "log"
 
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
     """An edge from a dependent to the service that it depends on.
 
-    ``condition`` RUNNING is also met by a task (``ServiceType.TASK``) that has completed.
+    ``condition`` RUNNING is also met by a task (``ServiceType.TASK``) that has completed. Edges with the same ``group``
+    lead to the instances of one service: any one of these is enough.
     """
 
     target: str
     kind: DependencyKind = DependencyKind.REQUIRES
     condition: Condition = Condition.RUNNING
     on_crash: OnCrash = OnCrash.RESTART
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +144,8 @@ class Intensity:
 class RestartPolicy:
     """When and how soon a service that ended by itself is started again.
 
-    ``success_codes`` and ``prevent_codes`` hold exit codes; ``prevent_signals`` holds signal numbers.
+    ``by_cause`` replaces ``mode`` for the ends that it names. ``success_codes`` and ``prevent_codes`` hold exit codes;
+    ``prevent_signals`` holds signal numbers.
     """
 
     mode: RestartMode = RestartMode.ON_FAILURE
@@ -111,6 +155,7 @@ class RestartPolicy:
     success_codes: frozenset[int] = frozenset({0})
     prevent_codes: frozenset[int] = frozenset()
     prevent_signals: frozenset[int] = frozenset()
+    by_cause: tuple[tuple[RunEnd, RestartMode], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +169,34 @@ class StopPolicy:
 
 
 @dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """What follows from health checks. Failures count from ``start_period_s`` after ``running`` on.
+
+    ``failure_threshold`` failures in a row make a service unhealthy, ``success_threshold`` successes make it healthy.
+    """
+
+    failure_threshold: int = 3
+    success_threshold: int = 1
+    start_period_s: float = 0.0
+    on_failure: HealthAction = HealthAction.RESTART
+
+
+@dataclass(frozen=True, slots=True)
+class PausePolicy:
+    """The signals that pause and resume a program: SIGSTOP and SIGCONT."""
+
+    signal: int = 19
+    resume_signal: int = 18
+
+
+@dataclass(frozen=True, slots=True)
 class ServiceSpec:
     """A service as the core sees it.
 
     ``ready_timeout_s`` bounds everything from the spawn to ``running``: not ready in time is a failed start.
+    ``watchdog_s``: while running it must show within each such time that it is alive. ``essential``: its final failure
+    drains the cluster. ``fallback``: the service that stands in while this one is ``failed`` or ``unavailable``.
+    ``hooks``: the moments that it has commands for. ``scheduled``: a task that runs when its time has come.
     """
 
     name: str
@@ -139,3 +208,11 @@ class ServiceSpec:
     ready_timeout_s: float = 60.0
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     stop: StopPolicy = field(default_factory=StopPolicy)
+    health: HealthPolicy | None = None
+    watchdog_s: float | None = None
+    essential: bool = False
+    fallback: str | None = None
+    hooks: frozenset[Hook] = frozenset()
+    pause: PausePolicy = field(default_factory=PausePolicy)
+    scheduled: bool = False
+    overlap: Overlap = Overlap.SKIP

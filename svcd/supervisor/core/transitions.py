@@ -54,9 +54,9 @@ TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = {
     },
     State.INITIALIZED: {State.STARTING: "start begun", State.RUNNING: "ready", **_STOP, **_ENDS},
     State.STARTING: {State.RUNNING: "ready", **_STOP, **_ENDS},
-    State.RUNNING: {**_STOP, **_ENDS},
-    # nothing leads here yet: pausing and draining are entered by later parts of the machine
-    State.PAUSED: {**_STOP, **_ENDS},
+    State.RUNNING: {State.PAUSED: "paused", **_STOP, **_ENDS},
+    State.PAUSED: {State.RUNNING: "resumed", **_STOP, **_ENDS},
+    # nothing leads here yet: draining is entered by a later part of the machine
     State.DRAINING: {**_STOP, **_ENDS},
     State.STOPPING: {**_ENDS},
     State.STOPPED: {State.WAITING: ASKED},
@@ -68,16 +68,24 @@ TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = {
 """State -> the states that may follow it, each with the reason in a few words (for diagrams)."""
 
 IN_START: Final = frozenset({State.LOADING, State.LOADED, State.INITIALIZED, State.STARTING})
-_STUB_SPEAKS: Final = IN_START | {State.RUNNING, State.STOPPING}
+_STUB_SPEAKS: Final = IN_START | {State.RUNNING, State.PAUSED, State.STOPPING}
 
 ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.ProcessSpawned: WITH_PROCESS,
+    events.MainProcessNamed: WITH_PROCESS,
     events.SpawnFailed: WITH_PROCESS,
     events.ProgramExecuted: WITH_PROCESS,
     events.ReadinessReached: frozenset({State.STARTING}),
     events.ReadinessFailed: frozenset({State.STARTING}),
     events.ProcessExited: WITH_PROCESS,
     events.LeftoversGone: frozenset({State.STOPPING}),
+    events.IdleReached: frozenset({State.RUNNING}),
+    events.HealthChecked: frozenset({State.RUNNING}),
+    events.WatchdogPinged: frozenset({State.RUNNING}),
+    events.WatchdogTriggered: frozenset({State.RUNNING}),
+    events.TimeoutExtended: IN_START | {State.RUNNING, State.STOPPING},
+    events.StopAnnounced: frozenset({State.STARTING, State.RUNNING, State.PAUSED}),
+    events.HookEnded: WITH_PROCESS,
     events.StubConnected: WITH_PROCESS,
     events.StubReported: _STUB_SPEAKS,
     events.ConnectionLost: WITH_PROCESS,
@@ -90,6 +98,8 @@ ACCEPTED_TIMER: Final[Mapping[events.TimerKind, frozenset[State]]] = {
     events.TimerKind.STOP: frozenset({State.STOPPING}),
     events.TimerKind.RESTART: frozenset({State.BACKOFF}),
     events.TimerKind.LEFTOVERS: frozenset({State.STOPPING}),
+    events.TimerKind.WATCHDOG: frozenset({State.RUNNING}),
+    events.TimerKind.HOOK: WITH_PROCESS,
 }
 """Timers -> the states in which they may be armed, and in which their end means something."""
 

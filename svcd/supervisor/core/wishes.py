@@ -6,81 +6,143 @@ Must not wait for anything nor know processes beyond marking their runs: answers
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from svcd.supervisor.core import events, graph
 from svcd.supervisor.core.actions import AnswerRequest, Outcome, ServiceResult, SignalProcess
 from svcd.supervisor.core.cluster import Cluster
+from svcd.supervisor.core.endings import Endings
+from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.requests import Intent, Request
-from svcd.supervisor.core.runs import Runs
 from svcd.supervisor.core.spec import StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Mark, Unit
 
 STOPPED_BY_NAME: Final = "stopped by request"
+NO_LONGER_NEEDED: Final = "no longer needed"
 SHUTDOWN: Final = "cluster shutdown"
 RESTARTED: Final = "restarted by request"
 ASKED: Final = "asked to run"
+GOING_UP: Final = frozenset({"start", "restart", "pause", "resume", "apply"})  # what a shutdown refuses
+NAMES_IN_WORDS: Final = 3
 
 
 class Wishes:
-    def __init__(self, cluster: Cluster, runs: Runs) -> None:
+    def __init__(self, cluster: Cluster, endings: Endings, pausing: Pausing) -> None:
         self._cluster = cluster
-        self._runs = runs
+        self._endings = endings
+        self._pausing = pausing
         self._shutdowns: list[Request] = []
         self._is_over = False
 
     # ---- start, restart ----
 
     def start(self, event: events.StartRequested) -> None:
-        names = event.services or tuple(
-            unit.name for unit in self._cluster.units.values() if unit.spec.start is StartMode.EAGER
-        )
-        named = self._admit(event.request, "start", names)
+        units = self._cluster.units.values()
+        names = event.services or tuple(unit.name for unit in units if unit.spec.start is StartMode.EAGER)
+        named = self.admit(event.request, "start", names)
         if named is None:
             return
-        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named)]
-        also = tuple(unit.name for unit in moved if unit.name not in named)
-        self._open(Request(event.request, Intent.START, tuple(named), also), named.values())
+        self._cluster.begin(f"start of {words_of(event.services) or 'the cluster'}")
+        if not event.services:
+            for unit in units:
+                self.preload(unit)
+        also = self.wake_all(named)
+        for unit in named.values():
+            if unit.run is not None and unit.run.is_to_pause:
+                self._pausing.wish(unit, unit.run, False)
+        self.open(Request(event.request, Intent.START, tuple(named), also), named.values())
+
+    def wake_all(self, named: dict[str, Unit], reason: str = ASKED) -> tuple[str, ...]:
+        """These and all that they need are to run; returns the names of the others that were not up before."""
+        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named, reason)]
+        return tuple(unit.name for unit in moved if unit.name not in named)
+
+    def wake_for(self, unit: Unit, reason: str) -> tuple[str, ...]:
+        """This unit and all that it needs are to run, and nobody waits for it; returns as ``wake_all`` does."""
+        asked, held_back = unit.asked, unit.held_back
+        also = self.wake_all({unit.name: unit}, reason)
+        unit.asked, unit.held_back = asked, held_back
+        return also
+
+    def preload(self, unit: Unit) -> None:
+        """Have it loaded ahead of time, if that is its way and nothing of it runs."""
+        if unit.preloads and unit.run is None and not (unit.up or unit.held_back):
+            unit.preload = True
+            self._cluster.enlist(unit)
+            self._cluster.touch(unit)
 
     def restart(self, event: events.RestartRequested) -> None:
-        named = self._admit(event.request, "restart", event.services)
+        named = self.admit(event.request, "restart", event.services)
         if named is None:
             return
-        taken_along = [unit for unit in graph.stop_order(named.values()) if unit.name not in named]
+        self._cluster.begin(f"restart of {words_of(named)}")
         for unit in named.values():
             self._cluster.requests.overtake(unit.name, Intent.RESTART, f"a restart of {unit.name}", self._cluster.out)
-        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named)]
+        request = Request(event.request, Intent.RESTART, tuple(named))
+        if event.rolling:
+            request.turns.extend(named)
+            self.open(request, named.values())
+            self.take_turn(request)
+            return
+        request.also = self._restart_now(named)
+        self.open(request, named.values())
+
+    def _restart_now(self, named: dict[str, Unit]) -> tuple[str, ...]:
+        taken_along = [unit for unit in graph.stop_order(named.values()) if unit.name not in named]
+        moved = self.wake_all(named)
         for unit in named.values():
             unit.reason = RESTARTED
-            self._runs.mark(unit, Mark.RESTART, RESTARTED, f"{unit.name} was {RESTARTED}")
-        also = dict.fromkeys(unit.name for unit in (*taken_along, *moved) if unit.name not in named)
-        self._open(Request(event.request, Intent.RESTART, tuple(named), tuple(also)), named.values())
+            self._endings.mark(unit, Mark.RESTART, RESTARTED, f"{unit.name} was {RESTARTED}")
+        return tuple(dict.fromkeys((*(unit.name for unit in taken_along), *moved)))
 
-    def _wake(self, unit: Unit, named: dict[str, Unit]) -> bool:
+    def take_turn(self, request: Request) -> None:
+        """The next service of a rolling restart."""
+        while request.turns:
+            unit = self._cluster.units.get(request.turns.popleft())
+            if unit is not None and unit.name in request.open_goals:
+                request.open_goals[unit.name] = unit.last_invocation
+                self._restart_now({unit.name: unit})
+                return
+
+    def take_turns(self) -> bool:
+        """Whether there was one to take."""
+        due = list(self._cluster.requests.due)
+        self._cluster.requests.due.clear()
+        for request in due:
+            self._cluster.begin(f"restart of {words_of(request.names)}, one after the other")
+            self.take_turn(request)
+        return bool(due)
+
+    def _wake(self, unit: Unit, named: dict[str, Unit], reason: str) -> bool:
         """Desired up; returns whether that changes anything. Who is named gets a clean record and another try."""
         is_named = unit.name in named
         run = unit.run
-        by = unit.name if is_named else ", ".join(named)
+        by = unit.name if is_named else words_of(named)
         self._cluster.requests.overtake(unit.name, Intent.START, f"a start of {by}", self._cluster.out)
-        gone = unit.state in (State.FAILED, State.UNAVAILABLE) or (unit.state is State.COMPLETED and not unit.is_task)
+        if is_named:
+            unit.asked, unit.held_back = True, False
+        gone = is_over(unit)
         moved = not unit.up or gone
         if is_named or moved:
-            self._clear_record(unit)
+            self.clear_record(unit)
         if moved:
-            unit.reason = ASKED
+            unit.reason = reason
+            self._cluster.enlist(unit)
         unit.up = True
         if run is None:
             retries = unit.state in (State.COMPLETED, State.BACKOFF)
-            unit.again = gone or (is_named and retries)
+            unit.again |= gone or (is_named and retries)
+            if unit.again and unit.state is State.COMPLETED:  # at once: nobody may start against its old success
+                self._endings.wait(unit)
         elif is_named and run.doomed and not run.from_outside:
             run.mark, run.mark_text = Mark.RESTART, ASKED
         self._cluster.touch(unit)
         return moved
 
     @staticmethod
-    def _clear_record(unit: Unit) -> None:
+    def clear_record(unit: Unit) -> None:
         unit.record.clear()
         unit.restarts = 0
         unit.stumbled = False
@@ -88,21 +150,73 @@ class Wishes:
     # ---- stop ----
 
     def stop(self, event: events.StopRequested) -> None:
-        named = self._admit(event.request, "stop", event.services)
+        named = self.admit(event.request, "stop", event.services)
         if named is None:
             return
+        self._cluster.begin(f"stop of {words_of(event.services) or 'what nothing needs'}")
         also = tuple(unit.name for unit in graph.stop_order(named.values()) if unit.name not in named)
         for unit in named.values():
-            self._cluster.requests.overtake(unit.name, Intent.STOP, f"a stop of {unit.name}", self._cluster.out)
-            self._put_down(unit, STOPPED_BY_NAME)
-            if unit.state in (State.UNLOADED, State.FAILED, State.UNAVAILABLE):
-                self._cluster.go(unit, State.STOPPED, STOPPED_BY_NAME)
-        self._open(Request(event.request, Intent.STOP, tuple(named), also), named.values())
+            unit.held_back = True
+            self._stop_one(unit, STOPPED_BY_NAME)
+        if event.unneeded:
+            unneeded = self.unneeded()
+            for unit in unneeded:
+                self._stop_one(unit, NO_LONGER_NEEDED)
+            named.update((unit.name, unit) for unit in unneeded)
+        self.open(Request(event.request, Intent.STOP, tuple(named), also), named.values())
 
-    def _put_down(self, unit: Unit, text: str) -> None:
-        unit.up, unit.again, unit.down_text = False, False, text
-        self._runs.mark(unit, Mark.ASKED, text, f"{unit.name} was {text}")
+    def _stop_one(self, unit: Unit, text: str) -> None:
+        self._cluster.requests.overtake(unit.name, Intent.STOP, f"a stop of {unit.name}", self._cluster.out)
+        self.put_down(unit, text)
+        if unit.state in (State.UNLOADED, State.FAILED, State.UNAVAILABLE):
+            self._cluster.go(unit, State.STOPPED, text)
+
+    def put_down(self, unit: Unit, text: str) -> None:
+        """Desired down; its run ends after those that rely on it."""
+        unit.up, unit.again, unit.queued, unit.asked, unit.down_text = False, False, False, False, text
+        unit.preload = unit.standing_in = unit.given_up = False
+        words = f"{unit.name} was {text}"
+        self._cluster.enlist(unit)
+        self._endings.release_stood_in(unit, words)
+        self._endings.mark(unit, Mark.ASKED, text, words)
         self._cluster.touch(unit)
+
+    def unneeded(self) -> list[Unit]:
+        """What is up though nobody asked for it, and nothing that anybody asked for needs it (any more)."""
+        up = [unit for unit in self._cluster.units.values() if unit.up]
+        needed = dict.fromkeys(unit for unit in up if unit.asked)
+        pending = list(needed)
+        while pending:
+            for each in _needs(pending.pop()):
+                if each.up and each not in needed:
+                    needed[each] = None
+                    pending.append(each)
+        return [unit for unit in up if unit not in needed]
+
+    @staticmethod
+    def is_needed(unit: Unit) -> bool:
+        """Whether anything that is up requires or wants this unit, or runs against it."""
+        return any(edge.dependent.up and (edge.pulls or edge.is_borrowed) for edge in unit.incoming)
+
+    # ---- pause, resume ----
+
+    def pause(self, event: events.PauseRequested) -> None:
+        self._set_paused(event, Intent.PAUSE)
+
+    def resume(self, event: events.ResumeRequested) -> None:
+        self._set_paused(event, Intent.RESUME)
+
+    def _set_paused(self, event: events.PauseRequested | events.ResumeRequested, intent: Intent) -> None:
+        named = self.admit(event.request, intent.value, event.services)
+        if named is None:
+            return
+        self._cluster.begin(f"{intent.value} of {words_of(named)}")
+        for unit in named.values():
+            text = f"a {intent.value} of {unit.name}"
+            self._cluster.requests.overtake(unit.name, intent, text, self._cluster.out)
+            if unit.run is not None and unit.state in (State.RUNNING, State.PAUSED):
+                self._pausing.wish(unit, unit.run, intent is Intent.PAUSE)
+        self.open(Request(event.request, intent, tuple(named)), named.values())
 
     # ---- shutdown ----
 
@@ -117,16 +231,17 @@ class Wishes:
             return
         cluster.level = event.level
         if old is None:
+            cluster.begin(SHUTDOWN)
             for unit in cluster.units.values():
                 cluster.requests.overtake(unit.name, Intent.SHUTDOWN, "the shutdown", cluster.out)
-                self._put_down(unit, SHUTDOWN)
+                self.put_down(unit, SHUTDOWN)
         if event.level is events.ShutdownLevel.DRAIN:
             return
         for unit in cluster.units.values():
             if unit.run is not None and event.level is events.ShutdownLevel.NOW:
-                self._runs.hurry(unit, unit.run)
+                self._endings.hurry(unit, unit.run)
             elif unit.run is not None:
-                self._runs.kill(unit, unit.run, f"{SHUTDOWN}: killed")
+                self._endings.kill(unit, unit.run, f"{SHUTDOWN}: killed")
 
     def end_if_down(self) -> bool:
         """Once nothing runs any more after a shutdown: answer those who wait. Returns whether this was the end."""
@@ -142,7 +257,7 @@ class Wishes:
     # ---- answered at once ----
 
     def signal(self, event: events.SignalRequested) -> None:
-        named = self._admit(event.request, "signal", event.services)
+        named = self.admit(event.request, "signal", event.services)
         if named is None:
             return
         results = []
@@ -157,57 +272,54 @@ class Wishes:
         outcome = Outcome.FAILED if failed else Outcome.DONE
         self._cluster.out.append(AnswerRequest(event.request, outcome, tuple(results), text="; ".join(failed)))
 
-    def unregister(self, event: events.ServiceUnregistered) -> None:
-        named = self._admit(event.request, "unregister", (event.service,))
-        if named is None:
-            return
-        unit = named[event.service]
-        others = [edge.dependent.name for edge in unit.incoming if edge.hard]
-        if others:
-            self._refuse(event.request, f"cannot unregister {unit.name}: required by {', '.join(others)}")
-            return
-        if unit.run is not None:
-            self._refuse(event.request, f"cannot unregister {unit.name}: it is {unit.state.value}; stop it first")
-            return
-        self._remove(unit)
-        result = ServiceResult(unit.name, Outcome.DONE)
-        self._cluster.out.append(AnswerRequest(event.request, Outcome.DONE, (result,)))
-
-    def _remove(self, unit: Unit) -> None:
-        cluster = self._cluster
-        cluster.requests.overtake(unit.name, Intent.REMOVAL, f"the unregistration of {unit.name}", cluster.out)
-        cluster.cancel(unit, *events.TimerKind)
-        cluster.leave_queue(unit)
-        for edge in unit.incoming:
-            cluster.touch(edge.dependent)
-        graph.disconnect(unit)
-        del cluster.units[unit.name]
-        cluster.forget(unit)
-
     # ---- admission ----
 
-    def _admit(self, request: str, verb: str, names: Iterable[str]) -> dict[str, Unit] | None:
+    def admit(self, request: str, verb: str, names: Iterable[str]) -> dict[str, Unit] | None:
         """The named units, each once, or None when the request was refused."""
         cluster = self._cluster
         cluster.requests.check_new(request)
-        if cluster.level is not None and verb in ("start", "restart"):
-            self._refuse(request, f"cannot {verb}: the cluster is shutting down")
+        if cluster.level is not None and verb in GOING_UP:
+            self.refuse(request, f"cannot {verb}: the cluster is shutting down")
             return None
-        unknown = [name for name in dict.fromkeys(names) if name not in cluster.units]
-        if unknown:
-            self._refuse(request, f"cannot {verb}: {'; '.join(map(self._unknown_words, unknown))}")
+        found = {name: cluster.units.get(name) for name in names}
+        bad = [name for name, unit in found.items() if unit is None or unit.removed]
+        if bad:
+            self.refuse(request, f"cannot {verb}: {'; '.join(map(self._missing_words, bad))}")
             return None
-        return {name: cluster.units[name] for name in names}
+        return {name: unit for name, unit in found.items() if unit is not None}
 
-    def _unknown_words(self, name: str) -> str:
+    def _missing_words(self, name: str) -> str:
+        if name in self._cluster.units:
+            return f"{name} is being removed"
         near = difflib.get_close_matches(name, self._cluster.units, 1)
         return f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
-    def _refuse(self, request: str, text: str) -> None:
+    def refuse(self, request: str, text: str) -> None:
         self._cluster.out.append(AnswerRequest(request, Outcome.REFUSED, text=text))
 
-    def _open(self, request: Request, units: Iterable[Unit]) -> None:
+    def open(self, request: Request, units: Iterable[Unit]) -> None:
         self._cluster.requests.open(request, units)
         for name in request.open_goals:
             self._cluster.touch(self._cluster.units[name])
         self._cluster.requests.close_if_done(request, self._cluster.out)
+
+
+def is_over(unit: Unit) -> bool:
+    """It has ended for good, and another start is another try: not so a task that has done its work."""
+    return unit.state in (State.FAILED, State.UNAVAILABLE) or (unit.state is State.COMPLETED and not unit.is_task)
+
+
+def _needs(unit: Unit) -> Iterator[Unit]:
+    """What a unit that is up needs up: what it depends on, what its run relies on, its fallback while called for."""
+    for edge in unit.outgoing:
+        if edge.pulls or edge.is_borrowed:
+            yield edge.target
+    if unit.fallback is not None and unit.given_up:
+        yield unit.fallback
+
+
+def words_of(names: Iterable[str]) -> str:
+    """Some names, for people: the first three, and how many more."""
+    listed = list(names)
+    more = len(listed) - NAMES_IN_WORDS
+    return ", ".join(listed[:NAMES_IN_WORDS]) + (f" and {more} more" if more > 0 else "")

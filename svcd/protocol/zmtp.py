@@ -1,0 +1,129 @@
+"""ZMTP 3.0 as the connecting side speaks it: greeting, handshake, frames (https://rfc.zeromq.org/spec/23/).
+
+Must not do I/O, nor know what the frames mean: bytes go in, messages and bytes to answer with come out.
+
+For processes that hold one connection and are many: libzmq takes two threads, four descriptors, half a millisecond and
+a megabyte for it. The other side is libzmq. Mechanism NULL: who may speak is decided by the kernel's word on the peer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+SIGNATURE_BYTES: Final = 10
+GREETING_BYTES: Final = 64
+MAX_FRAMES: Final = 16  # of one message; svcd's have two
+
+_MECHANISM: Final = b"NULL".ljust(20, b"\0")
+_GREETING: Final = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + _MECHANISM + bytes(32)
+_MORE: Final = 1
+_LONG: Final = 2
+_COMMAND: Final = 4
+_RESERVED: Final = 0xF8
+_SHORT_LIMIT: Final = 255
+
+
+class BadPeer(Exception):  # noqa: N818 - it says what it found
+    """The other side does not speak this protocol, or beyond its bounds: nothing for it but to end the connection."""
+
+
+def hello(socket_type: bytes) -> bytes:
+    """What is said first, at once and in one go."""
+    ready = b"\x05READY\x0bSocket-Type" + len(socket_type).to_bytes(4) + socket_type
+    return _GREETING + _frame(ready, _COMMAND)
+
+
+def pack(frames: Iterable[bytes]) -> bytes:
+    """One message."""
+    *first, last = frames
+    return b"".join([*(_frame(each, _MORE) for each in first), _frame(last, 0)])
+
+
+def _frame(body: bytes, flags: int) -> bytes:
+    size = len(body)
+    if size <= _SHORT_LIMIT:
+        return bytes((flags, size)) + body
+    return bytes((flags | _LONG,)) + size.to_bytes(8) + body
+
+
+class Incoming:
+    """What the peer says, in pieces of any size. ``limit_bytes`` bounds a message, and with it the memory held here.
+
+    ``is_ready``: the handshake is over, the peer understands us. ``answers``: bytes to send before anything else.
+    """
+
+    def __init__(self, limit_bytes: int) -> None:
+        self._limit_bytes = limit_bytes
+        self._bytes = bytearray()
+        self._greeted = False
+        self._frames: list[bytes] = []
+        self._held_bytes = 0
+        self.is_ready = False
+        self.answers = b""
+
+    def feed(self, data: bytes) -> list[list[bytes]]:
+        """The messages, each a list of frames, that are complete with ``data``. Raises ``BadPeer``."""
+        self._bytes += data
+        if not self._greeted and not self._take_greeting():
+            return []
+        messages = []
+        while (frame := self._next_frame()) is not None:
+            flags, body = frame
+            if flags & _COMMAND:
+                self._obey(body)
+            elif not self.is_ready:
+                raise BadPeer("a message before its handshake")
+            elif self._collect(body, bool(flags & _MORE)):
+                messages.append(self._frames)
+                self._frames, self._held_bytes = [], 0
+        return messages
+
+    def _take_greeting(self) -> bool:
+        start = bytes(self._bytes[:SIGNATURE_BYTES])
+        if start[:1] not in (b"", b"\xff") or (len(start) == SIGNATURE_BYTES and start[-1] != 0x7F):
+            raise BadPeer("no ZMTP")
+        if len(self._bytes) < GREETING_BYTES:
+            return False
+        if self._bytes[10] < 3 or bytes(self._bytes[12:32]) != _MECHANISM:
+            raise BadPeer("another version or mechanism of ZMTP")
+        del self._bytes[:GREETING_BYTES]
+        self._greeted = True
+        return True
+
+    def _next_frame(self) -> tuple[int, bytes] | None:
+        data = self._bytes
+        if len(data) < 2:
+            return None
+        flags = data[0]
+        if flags & _RESERVED:
+            raise BadPeer("a frame with unknown flags")
+        if flags & _LONG and len(data) < 9:
+            return None
+        start = 9 if flags & _LONG else 2
+        size = int.from_bytes(data[1:9]) if flags & _LONG else data[1]
+        if self._held_bytes + size > self._limit_bytes:
+            raise BadPeer(f"a message of more than {self._limit_bytes} bytes")
+        if len(data) < start + size:
+            return None
+        body = bytes(data[start : start + size])
+        del data[: start + size]
+        return flags, body
+
+    def _collect(self, body: bytes, more: bool) -> bool:
+        """Whether the message is complete."""
+        self._frames.append(body)
+        self._held_bytes += len(body)
+        if more and len(self._frames) >= MAX_FRAMES:
+            raise BadPeer(f"a message of more than {MAX_FRAMES} frames")
+        return not more
+
+    def _obey(self, body: bytes) -> None:
+        size = body[0] if body else 0
+        name, rest = body[1 : 1 + size], body[1 + size :]
+        if name == b"READY":
+            self.is_ready = True
+        elif name == b"ERROR":
+            raise BadPeer(f"it refuses us: {rest[1:].decode('ascii', 'replace')}")
+        elif name == b"PING":
+            self.answers += _frame(b"\x04PONG" + rest[2:], _COMMAND)  # without its time to live

@@ -1,0 +1,213 @@
+"""Changes of configuration that clients ask for: what they would do, and having the core do it.
+
+Must not read configuration files (whoever asks has, and sends the validated result), nor decide in what order services
+go: the core does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from svcd.protocol import messages, vocabulary
+from svcd.protocol.errors import ErrorCode
+from svcd.supervisor.config import plan
+from svcd.supervisor.config.compare import Change, Comparison, compare
+from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.requests import Requests
+from svcd.supervisor.core import events
+from svcd.supervisor.core.errors import CoreError
+from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.preview import Step
+from svcd.supervisor.core.spec import Dependency
+from svcd.supervisor.core.wishes import words_of
+
+
+class Changes:
+    """Receives the messages in ``receivers``. ``in_force``: where the plan that is in force is kept."""
+
+    def __init__(
+        self, control: Control, machine: Machine, registry: Registry, requests: Requests, in_force: Path
+    ) -> None:
+        self._control = control
+        self._machine = machine
+        self._registry = registry
+        self._requests = requests
+        self._in_force = in_force
+        self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
+            messages.ApplyConfiguration: self._apply,
+            messages.UnregisterServices: self._unregister,
+            messages.GetConfiguration: self._get_configuration,
+        }
+
+    def _get_configuration(self, peer: Peer, correlation: bytes, message: messages.GetConfiguration) -> None:
+        cluster = self._registry.cluster
+        text = plan.to_json(cluster).decode("ascii")
+        report = messages.ConfigurationReported(cluster.files, text, cluster.profiles, cluster.scales)
+        self._control.send(peer.route, correlation, report)
+
+    def _apply(self, peer: Peer, correlation: bytes, message: messages.ApplyConfiguration) -> None:
+        try:
+            given = plan.from_json(message.plan.encode())
+        except plan.PlanError as error:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, str(error))
+            return
+        own = self._registry.cluster
+        if given.name != own.name:
+            text = f"cannot apply: this is cluster {own.name}, the configuration is for {given.name}"
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
+        if (wrong := _malformed(message, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
+            return
+        if message.mode == "register":
+            target, cause = _with(own, given.services), f"registration of {_names(given.services)}"
+        elif message.mode == "update":
+            target, cause = _updated(own, given, frozenset(message.services))
+        else:
+            target, cause = given, f"apply of {' '.join(map(os.path.basename, given.files))}"
+        self._bring_to(target, cause, peer, correlation, message.dry_run)
+
+    def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
+        if lone is not None:
+            service = self._registry[lone].service
+            text = f"{lone} is one instance: name the service, {service}, or change their number with svcd scale"
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
+            return
+        cause = f"removal of {_names(map(self._registry.newest, message.services))}"
+        self._bring_to(self._registry.without(message.services), cause, peer, correlation, False)
+
+    def _siblings(self, name: str) -> set[str]:
+        """All instances of the service, this one among them; nothing for what is on its way out already."""
+        definition = self._registry.get(name)
+        return set() if definition is None else {*self._registry.instances[definition.service or name]}
+
+    def _bring_to(self, target: ClusterSpec, cause: str, peer: Peer, correlation: bytes, dry_run: bool) -> None:
+        comparison = compare(self._registry.cluster, target)
+        event = _event(comparison, cause)
+        try:
+            steps = self._machine.preview(event)
+        except CoreError as error:
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, str(error))
+            return
+        self._control.send(peer.route, correlation, _report(steps, comparison.changed))
+        if dry_run:
+            return
+        if self._machine.is_ending:
+            text = "cannot apply: the cluster is shutting down"
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
+        self._registry.change(target)
+        _write(self._in_force, plan.to_json(target))
+        self._requests.accept(peer, correlation, lambda key: replace(event, at=clock.now(), request=key))
+
+
+def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:
+    """What is wrong with the request itself, if anything."""
+    if message.mode not in vocabulary.APPLY_MODES:
+        return f"cannot apply: the mode {message.mode!r} is not one of {', '.join(vocabulary.APPLY_MODES)}"
+    if message.mode == "update":
+        known = {each.spec.name for each in given.services} | {each.service for each in given.services}
+        missing = [name for name in message.services if name not in known]
+        if missing or not message.services:
+            what = f"the configuration has no service {missing[0]!r}" if missing else "an update names its services"
+            return f"cannot apply: {what}"
+    return None
+
+
+# ---- configurations made of two -------------------------------------------------------------------------------------
+
+
+def _updated(own: ClusterSpec, given: ClusterSpec, names: frozenset[str]) -> tuple[ClusterSpec, str]:
+    """What is in force, with ``names`` as they are given now; and what to call that."""
+    taken = [each for each in given.services if each.spec.name in names or _service(each) in names]
+    target = _with(own, taken)
+    services = dict.fromkeys(map(_service, taken))
+    scaled = {name: given.scales[name] for name in services if name in given.scales}
+    is_scale = any(own.scales.get(name) != count for name, count in scaled.items())
+    cause = f"{'scaling' if is_scale else 'update'} of {_names(taken)}"
+    return replace(target, scales={**own.scales, **scaled}), cause
+
+
+def _with(own: ClusterSpec, taken: Sequence[ServiceDefinition]) -> ClusterSpec:
+    """``own`` with these services, which take the place of those with the same name: who depended on all instances of
+    such a one does so again.
+    """
+    moved: dict[str, tuple[str, ...]] = {}
+    for each in taken:
+        moved[_service(each)] = (*moved.get(_service(each), ()), each.spec.name)
+    owners = {each.spec.name: _service(each) for each in own.services if _service(each) in moved}
+    kept = (_following(each, owners, moved) for each in own.services if each.spec.name not in owners)
+    return replace(own, services=_in_order(own, (*kept, *taken)))
+
+
+def _following(
+    each: ServiceDefinition, owners: Mapping[str, str], moved: Mapping[str, tuple[str, ...]]
+) -> ServiceDefinition:
+    """``each``, with edges to the instances that there are now in place of those that led to ``owners``."""
+    spec = each.spec
+    if spec.fallback not in owners and not any(edge.target in owners for edge in spec.dependencies):
+        return each
+    edges: dict[str, Dependency] = {}
+    for edge in spec.dependencies:
+        service = owners.get(edge.target)
+        targets = (edge.target,) if service is None else moved[service]
+        group = edge.group if service is None or targets == (edge.target,) else service
+        for target in targets:
+            edges.setdefault(target, replace(edge, target=target, group=None if target == group else group))
+    fallback = spec.fallback and moved[owners[spec.fallback]][0] if spec.fallback in owners else spec.fallback
+    return replace(each, spec=replace(spec, dependencies=tuple(edges.values()), fallback=fallback))
+
+
+def _service(each: ServiceDefinition) -> str:
+    return each.service or each.spec.name
+
+
+def _names(definitions: Iterable[ServiceDefinition]) -> str:
+    return words_of(dict.fromkeys(map(_service, definitions)))
+
+
+def _in_order(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> tuple[ServiceDefinition, ...]:
+    """Services keep their places in ``own``, with their instances in order; new ones come last."""
+    places: dict[str, int] = {}
+    for index, each in enumerate(own.services):
+        places.setdefault(_service(each), index)
+
+    def place(each: ServiceDefinition) -> tuple[int, int]:
+        return places.get(_service(each), len(own.services)), each.instance
+
+    return tuple(sorted(services, key=place))
+
+
+def _event(comparison: Comparison, cause: str) -> events.ConfigurationApplied:
+    return events.ConfigurationApplied(
+        clock.now(),
+        "",
+        cause=cause,
+        added=tuple(each.spec for each in comparison.added),
+        changed=tuple(
+            events.SpecChange(each.new.spec, each.needs_restart, "health" in each.keys) for each in comparison.changed
+        ),
+        removed=tuple(each.spec.name for each in comparison.removed),
+    )
+
+
+def _report(steps: Iterable[Step], changed: Iterable[Change]) -> messages.PlanReported:
+    keys = {each.name: ", ".join(each.keys) + " changed" for each in changed}
+    return messages.PlanReported(
+        tuple(messages.Step(each.verb.value, each.service, keys.get(each.service, each.why)) for each in steps)
+    )
+
+
+def _write(path: Path, data: bytes) -> None:
+    """Replace the file as a whole."""
+    new = path.with_name(f"{path.name}.new")
+    new.write_bytes(data)
+    os.replace(new, path)

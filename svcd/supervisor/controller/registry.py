@@ -1,0 +1,90 @@
+"""What is registered: each service's definition, the one that its present run was made from and the newest one.
+
+Must not decide when a new definition takes effect: the core says so (``AdoptSpec``, ``ForgetService``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
+
+
+class Follower(Protocol):
+    """Holds something for services, by what they are at present."""
+
+    def adopt(self, definition: ServiceDefinition) -> None: ...
+    def forget(self, service: str) -> None: ...
+
+
+class Registry:
+    """The definitions of a running cluster. ``cluster`` is the whole configuration that is in force."""
+
+    def __init__(self, cluster: ClusterSpec) -> None:
+        self.cluster = cluster
+        self.current: dict[str, ServiceDefinition] = {each.spec.name: each for each in cluster.services}
+        self._newest: dict[str, ServiceDefinition] = dict(self.current)
+        self._instances: dict[str, list[str]] | None = None
+        self._followers: list[Follower] = []
+
+    def followed_by(self, follower: Follower) -> None:
+        """Tell it of every service now, and of each that comes, changes or goes."""
+        self._followers.append(follower)
+        for each in self.current.values():
+            follower.adopt(each)
+
+    def __getitem__(self, service: str) -> ServiceDefinition:
+        """What the present run of ``service`` was made from, and the next one will be unless that changes."""
+        return self.current[service]
+
+    def get(self, service: str) -> ServiceDefinition | None:
+        return self.current.get(service)
+
+    def newest(self, service: str) -> ServiceDefinition:
+        return self._newest[service]
+
+    def change(self, cluster: ClusterSpec) -> None:
+        """A new configuration is in force: what is new takes effect at once, what has changed when it is adopted."""
+        self.cluster = cluster
+        self._instances = None
+        for each in cluster.services:
+            self._newest[each.spec.name] = each
+            if each.spec.name not in self.current:
+                self.adopt(each.spec.name)
+
+    def adopt(self, service: str) -> None:
+        self.current[service] = self._newest[service]
+        for each in self._followers:
+            each.adopt(self.current[service])
+
+    def forget(self, service: str) -> None:
+        """It was removed: unless it was registered anew meanwhile, nothing is kept of it."""
+        self.current.pop(service, None)
+        self._newest.pop(service, None)
+        self._instances = None
+        for each in self._followers:
+            each.forget(service)
+
+    def expand(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Full names; that of a service with several instances stands for all of them. Unknown ones stay."""
+        found: dict[str, None] = {}
+        for name in names:
+            found.update(dict.fromkeys([name] if name in self.current else self.instances.get(name, [name])))
+        return tuple(found)
+
+    @property
+    def instances(self) -> Mapping[str, list[str]]:
+        """Name in the file -> full names, in order."""
+        if self._instances is None:
+            self._instances = {}
+            for name, definition in self.current.items():
+                self._instances.setdefault(definition.service or name, []).append(name)
+        return self._instances
+
+    def without(self, services: Iterable[str]) -> ClusterSpec:
+        """The configuration that is in force, without these."""
+        gone = frozenset(services)
+        kept = tuple(each for each in self.cluster.services if each.spec.name not in gone)
+        return replace(self.cluster, services=kept)

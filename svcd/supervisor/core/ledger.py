@@ -1,0 +1,77 @@
+"""Transactions: everything that followed from one cause, from the first step until all is at rest again.
+
+Must not decide anything: it is told what belongs together, keeps a bounded number of it, and is read.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Final
+
+from svcd.supervisor.core.actions import PublishTransition
+
+KEPT: Final = 256  # transactions
+STEP_LIMIT: Final = 1000  # steps that are kept of one
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """``ended`` is None while one of its services is still on its way. ``services``: all that it moved, in order."""
+
+    id: int
+    cause: str
+    began: float
+    ended: float | None = None
+    services: dict[str, None] = field(default_factory=dict)
+    steps: list[PublishTransition] = field(default_factory=list)
+    omitted: int = 0
+    moving: set[str] = field(default_factory=set)
+
+    @property
+    def is_open(self) -> bool:
+        return self.ended is None
+
+
+class Ledger:
+    """The last transactions. Those without a step are not kept."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._kept: OrderedDict[int, Transaction] = OrderedDict()
+
+    def begin(self, cause: str, at: float) -> Transaction:
+        self._count += 1
+        return Transaction(self._count, cause, at)
+
+    def join(self, transaction: Transaction, service: str) -> None:
+        """What this service does from now on is part of it."""
+        transaction.moving.add(service)
+        transaction.ended = None
+
+    def enter(self, transaction: Transaction, step: PublishTransition) -> None:
+        """Take note of one step."""
+        if transaction.id not in self._kept:
+            self._kept[transaction.id] = transaction
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        transaction.services[step.service] = None
+        self.join(transaction, step.service)
+        if len(transaction.steps) < STEP_LIMIT:
+            transaction.steps.append(step)
+        else:
+            transaction.omitted += 1
+
+    def rest(self, transaction: Transaction, service: str, at: float) -> None:
+        """This service is where it was to go, as far as this transaction goes."""
+        transaction.moving.discard(service)
+        if not transaction.moving and transaction.is_open and transaction.steps:
+            transaction.ended = at
+
+    def get(self, transaction_id: int) -> Transaction | None:
+        return self._kept.get(transaction_id)
+
+    def last(self, limit: int) -> tuple[Transaction, ...]:
+        """The last ``limit`` transactions, oldest first."""
+        kept = list(self._kept.values())
+        return tuple(kept[-limit:] if limit > 0 else ())

@@ -1,0 +1,280 @@
+"""plan, apply, register, unregister, update, scale: what is read, sent, and shown of the answer.
+
+Must not test what a change does: the core's and the end-to-end tests do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_daemon import FakeDaemon, Outcome, row
+
+from svcd.protocol.messages import (
+    ApplyConfiguration,
+    ConfigurationReported,
+    GetConfiguration,
+    PlanReported,
+    RequestAccepted,
+    RequestEnded,
+    RequestRefused,
+    Result,
+    Step,
+    UnregisterServices,
+)
+from svcd.supervisor.config import plan as plans
+from svcd.supervisor.config.launch import Program
+from svcd.supervisor.config.load import load
+
+Svcd = Callable[..., Outcome]
+STEPS = PlanReported((Step("restart", "web", "command changed"), Step("start", "mailer", "new")))
+DONE = RequestAccepted(), RequestEnded("done", (Result("web", "done"), Result("mailer", "done")))
+FILE = """\
+cluster: shop
+services:
+  web: {{command: [sleep, '{}'], instances: 2}}
+  mailer: {{command: 'true'}}
+"""
+SHOWN = "1. restart web     command changed\n2. start   mailer  new\n"
+
+
+@pytest.fixture
+def file(tmp_path: Path, daemon: FakeDaemon) -> Path:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(FILE.format(9))
+    text = plans.to_json(load([path], {"PATH": "/bin"})).decode()
+    daemon.answer(GetConfiguration, ConfigurationReported((str(path),), text))
+    return path
+
+
+def sent(daemon: FakeDaemon) -> ApplyConfiguration:
+    (message,) = (each for each in daemon.asked if isinstance(each, ApplyConfiguration))
+    return message
+
+
+def names(message: ApplyConfiguration) -> list[str]:
+    return [each.spec.name for each in plans.from_json(message.plan.encode()).services]
+
+
+def test_plan_shows_and_does_nothing(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, STEPS)
+    outcome = svcd("plan", str(file))
+    assert (outcome.code, outcome.out, outcome.err) == (0, SHOWN, "")
+    assert sent(daemon).dry_run
+    assert names(sent(daemon)) == ["web.0", "web.1", "mailer"]
+    document = json.loads(svcd("plan", "--json", str(file)).out)
+    assert document[0] == {"verb": "restart", "service": "web", "why": "command changed"}
+
+
+def test_a_plan_of_nothing(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, PlanReported())
+    assert svcd("plan", str(file)).out == "nothing differs\n"
+
+
+def test_apply_shows_the_plan_and_what_became_of_it(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    outcome = svcd("apply", str(file))
+    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.out == SHOWN + "web: restarted\nmailer: up\n"
+    assert (sent(daemon).mode, sent(daemon).dry_run) == ("all", False)
+
+
+def test_apply_without_waiting(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, STEPS, DONE[0])
+    assert svcd("apply", "--no-wait", str(file)).out == SHOWN + "apply: accepted\n"
+    document = json.loads(svcd("apply", "--no-wait", "--json", str(file)).out)
+    assert (document["outcome"], len(document["steps"])) == ("accepted", 2)
+
+
+def test_what_takes_effect_without_anybody_moving(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(
+        ApplyConfiguration, PlanReported((Step("update", "web", "tags changed"),)), DONE[0], RequestEnded("done")
+    )
+    assert svcd("apply", str(file)).out == "1. update  web  tags changed\napply: done\n"
+    daemon.answer(ApplyConfiguration, PlanReported(), DONE[0], RequestEnded("done"))
+    assert svcd("apply", str(file)).out == "nothing differs\n"
+
+
+@pytest.mark.parametrize("command", ["apply", "register", "update", "scale", "unregister"])
+def test_patience_that_ends(daemon: FakeDaemon, svcd: Svcd, file: Path, command: str) -> None:
+    daemon.answer(ApplyConfiguration, STEPS, DONE[0])
+    daemon.answer(UnregisterServices, STEPS, DONE[0])
+    what = {"update": "web", "scale": "web=3", "unregister": "web"}.get(command, str(file))
+    outcome = svcd(command, what, "--timeout", "10ms")
+    assert outcome.code == 3
+    assert outcome.err.startswith(f"svcd: cannot wait any longer for the {command}: ")
+
+
+def test_what_superseded_it_is_told(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    results = (Result("web", "superseded", "superseded by stop of web"),)
+    daemon.answer(ApplyConfiguration, STEPS, DONE[0], RequestEnded("superseded", results))
+    outcome = svcd("apply", str(file))
+    assert (outcome.code, outcome.err) == (3, "svcd: cannot apply web: superseded by stop of web\n")
+
+
+# ---- which cluster, and what of it is kept --------------------------------------------------------------------------
+
+
+def report(daemon: FakeDaemon, file: Path, **changed: Any) -> None:
+    """Let the daemon run what the file says now, except for ``changed``."""
+    cluster = replace(load([file], {"PATH": "/bin"}, scales=changed.pop("scales", None)), **changed)
+    text = plans.to_json(cluster).decode()
+    daemon.answer(GetConfiguration, ConfigurationReported(cluster.files, text, cluster.profiles, cluster.scales))
+
+
+def test_files_of_another_cluster_are_refused(daemon: FakeDaemon, svcd: Svcd, file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(FILE.format(9).replace("shop", "garden"))
+    for command in ("plan", "apply"):
+        outcome = svcd(command, str(other))
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err == (
+            f"svcd: cannot {command} {other}: it is for cluster garden, and shop runs here\n"
+            "hint: --cluster shop says that it is meant for that one\n"
+        )
+    assert {type(each) for each in daemon.asked} == {GetConfiguration}
+
+
+def test_a_cluster_that_was_started_under_another_name(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    report(daemon, file, name="blue")
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    for command in (("apply", str(file)), ("update", "web"), ("scale", "web=3"), ("register", str(file))):
+        daemon.asked.clear()
+        assert svcd(*command).code == 0
+        assert plans.from_json(sent(daemon).plan.encode()).name == "blue"
+
+
+def test_apply_keeps_the_scale(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    report(daemon, file, scales={"web": 3})
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("apply", str(file)).code == 0
+    assert names(sent(daemon)) == ["web.0", "web.1", "web.2", "mailer"]
+    file.write_text("cluster: shop\nservices: {mailer: {command: 'true'}}\n")
+    daemon.asked.clear()
+    assert svcd("apply", str(file)).code == 0
+    assert plans.from_json(sent(daemon).plan.encode()).scales == {}
+
+
+def test_apply_keeps_the_profiles(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    file.write_text("cluster: shop\nservices: {a: {command: sleep 9}, b: {command: sleep 9, profiles: [debug]}}\n")
+    report(daemon, file, profiles=("debug", "gone"))
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("apply", str(file)).code == 0
+    assert names(sent(daemon)) == ["a", "b"]
+    outcome = svcd("apply", "--profile", "gone", str(file))
+    assert (outcome.code, "no service has the profile gone" in outcome.err) == (2, True)
+
+
+def test_what_is_registered_may_need_what_runs(daemon: FakeDaemon, svcd: Svcd, file: Path, tmp_path: Path) -> None:
+    extra = tmp_path / "extra.yaml"
+    extra.write_text("services: {worker: {command: sleep 9, depends_on: [web, mailer]}}\n")
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("register", str(extra)).code == 0
+    (worker,) = plans.from_json(sent(daemon).plan.encode()).services
+    assert [each.target for each in worker.spec.dependencies] == ["web.0", "web.1", "mailer"]
+    extra.write_text("services: {worker: {command: sleep 9, depends_on: [wbe]}}\n")
+    outcome = svcd("register", str(extra))
+    assert outcome.code == 2
+    assert "there is no service wbe; did you mean web?" in outcome.err
+
+
+def test_update_and_scale_read_in_the_environment_of_the_start(
+    daemon: FakeDaemon, svcd: Svcd, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("cluster: shop\nservices: {web: {command: ['sleep', '${LONG:-1}']}}\n")
+    report(daemon, file, environ={"PATH": "/bin", "LONG": "7"})
+    monkeypatch.setenv("LONG", "8")
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    for command, expected in ((("update", "web"), "7"), (("scale", "web=2"), "7"), (("apply", str(file)), "8")):
+        daemon.asked.clear()
+        assert svcd(*command).code == 0
+        launch = plans.from_json(sent(daemon).plan.encode()).services[0].launch
+        assert isinstance(launch.run, Program)
+        assert launch.run.argv == ("sleep", expected)
+    assert '"7"' in svcd("config").out
+    assert '"8"' in svcd("config", str(file)).out
+
+
+def test_scale_of_nobody(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    assert svcd("scale", "wbe=2").err.splitlines()[0] == "svcd: cannot scale: no service 'wbe'; did you mean web?"
+    assert (
+        svcd("scale", "web.0=2").err.splitlines()[0]
+        == "svcd: cannot scale: web.0 is one instance: name the service, web"
+    )
+
+
+def test_what_failed_is_exit_code_3(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    failed = RequestEnded("failed", (Result("web", "failed", "web failed: exit code 1"), Result("mailer", "done")))
+    daemon.answer(ApplyConfiguration, STEPS, DONE[0], failed)
+    daemon.rows = [row("web", "failed", cause="exit code 1", last_output=("oh dear",))]
+    outcome = svcd("apply", str(file))
+    assert (outcome.code, outcome.out) == (3, SHOWN + "mailer: up\n")
+    assert outcome.err == (
+        "svcd: cannot apply web: failed: exit code 1\n\nweb: failed: exit code 1\n  last output:\n    oh dear\n"
+    )
+    document = json.loads(svcd("apply", "--json", str(file)).out)
+    assert set(document) == {"steps", "outcome", "text", "results"}
+    assert [each["outcome"] for each in document["results"]] == ["failed", "done"]
+
+
+def test_invalid_files_are_never_sent(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    file.write_text("cluster: shop\nservices: {web: {comand: x}}\n")
+    for words in (("apply",), ("plan",), ("register",), ("apply", "--json")):
+        outcome = svcd(*words, str(file))
+        assert outcome.code == 2
+        assert "did you mean" in outcome.err
+    assert {type(each) for each in daemon.asked} == {GetConfiguration}
+
+
+def test_a_refusal_is_told(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(UnregisterServices, RequestRefused("refused", "cannot remove db: required by web"))
+    outcome = svcd("unregister", "db")
+    assert (outcome.out, outcome.err) == ("", "svcd: cannot unregister: cannot remove db: required by web\n")
+    assert outcome.code == 1
+
+
+def test_unregister(daemon: FakeDaemon, svcd: Svcd) -> None:
+    steps = PlanReported((Step("stop", "old", "no longer in the configuration"),))
+    daemon.answer(UnregisterServices, steps, RequestAccepted(), RequestEnded("done", (Result("old", "done"),)))
+    assert svcd("unregister", "old").out == "1. stop    old  no longer in the configuration\nold: removed\n"
+
+
+def test_register_adds(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("register", str(file)).code == 0
+    assert sent(daemon).mode == "register"
+
+
+def test_update_reads_the_clusters_own_files_again(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    file.write_text(FILE.format(10))
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("update", "web").code == 0
+    assert (sent(daemon).mode, sent(daemon).services) == ("update", ("web",))
+    assert "10" in sent(daemon).plan
+    outcome = svcd("update", "wbe")
+    assert (outcome.code, outcome.err.splitlines()[0]) == (
+        2,
+        "svcd: cannot update: no service 'wbe'; did you mean web?",
+    )
+    outcome = svcd("update", "web.1")
+    assert outcome.code == 2
+    assert outcome.err.splitlines()[0] == "svcd: cannot update: web.1 is one instance: name the service, web"
+
+
+def test_scale(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    assert svcd("scale", "web=3").code == 0
+    assert names(sent(daemon)) == ["web.0", "web.1", "web.2", "mailer"]
+    assert (sent(daemon).mode, sent(daemon).services) == ("update", ("web",))
+
+
+@pytest.mark.parametrize("text", ["web", "web=", "web=0", "=3", "web=x", "web=1001", "web=-1", "web=" + "9" * 40])
+def test_numbers_that_are_none(daemon: FakeDaemon, svcd: Svcd, text: str) -> None:
+    outcome = svcd("scale", text)
+    assert outcome.code == 2
+    assert "NAME=N" in outcome.err
+    assert daemon.asked == []
