@@ -234,19 +234,19 @@ def show_results(ended: RequestEnded, wording: Wording, done: Mapping[str, str] 
         if each.outcome == DONE:
             click.echo(f"{name}: {(done or {}).get(each.service, wording.done)}")
         else:
-            click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each)}", err=True)
+            click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each, wording.verb)}", err=True)
     if not ended.results and ended.outcome != DONE:
         click.echo(f"svcd: cannot {wording.verb}: {columns.one_line(ended.text or ended.outcome)}", err=True)
     elif not ended.results:
         click.echo(f"{wording.verb}: done")
 
 
-def _reason(result: Result) -> str:
+def _reason(result: Result, verb: str) -> str:
     """The daemon's words, without the service's name and "cannot start", which are said already."""
     text = columns.one_line(result.text) or result.outcome
-    for said in (f"cannot start {result.service}: ", f"{result.service}: ", f"{result.service} "):
+    for said in (f"cannot {verb} {result.service}: ", f"cannot start {result.service}: ", f"{result.service}: "):
         text = text.removeprefix(said)
-    return text
+    return f"it {text.removeprefix(f'{result.service} ')}" if text.startswith(f"{result.service} ") else text
 
 
 # ---- the end of all ------------------------------------------------------------------------------------------------
