@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Watcher, follow_from, read_marks
+from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -31,7 +32,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     StatusReported,
 )
-from svcd.protocol.rotation import Follower, follow_from_end
+from svcd.protocol.rotation import follow_from_end
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -63,7 +64,7 @@ class Console:
         self._sequence = 0
         self._look_at: float | None = None
         self._pieces: list[bytes] = []
-        self._followers: dict[str, list[tuple[str, Follower]]] = {}
+        self._followers: Followers = {}
         self._live: LiveView | None = None
         self._output = Output(self._pieces.append, Form.NAMED, ())
 
@@ -71,9 +72,11 @@ class Console:
         self._client.subscribe()
         report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
-        with Watcher(self._state_dir / "logs", self._rows) as watcher:
+        logs = self._state_dir / "logs"
+        names = dict.fromkeys([*self._rows, *directories(logs)])  # who is gone may come back
+        with Watcher(logs, names, joins=lambda name: True) as watcher:
             self._client.watch(watcher.fd)
-            self._open_followers()
+            self._open_followers(names)
             try:
                 self._serve(watcher)
             finally:
@@ -87,7 +90,10 @@ class Console:
         busy = frozenset(self._followers)
         gone = False
         while True:
-            busy = pour(busy | watcher.news(), self._followers, self._output)
+            news = watcher.news()
+            for name in news - self._followers.keys():
+                begin_following(self._followers, self._state_dir / "logs", name)
+            busy = pour(busy | news, self._followers, self._output)
             self._take_events()
             self._look_again()
             self._draw()
@@ -133,9 +139,9 @@ class Console:
             self._say_summary()
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
-    def _open_followers(self) -> None:
+    def _open_followers(self, names: Iterable[str]) -> None:
         marks = read_marks(self._state_dir)
-        for name in self._rows:
+        for name in names:
             self._followers[name] = []
             for stream in STREAMS:
                 path = self._state_dir / "logs" / name / f"{stream}.log"
