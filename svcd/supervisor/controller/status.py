@@ -143,4 +143,5 @@ class Status:
             sockets=tuple(address(each) for each in definition.launch.sockets),
             next_run=record.next_run,
             fallback=view.stand_in,
+            on_demand=view.listening,
         )
