@@ -97,7 +97,8 @@ def apply(
 ) -> int:
     """Bring the running cluster to what these files say. What did not change is not touched.
 
-    Invalid files change nothing. SIGHUP to svcd does the same with its own files: those of its start, or of the last apply.
+    Invalid files change nothing. SIGHUP to svcd does the same with its own files, those of its start or of the last
+    apply.
     """
     with target.connect("apply") as client:
         cluster = _load(target, client, "apply", files, profiles, as_json)
