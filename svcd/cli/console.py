@@ -208,7 +208,7 @@ class Console:
         self._said[name] = new
         words = [f"{name}: {before} → {new}" if before and before != new else f"{name}: {new}"]
         if new == "running":
-            took_s = at - self._began.get(name, at)
+            took_s = at - self._began.pop(name, at)  # once: a resume is no start
             words.append(f"after {columns.duration(took_s)}" if took_s >= 0.05 else "")
             text = " ".join(filter(None, words))
         else:

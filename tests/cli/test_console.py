@@ -104,6 +104,25 @@ def test_a_whole_life_in_plain_lines(daemon: FakeDaemon, directories: Directorie
     web.close()
 
 
+def test_who_comes_later_is_shown_and_a_resume_is_no_start(
+    daemon: FakeDaemon, directories: Directories, plain: Plain
+) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.transition("db", "starting", "running", "ready")
+    plain.line()
+    daemon.transition("db", "running", "paused", "paused by request")
+    plain.line()
+    daemon.transition("db", "paused", "running", "resumed by request")
+    assert plain.line() == "svcd | db: paused → running\n"
+    added = writer(directories, "web.1")
+    added.write(b"hello\n")
+    assert plain.line() == "web.1 | hello\n"
+    added.close()
+    daemon.publish(ClusterStateChanged, state="ended")
+    plain.finish()
+
+
 def test_what_was_written_before_it_looked_is_shown_once(daemon: FakeDaemon, directories: Directories) -> None:
     web = writer(directories, "web")
     web.write(b"of an earlier run\n")
