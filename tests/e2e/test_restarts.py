@@ -209,7 +209,8 @@ def test_a_start_that_is_late_is_stopped_before_it_is_tried_again(stage: Stage) 
           restart: {policy: never}
         """
     )
-    assert stage.order("start", "a").outcome() == "failed: a failed: not ready within 0.5 s"
+    outcome = stage.order("start", "a").outcome()
+    assert outcome == "failed: a failed: not ready within 0.5 s; did not stop within 0.5 s: killed"
     stage.tells("a: unloaded → waiting → starting → stopping → failed")
     assert stage.processes("a") == []
 
