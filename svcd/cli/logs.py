@@ -9,6 +9,8 @@ import gc
 import os
 import resource
 import select
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -165,14 +167,18 @@ def _follow(logs_dir: Path, names: Sequence[str], streams: Sequence[str], tail: 
 
 
 def pour_for_ever(watcher: Watcher, followers: dict[str, list[tuple[str, Follower]]], output: Output) -> None:
-    """Show what comes until interrupted."""
+    """Show what comes until interrupted, or nobody reads it any more."""
+    out = sys.stdout.fileno()
     poll = select.poll()
+    poll.register(out, 0)  # its end is reported all the same
     if watcher.fd is not None:
         poll.register(watcher.fd, select.POLLIN)
     busy = frozenset(followers)
     while True:
         patience_s = 0 if busy else watcher.patience_s
-        poll.poll(None if patience_s is None else patience_s * 1000)
+        if any(fd == out for fd, _ in poll.poll(None if patience_s is None else patience_s * 1000)):
+            signal.raise_signal(signal.SIGPIPE)  # as a write would end it, if there were something to write
+            return
         busy = pour(busy | watcher.news(), followers, output)
 
 
