@@ -152,12 +152,13 @@ class Console:
             number: int = getattr(event, "sequence", 0)
             if self._as_json:  # a look tells people what has come of it, but a program is owed each event
                 self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
-            if number <= self._sequence:
-                continue  # a look has told already
-            if number != self._sequence + 1:
-                self._look_at = time.monotonic()
-            self._sequence = number
-            self._take(event)
+            if number > self._sequence + 1:
+                self._look()  # tells what was missed, and as a rule what this one speaks of
+            if number > self._sequence:
+                self._sequence = number
+                self._take(event)
+            elif isinstance(event, NoticeGiven):  # all but this a look tells
+                self._take(event)
 
     def _take(self, event: Message) -> None:
         if isinstance(event, ServiceTransitioned):
@@ -171,14 +172,19 @@ class Console:
             self._enter(event.state)
 
     def _look_again(self) -> None:
-        """Ask for the status when something may have been missed, and tell what has changed."""
-        if self._look_at is None or time.monotonic() < self._look_at or self._client.is_gone():
-            return
+        """Look when something may have been missed."""
+        if self._look_at is not None and time.monotonic() >= self._look_at:
+            self._look()
+
+    def _look(self) -> bool:
+        """Ask for the status and tell what has changed; returns whether there was an answer."""
+        if self._client.is_gone():
+            return False
         try:
             report = self._client.ask(GetStatus(), StatusReported, PATIENCE_S)
         except CommandFailed:
             self._look_at = time.monotonic() + PATIENCE_S
-            return
+            return False
         for row in report.services:
             known = self._rows.get(row.name)
             self._rows[row.name] = row
@@ -188,6 +194,7 @@ class Console:
         self._enter(report.state)
         is_watched = self._live is not None and self._is_moving()
         self._look_at = time.monotonic() + LOOK_EVERY_S if is_watched else None
+        return True
 
     # ---- what is said ------------------------------------------------------------------------------------------------
 
