@@ -133,7 +133,7 @@ def _words(row: ServiceStatus, now: float) -> str:
     """The cause, and whatever else a person should know of it at a glance."""
     found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
     if row.healthy is not None and "healthy" not in row.cause:
-        found.append("healthy" if row.healthy else "unhealthy")
+        found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:
         found.append(f'says "{row.text}"')
     if row.port is not None:

@@ -354,7 +354,8 @@ class ServiceStatus(Message):
     """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
 
     ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the
-    traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first.
+    traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
+    ``ailment``: why it is not.
     ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for it. ``next_run``: of a
     scheduled task, Unix seconds. ``fallback``: the service that stands in for it now.
     """
@@ -378,6 +379,7 @@ class ServiceStatus(Message):
     last_output: tuple[str, ...] = ()
     exception: str | None = None
     healthy: bool | None = None
+    ailment: str = ""
     text: str = ""
     port: int | None = None
     sockets: tuple[str, ...] = ()

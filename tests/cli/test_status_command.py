@@ -50,7 +50,7 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 10_000.0)
     daemon.rows = [
-        row("a", healthy=False),
+        row("a", healthy=False, ailment="status 500 (3 times in a row)"),
         row("b", "failed", cause="exit code 1", fallback="c"),
         row("c", text="serving 3 clients", port=8001),
         row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
@@ -61,7 +61,7 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     ]
     causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
     assert causes == [
-        "ready; unhealthy",
+        "ready; unhealthy: status 500 (3 times in a row)",
         "c stands in; exit code 1",
         'ready; says "serving 3 clients"; port 8001',
         "registered; svcd listens on 127.0.0.1:80",

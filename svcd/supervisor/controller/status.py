@@ -138,6 +138,7 @@ class Status:
             last_output=record.last_output,
             exception=record.exception,
             healthy=view.healthy,
+            ailment=view.ailment,
             text=record.text,
             port=definition.launch.port,
             sockets=tuple(address(each) for each in definition.launch.sockets),

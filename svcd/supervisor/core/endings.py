@@ -157,8 +157,7 @@ class Endings:
         elif run.from_outside:
             run.overdue = True
         else:
-            text = f"not ready within {causes.seconds(unit.spec.ready_timeout_s)}"
-            self.condemn(unit, run, Mark.UNREADY, text)
+            self.condemn(unit, run, Mark.UNREADY, causes.overdue_words(unit, run))
 
     def on_extended(self, unit: Unit, run: Run, by_s: float) -> bool:
         """The service asks for more time, in its start or in its stop."""

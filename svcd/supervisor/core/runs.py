@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcd.supervisor.core import edges, graph, restart
+from svcd.supervisor.core import causes, edges, graph, restart
 from svcd.supervisor.core.actions import (
     AwaitReadiness,
     KillHook,
@@ -176,15 +176,25 @@ class Runs:
         self._endings.condemn(unit, run, Mark.UNREADY, f"not ready: {reason}")
         return True
 
+    def on_missed(self, unit: Unit, run: Run, reason: str) -> bool:
+        """Not yet: for whoever asks, and for the words of a failed start."""
+        if not run.awaiting or run.doomed or run.hook is not None:
+            return False
+        run.obstacle = reason
+        self._cluster.say(unit, causes.readiness_words(unit, run))
+        return True
+
     def _started(self, unit: Unit, run: Run) -> None:
         """The program runs, or the stub says so: ready at once, or after its probe."""
         if unit.spec.ready in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
             self._ready(unit, run)
             return
+        words = causes.readiness_words(unit, run)
         if unit.state is not State.STARTING:
-            self._cluster.go(unit, State.STARTING, "waits for its readiness")
+            self._cluster.go(unit, State.STARTING, words)
         if not run.awaiting:
             run.awaiting = True
+            self._cluster.say(unit, words)
             self._cluster.out.append(AwaitReadiness(unit.name, run.invocation))
 
     def _ready(self, unit: Unit, run: Run) -> None:
