@@ -20,6 +20,7 @@ from svcd.supervisor.core.spec import (
     ReadyKind,
     RestartMode,
     RestartPolicy,
+    RunEnd,
     StopPolicy,
 )
 
@@ -437,6 +438,46 @@ def test_not_ready_in_time_is_a_failed_start() -> None:
     assert play.later(60).fires("a", "ready") == ["a starting > stopping", "arm a stop 10", "signal a 15"]
     assert play.dies("a", 15) == ["disarm a stop", "a stopping > backoff", "arm a restart 0.1"]
     assert play.cause("a") == "not ready within 60 s: no READY=1 so far; next try in 0.1 s"
+
+
+@pytest.mark.parametrize("ready", [ReadyKind.NOTIFY, ReadyKind.IMMEDIATE])
+def test_an_end_before_readiness_is_a_failed_start_for_the_policy_too(ready: ReadyKind) -> None:
+    only_starts = RestartPolicy(mode=RestartMode.NEVER, by_cause=((RunEnd.START, RestartMode.ALWAYS),))
+    play = Play(service("a", ready=ready, restart=only_starts))
+    play.start()
+    play.runs("a")
+    play.exits("a", 5)
+    comes_back = ready is ReadyKind.NOTIFY
+    words = "ended before it was ready: exit code 5; next try in 0.1 s"
+    assert (play.states(), play.cause("a")) == (("a=backoff", words) if comes_back else ("a=failed", "exit code 5"))
+
+
+def test_an_end_with_success_is_no_crash_even_if_the_policy_restarts_it() -> None:
+    always = RestartPolicy(mode=RestartMode.ALWAYS)
+    play = Play(service("a", restart=always), service("b", "a")).all_up()
+    play.exits("a", 0)
+    assert play.cause("b") == "a ended: exit code 0"
+    assert [each.cause for each in play.machine.changes(1)] == ["a ended: exit code 0"]
+
+
+def test_a_rolling_restart_is_one_change() -> None:
+    play = Play(service("a"), service("b")).all_up()
+    play.restart("a", "b", rolling=True)
+    for name in ("a", "b"):
+        play.exits(name)
+        play.runs(name)
+    (change,) = play.machine.changes(1)
+    assert (change.cause, list(change.services)) == ("restart of a, b, one after the other", ["a", "b"])
+    assert not change.is_open
+
+
+def test_a_scheduled_run_says_so_even_if_somebody_needs_the_task() -> None:
+    play = Play(task("a", scheduled=True), service("b", Dependency("a", condition=Condition.COMPLETED)))
+    play.start()
+    play.runs("a")
+    play.exits("a")
+    assert "a waiting > starting" in play.schedule("a")
+    assert play.cause("a") == "its scheduled time has come"
 
 
 def test_what_the_last_try_has_found_is_told_meanwhile_and_after_the_time_is_over() -> None:

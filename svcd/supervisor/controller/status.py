@@ -142,6 +142,6 @@ class Status:
             text=record.text,
             port=definition.launch.port,
             sockets=tuple(address(each) for each in definition.launch.sockets),
-            next_run=record.next_run,
+            next_run=None if view.held_back else record.next_run,
             fallback=view.stand_in,
         )

@@ -19,7 +19,7 @@ from svcd.supervisor.core.actions import (
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
-from svcd.supervisor.core.endings import SIGCONT, Endings, note_end
+from svcd.supervisor.core.endings import SIGCONT, Endings, note_end, verb_of
 from svcd.supervisor.core.events import ExitStatus, StubPhase, TimerKind
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.spec import Dependency, Hook, ReadyKind, Runner
@@ -262,7 +262,7 @@ class Runs:
                 return False
             run.error = error
             self._cluster.say(unit, error)
-            endings.spread_crash(unit, run, error, completes=False)
+            endings.spread_crash(unit, run, error)
             return True
         run.told = True
         if run.from_outside:
@@ -270,15 +270,17 @@ class Runs:
             return True
         words = error or "stops by itself"
         note_end(run, self._cluster.at)
-        hoped = restart.completes(unit.spec.restart, endings.ending(unit, run, ExitStatus(code=0))) and error is None
-        endings.note_crash(unit, words, "ended" if hoped else "crashed")
+        hoped = endings.ending(unit, run, ExitStatus(code=0))
+        verb = verb_of(error is None and restart.succeeded(unit.spec.restart, hoped))
+        completes = error is None and restart.completes(unit.spec.restart, hoped)
+        endings.note_crash(unit, words, verb)
         run.mark, run.error = Mark.SELF, error
         if run.hook is not None:
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
         if run.frozen:
             self._cluster.out.append(SignalProcess(unit.name, run.invocation, SIGCONT, group=True))
         endings.enter_stopping(unit, run, words)
-        endings.spread_crash(unit, run, words, completes=hoped)
+        endings.spread_crash(unit, run, words, verb, completes)
         return True
 
     # ---- hooks ----
