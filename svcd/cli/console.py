@@ -149,8 +149,10 @@ class Console:
             number: int = getattr(event, "sequence", 0)
             if self._as_json:  # a look tells people what has come of it, but a program is owed each event
                 self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
-            if number <= self._sequence:
-                continue  # a look has told already
+            if number <= self._sequence:  # a look has told already
+                if isinstance(event, NoticeGiven):  # but not this
+                    self._take(event)
+                continue
             if number != self._sequence + 1:
                 self._look_at = time.monotonic()
             self._sequence = number

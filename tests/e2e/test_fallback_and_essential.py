@@ -9,6 +9,8 @@ import pytest
 from stage import Stage
 from traces import starts, stops, together
 
+from svcd.protocol import messages
+
 RISES = "waiting → starting → running"
 NEVER = "restart: {policy: never}"
 DEGRADED = f"""
@@ -64,7 +66,7 @@ def test_a_first_that_fails_again_changes_nothing(stage: Stage) -> None:
     stage.skip()
     again = stage.order("start", "first")
     stage.say("first", "exit 1")
-    assert again.outcome() == "failed: first failed: exit code 1"
+    assert again.outcome() == "failed: first failed: ended before it was ready: exit code 1"
     stage.tells("first: failed → waiting → starting → failed")
     assert stage.row("api").state == "running"
 
@@ -133,6 +135,8 @@ def test_an_essential_service_takes_the_cluster_with_it(stage: Stage) -> None:
     assert stage.wait_end() == 1
     stage.tells("api: running → failed", together(stops("web"), stops("db")))
     assert "essential service api failed: signal SIGKILL" in stage.console.read_text()
+    states = [event.state for event in stage.trace if isinstance(event, messages.ClusterStateChanged)]
+    assert states == ["running", "stopping", "ended"]
 
 
 def test_an_essential_service_that_comes_back_does_not(stage: Stage) -> None:

@@ -321,7 +321,7 @@ class Daemon:
             actions.ArmTimer: self._timers.arm,
             actions.CancelTimer: self._timers.cancel,
             actions.PublishTransition: self._publish_transition,
-            actions.PublishNotice: lambda action: self._notice(action.service, action.text),
+            actions.PublishNotice: self._publish_notice,
             actions.AnswerRequest: self._answer,
             actions.EndCluster: self._end_cluster,
         }
@@ -336,6 +336,11 @@ class Daemon:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
         self._callers.transitioned(action)
+
+    def _publish_notice(self, action: actions.PublishNotice) -> None:
+        self._notice(action.service, action.text)
+        if not action.service and self._machine.is_ending:
+            self._enter("stopping", action.text)  # nobody has asked for it: the core has decided so
 
     def _notice(self, service: str, text: str) -> None:
         self._publisher.notice(service, text)
