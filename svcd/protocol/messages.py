@@ -542,9 +542,18 @@ class Link(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Remark(Message):
+    """What was worth telling of a service at ``at``, and was no step (``NoticeGiven``)."""
+
+    direction: ClassVar[str] = "part of StoryReported"
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -552,6 +561,7 @@ class StoryReported(Message):
     chain: tuple[Link, ...]
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -126,7 +126,7 @@ class Daemon:
             self._may_ask,
         )
         self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
-        self._stories = Stories(self._control, self._machine)
+        self._stories = Stories(self._control, self._machine, self._records)
         self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
@@ -343,6 +343,8 @@ class Daemon:
             self._enter("stopping", action.text)  # nobody has asked for it: the core has decided so
 
     def _notice(self, service: str, text: str) -> None:
+        if service in self._machine.services:
+            self._records.take_notice(service, clock.now(), text)
         self._publisher.notice(service, text)
 
     def _take_health(self, message: messages.HealthReported) -> None:
