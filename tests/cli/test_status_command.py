@@ -201,6 +201,15 @@ def test_last_words_of_what_is_in_trouble(daemon: FakeDaemon, svcd: Svcd) -> Non
     )
 
 
+def test_a_traceback_is_shown_once(daemon: FakeDaemon, svcd: Svcd) -> None:
+    traceback = "Traceback:\n  File x\nValueError: no\n"
+    said = ("before", *traceback.splitlines())
+    daemon.rows = [row("py", "failed", pid=None, cause="raised", last_output=said, exception=traceback)]
+    assert svcd("status").out.partition("\n\npy: ")[2] == (
+        "failed: raised\n  exception:\n    Traceback:\n      File x\n    ValueError: no\n  last output:\n    before\n"
+    )
+
+
 def test_what_strangers_wrote_is_made_harmless(daemon: FakeDaemon, svcd: Svcd) -> None:
     evil = "\x1b]0;title\x07\x1b[2Jred\x1b[31m\r\nnext\x9b"
     daemon.rows = [row("bad", "failed", cause=evil, last_output=(evil,), exception=evil)]

@@ -38,6 +38,7 @@ def test_dependents_come_back_against_the_fallback(stage: Stage) -> None:
     assert stage.row("first").fallback == "second"
     assert stage.row("second").cause == "ready"
     assert stage.causes("second")[0] == "stands in for first (failed: signal SIGKILL)"
+    assert stage.causes("api")[-2].endswith("; second serves in place of first")
 
 
 def test_they_switch_back_when_the_first_is_there_again(stage: Stage) -> None:

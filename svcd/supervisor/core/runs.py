@@ -65,8 +65,8 @@ class Runs:
         cluster.live += 1
         invocation = unit.last_invocation = cluster.invocations
         run = unit.run = Run(invocation, held=held)
-        self._borrow(unit)
-        cluster.go(unit, State.LOADING if unit.spec.runner is Runner.PYTHON else State.STARTING, unit.reason)
+        new = State.LOADING if unit.spec.runner is Runner.PYTHON else State.STARTING
+        cluster.go(unit, new, unit.reason + self._borrow(unit))
         if Hook.PRE_START in unit.spec.hooks:
             self._endings.run_hook(unit, run, Hook.PRE_START, unit.reason)
         else:
@@ -83,19 +83,24 @@ class Runs:
         self._cluster.arm(unit, TimerKind.READY, timeout_s)
 
     @staticmethod
-    def _borrow(unit: Unit) -> None:
-        """Where a fallback serves in the place of what this run requires, the run relies on the fallback."""
+    def _borrow(unit: Unit) -> str:
+        """Where a fallback serves in the place of what this run requires, the run relies on the fallback. Returns what
+        there is to say of it.
+        """
+        words = ""
         for edge in list(unit.outgoing):
             server = edges.server_for(edge)
             if server is not edge.target and server.serving and not edges.is_spared(edge):
                 graph.borrow(unit, server, Dependency(server.name, on_crash=edge.spec.on_crash), edge.target)
+                words += f"; {server.name} serves in place of {edge.target.name}"
+        return words
 
     def release(self, unit: Unit, run: Run) -> None:
         """What was loaded ahead of time is to run now."""
         run.held = False
-        self._borrow(unit)
+        words = self._borrow(unit)
         self._cluster.enlist(unit)
-        self._cluster.say(unit, unit.reason)
+        self._cluster.say(unit, unit.reason + words)
         self._cluster.touch(unit)
         if run.spawned:
             self._bound_start(unit, run)
