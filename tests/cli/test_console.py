@@ -104,6 +104,16 @@ def test_a_whole_life_in_plain_lines(daemon: FakeDaemon, directories: Directorie
     web.close()
 
 
+def test_a_notice_that_a_look_has_overtaken_is_told_all_the_same(daemon: FakeDaemon, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    assert plain.line() == "svcd | cluster shop: 2 services, svcd is pid 4242\n"
+    daemon.publish(ClusterStateChanged, state="running")
+    assert "up" in plain.line()
+    daemon.sequence -= 1  # as if the status had been asked for after it
+    daemon.publish(NoticeGiven, service="", text="essential service db failed: the cluster shuts down")
+    assert plain.line() == "svcd | essential service db failed: the cluster shuts down\n"
+
+
 def test_what_was_written_before_it_looked_is_shown_once(daemon: FakeDaemon, directories: Directories) -> None:
     web = writer(directories, "web")
     web.write(b"of an earlier run\n")

@@ -73,6 +73,7 @@ class Machine:
             events.ProgramExecuted: lambda unit, run, event: runs.on_executed(unit, run),
             events.ReadinessReached: lambda unit, run, event: runs.on_ready(unit, run),
             events.ReadinessFailed: lambda unit, run, event: runs.on_unready(unit, run, event.reason),
+            events.ReadinessMissed: lambda unit, run, event: runs.on_missed(unit, run, event.reason),
             events.ProcessExited: lambda unit, run, event: endings.on_exited(unit, run, event.status, event.leftovers),
             events.LeftoversGone: lambda unit, run, event: endings.on_leftovers_gone(unit, run),
             events.IdleReached: lambda unit, run, event: self._calls.on_idle(unit, run),
