@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Watcher, follow_from, read_marks
+from svcd.cli.following import STREAMS, Mark, Watcher, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -64,6 +64,9 @@ class Console:
         self._look_at: float | None = None
         self._pieces: list[bytes] = []
         self._followers: dict[str, list[tuple[str, Follower]]] = {}
+        self._unread: set[str] = set()  # whose output has not been looked at yet
+        self._marks: dict[str, Mark] | None = None
+        self._watcher: Watcher | None = None
         self._live: LiveView | None = None
         self._output = Output(self._pieces.append, Form.NAMED, ())
 
@@ -72,10 +75,13 @@ class Console:
         report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
         with Watcher(self._state_dir / "logs", self._rows) as watcher:
+            self._watcher = watcher
             self._client.watch(watcher.fd)
             self._client.watch_reader(sys.stdout.fileno())
-            self._open_followers()
+            self._marks = read_marks(self._state_dir)
             try:
+                for name in self._rows:
+                    self._follow(name, all_of_it=self._marks is not None)
                 self._serve(watcher)
             finally:
                 if self._live is not None:
@@ -85,12 +91,14 @@ class Console:
                         follower.close()
 
     def _serve(self, watcher: Watcher) -> None:
-        busy = frozenset(self._followers)
+        busy: frozenset[str] = frozenset()
         gone = False
         while self._client.has_reader(sys.stdout.fileno()):
-            busy = pour(busy | watcher.news(), self._followers, self._output)
+            busy = pour(busy | watcher.news() | self._unread, self._followers, self._output)
+            self._unread.clear()
             self._take_events()
             self._look_again()
+            busy |= self._unread
             self._draw()
             if not busy and (gone or self._state == "ended"):
                 break
@@ -136,14 +144,21 @@ class Console:
             self._say_summary()
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
-    def _open_followers(self) -> None:
-        marks = read_marks(self._state_dir)
-        for name in self._rows:
-            self._followers[name] = []
-            for stream in STREAMS:
-                path = self._state_dir / "logs" / name / f"{stream}.log"
-                follower = follow_from_end(path) if marks is None else follow_from(path, marks.get(f"{name}/{stream}"))
-                self._followers[name].append((stream, follower))
+    def _follow(self, name: str, all_of_it: bool) -> None:
+        """Show the output of this service: all of it since the present start, or what comes from now on."""
+        self._followers[name] = []
+        for stream in STREAMS:
+            path = self._state_dir / "logs" / name / f"{stream}.log"
+            mark = None if self._marks is None else self._marks.get(f"{name}/{stream}")
+            self._followers[name].append((stream, follow_from(path, mark) if all_of_it else follow_from_end(path)))
+        self._unread.add(name)
+
+    def _meet_late(self, name: str) -> None:
+        """It has joined the cluster while we were watching."""
+        if name not in self._followers and self._watcher is not None:  # else it is only back
+            self._output.meet(name)
+            self._watcher.watch(name)
+            self._follow(name, all_of_it=True)
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 
@@ -163,8 +178,10 @@ class Console:
     def _take(self, event: Message) -> None:
         if isinstance(event, ServiceTransitioned):
             row = self._rows.get(event.service)
-            if row is not None:
-                self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
+            if row is None:
+                self._look_at = time.monotonic()  # it has joined the cluster: what it is, a look tells
+                return
+            self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
             self._say_state(event.service, event.old, event.new, event.cause, event.at, event.spent_s)
         elif isinstance(event, NoticeGiven):
             self._tell(OWN, f"{event.service}: {event.text}" if event.service else event.text, "yellow")
@@ -185,11 +202,14 @@ class Console:
         except CommandFailed:
             self._look_at = time.monotonic() + PATIENCE_S
             return False
+        before, self._rows = self._rows, {row.name: row for row in report.services}
         for row in report.services:
-            known = self._rows.get(row.name)
-            self._rows[row.name] = row
-            if known is not None and known.state != row.state:
-                self._say_state(row.name, known.state, row.state, row.cause, row.since, None)
+            known = before.get(row.name)
+            if known is None:
+                self._meet_late(row.name)
+            old = "unloaded" if known is None else known.state
+            if old != row.state:
+                self._say_state(row.name, old, row.state, row.cause, row.since, None)
         self._sequence = max(self._sequence, report.sequence)
         self._enter(report.state)
         is_watched = self._live is not None and self._is_moving()

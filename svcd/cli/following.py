@@ -79,8 +79,9 @@ class Watcher:
 
     def __init__(self, logs: Path, names: Iterable[str]) -> None:
         self._logs = logs
-        self._names = frozenset(names)
+        self._names = set(names)
         self._inotify: Inotify | None = None
+        self._is_blind = False  # to some
         self._flags: Mask | None = None
         try:
             self._begin()
@@ -104,6 +105,15 @@ class Watcher:
         except (FileNotFoundError, NotADirectoryError):
             pass
 
+    def watch(self, name: str) -> None:
+        """One more. What is there already is not told as news: look at it first."""
+        self._names.add(name)
+        if self._inotify is not None:
+            try:
+                self._watch(name)
+            except OSError:  # no more watches for this user
+                self._is_blind = True
+
     @property
     def fd(self) -> int | None:
         return None if self._inotify is None else self._inotify.fd
@@ -111,15 +121,15 @@ class Watcher:
     @property
     def patience_s(self) -> float | None:
         """How long to wait without news from ``fd``: for ever, or until the next look."""
-        return POLL_S if self._inotify is None else None
+        return POLL_S if self._inotify is None or self._is_blind else None
 
     def news(self) -> frozenset[str]:
         """The names whose files may have grown since the last call."""
         if self._inotify is None:
-            return self._names
+            return frozenset(self._names)
         from asyncinotify import Mask  # noqa: PLC0415
 
-        found: set[str] = set()
+        found = set(self._names) if self._is_blind else set()
         for event in self._inotify:
             if Mask.Q_OVERFLOW in event.mask or event.watch is None:
                 found |= self._names

@@ -156,6 +156,21 @@ def test_a_summary_counts_what_was_missed(daemon: FakeDaemon, directories: Direc
     assert "everything is up" in plain.line()
 
 
+def test_who_joins_the_cluster_later_is_shown_too(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.wait_asked(GetStatus, 2)
+    new = writer(directories, "new")
+    new.write(b"before it was known\n")
+    daemon.rows = [*daemon.rows, row("new")]
+    daemon.transition("new", "starting", "running", "ready")
+    assert plain.line().startswith("svcd | new: running")
+    assert plain.line() == "new  | before it was known\n"
+    new.write(b"and after\n")
+    assert plain.line() == "new  | and after\n"
+    new.close()
+
+
 def test_a_summary_names_what_is_not_up(daemon: FakeDaemon, directories: Directories) -> None:
     begin(daemon, directories, row("a"), row("b", "failed"), row("c", "unloaded", desired="down"), state="running")
     console = Plain(directories)

@@ -15,6 +15,7 @@ from svcd.supervisor.core.spec import (
     Dependency,
     HealthAction,
     HealthPolicy,
+    Hook,
     Intensity,
     OnCrash,
     ReadyKind,
@@ -192,6 +193,39 @@ def test_a_stop_that_takes_too_long_ends_in_a_kill() -> None:
     assert play.cause("a") == "did not stop within 10 s: killed"
     assert play.dies("a") == ["a stopping > stopped", "answer r2 done"]
     assert play.cause("a") == "stopped by request; did not stop within 10 s: killed"
+
+
+def test_a_kill_on_the_way_to_a_restart_is_told_as_well() -> None:
+    play = Play(service("a"), timers=True).all_up()
+    play.restart("a")
+    play.later(10).fires("a", "stop")
+    play.dies("a")
+    assert [each.cause for each in play.machine.story("a")][-2:] == [
+        "restarted by request; did not stop within 10 s: killed",
+        "restarted by request",
+    ]
+
+
+def test_a_kill_after_a_failed_start_is_told_as_well() -> None:
+    play = Play(service("a", ready=ReadyKind.TCP, restart=NEVER), timers=True)
+    play.start()
+    play.born("a")
+    play.executed("a")
+    play.later(60).fires("a", "ready")
+    play.later(10).fires("a", "stop")
+    play.dies("a")
+    assert play.cause("a") == "not ready within 60 s; did not stop within 10 s: killed"
+
+
+def test_a_stop_hook_that_failed_is_told_in_the_end() -> None:
+    play = Play(service("a", hooks=frozenset({Hook.PRE_STOP, Hook.POST_STOP}))).all_up()
+    play.stop("a")
+    play.hook_ends("a", "pre_stop", "exit code 3")
+    play.exits("a")
+    play.hook_ends("a", "post_stop", "no end within 1 s: killed")
+    assert play.cause("a") == (
+        "stopped by request; pre_stop hook: exit code 3; post_stop hook: no end within 1 s: killed"
+    )
 
 
 def test_a_diamond_stops_from_the_top() -> None:
@@ -826,6 +860,35 @@ def test_unregistering_what_waits() -> None:
 
 
 # ---- changes of configuration ----
+
+
+def test_an_apply_is_done_when_who_was_taken_along_is_back() -> None:
+    play = chain()
+    play.apply(service("a"))
+    play.exits("c")
+    play.exits("b")
+    play.exits("a")
+    assert [each.cause for each in play.machine.story("a")][-1] == "restarted for its new configuration"
+    assert play.runs("a") == ["a starting > running", "b waiting > starting", "spawn b"]
+    assert play.runs("b") == ["b starting > running", "c waiting > starting", "spawn c"]
+    assert play.runs("c") == ["c starting > running", "answer r2 done"]
+
+
+def test_an_apply_fails_when_who_was_taken_along_does_not_come_back() -> None:
+    play = Play(service("a"), service("b", "a", restart=NEVER)).all_up()
+    play.apply(service("a"))
+    play.exits("b")
+    play.exits("a")
+    play.runs("a")
+    assert play.spawn_fails("b")[-1] == "answer r2 failed: cannot start b: no such file"
+
+
+def test_an_apply_waits_for_what_waits_for_its_turn() -> None:
+    play = Play(service("a"), service("b", "a"))
+    play.start()
+    assert play.apply(service("b", "a")) == ["adopt b"]
+    play.runs("a")
+    assert play.runs("b") == ["b starting > running", "answer r1 done", "answer r2 done"]
 
 
 def test_what_is_being_removed_starts_nobody() -> None:

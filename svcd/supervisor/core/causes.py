@@ -58,15 +58,17 @@ def exit_words(status: ExitStatus | None) -> str:
 
 def end_words(unit: Unit, run: Run) -> str:
     """Why a run that nobody asked to end has ended, or ends."""
-    if run.error is not None:
-        return run.error
-    if run.mark_text and not run.from_outside:
-        return run.mark_text
-    return run.kill_text or exit_words(run.status)
+    said = run.error or ("" if run.from_outside else run.mark_text)
+    return with_remarks(said or run.kill_text or exit_words(run.status), run)
 
 
 def stopped_words(unit: Unit, run: Run) -> str:
-    return f"{unit.down_text}; {run.kill_text}" if run.kill_text else unit.down_text
+    return with_remarks(unit.down_text, run)
+
+
+def with_remarks(words: str, run: Run) -> str:
+    """``words``, and what went wrong on the way down: a hook that failed, a stop that took too long."""
+    return "; ".join(dict.fromkeys((words, *run.remarks, *filter(None, [run.kill_text]))))
 
 
 def killed_words(timeout_s: float) -> str:

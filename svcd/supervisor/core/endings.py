@@ -232,6 +232,7 @@ class Endings:
         """A pre_stop or post_stop hook is over: the stop goes on, whatever came of it."""
         if error is not None:
             text = f"{hook.value} hook: {error}"
+            run.remarks.append(text)
             self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, text))
         if hook is Hook.POST_STOP:
             self.ended(unit, run)
@@ -380,7 +381,7 @@ class Endings:
         elif run.from_outside:
             if run.mark is Mark.DEPENDENCY:
                 unit.reason = f"back after {run.mark_text}"
-            self.wait(unit)
+            self.wait(unit, run)
         else:
             self._judge(unit, run)
 
@@ -428,11 +429,12 @@ class Endings:
         unit.restarts += 1
         self.wait(unit)
 
-    def wait(self, unit: Unit) -> None:
-        """It is to run: from here on only its requirements and its turn keep it."""
+    def wait(self, unit: Unit, run: Run | None = None) -> None:
+        """It is to run: from here on only its requirements and its turn keep it. ``run``: what has ended just now."""
         self._cluster.cancel(unit, TimerKind.RESTART)
         unit.again = False
-        self._cluster.go(unit, State.WAITING, causes.waiting_words(unit) if unit.blockers else unit.reason)
+        words = causes.waiting_words(unit) if unit.blockers else unit.reason
+        self._cluster.go(unit, State.WAITING, words if run is None else causes.with_remarks(words, run))
 
 
 def verb_of(well: bool) -> str:

@@ -98,6 +98,7 @@ class Run:
     told: bool = False  # it knows that it is to end
     killed: bool = False
     kill_text: str = ""  # why it had to be
+    remarks: list[str] = field(default_factory=list)  # what went wrong on its way down
     error: str | None = None  # what the stub said when it ended by itself
     exited: bool = False  # the main process is gone, or there was none
     leftovers: bool = False  # something that it started still lives
