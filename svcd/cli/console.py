@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Mark, Watcher, follow_from, read_marks
+from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -31,7 +32,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     StatusReported,
 )
-from svcd.protocol.rotation import Follower, follow_from_end
+from svcd.protocol.rotation import follow_from_end
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -63,10 +64,7 @@ class Console:
         self._sequence = 0
         self._look_at: float | None = None
         self._pieces: list[bytes] = []
-        self._followers: dict[str, list[tuple[str, Follower]]] = {}
-        self._unread: set[str] = set()  # whose output has not been looked at yet
-        self._marks: dict[str, Mark] | None = None
-        self._watcher: Watcher | None = None
+        self._followers: Followers = {}
         self._live: LiveView | None = None
         self._output = Output(self._pieces.append, Form.NAMED, ())
 
@@ -74,14 +72,13 @@ class Console:
         self._client.subscribe()
         report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
-        with Watcher(self._state_dir / "logs", self._rows) as watcher:
-            self._watcher = watcher
+        logs = self._state_dir / "logs"
+        names = dict.fromkeys([*self._rows, *directories(logs)])  # who is gone may come back
+        with Watcher(logs, names, joins=lambda name: True) as watcher:
             self._client.watch(watcher.fd)
             self._client.watch_reader(sys.stdout.fileno())
-            self._marks = read_marks(self._state_dir)
+            self._open_followers(names)
             try:
-                for name in self._rows:
-                    self._follow(name, all_of_it=self._marks is not None)
                 self._serve(watcher)
             finally:
                 if self._live is not None:
@@ -91,14 +88,16 @@ class Console:
                         follower.close()
 
     def _serve(self, watcher: Watcher) -> None:
-        busy: frozenset[str] = frozenset()
+        busy = frozenset(self._followers)
         gone = False
         while self._client.has_reader(sys.stdout.fileno()):
-            busy = pour(busy | watcher.news() | self._unread, self._followers, self._output)
-            self._unread.clear()
+            news = watcher.news()
+            for name in news - self._followers.keys():
+                self._output.meet(name)
+                begin_following(self._followers, self._state_dir / "logs", name)
+            busy = pour(busy | news, self._followers, self._output)
             self._take_events()
             self._look_again()
-            busy |= self._unread
             self._draw()
             if not busy and (gone or self._state == "ended"):
                 break
@@ -144,21 +143,14 @@ class Console:
             self._say_summary()
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
-    def _follow(self, name: str, all_of_it: bool) -> None:
-        """Show the output of this service: all of it since the present start, or what comes from now on."""
-        self._followers[name] = []
-        for stream in STREAMS:
-            path = self._state_dir / "logs" / name / f"{stream}.log"
-            mark = None if self._marks is None else self._marks.get(f"{name}/{stream}")
-            self._followers[name].append((stream, follow_from(path, mark) if all_of_it else follow_from_end(path)))
-        self._unread.add(name)
-
-    def _meet_late(self, name: str) -> None:
-        """It has joined the cluster while we were watching."""
-        if name not in self._followers and self._watcher is not None:  # else it is only back
-            self._output.meet(name)
-            self._watcher.watch(name)
-            self._follow(name, all_of_it=True)
+    def _open_followers(self, names: Iterable[str]) -> None:
+        marks = read_marks(self._state_dir)
+        for name in names:
+            self._followers[name] = []
+            for stream in STREAMS:
+                path = self._state_dir / "logs" / name / f"{stream}.log"
+                follower = follow_from_end(path) if marks is None else follow_from(path, marks.get(f"{name}/{stream}"))
+                self._followers[name].append((stream, follower))
 
     # ---- what comes in -----------------------------------------------------------------------------------------------
 
@@ -205,8 +197,6 @@ class Console:
         before, self._rows = self._rows, {row.name: row for row in report.services}
         for row in report.services:
             known = before.get(row.name)
-            if known is None:
-                self._meet_late(row.name)
             old = "unloaded" if known is None else known.state
             if old != row.state:
                 self._say_state(row.name, old, row.state, row.cause, row.since, None)
@@ -232,7 +222,7 @@ class Console:
         self._said[name] = new
         words = [f"{name}: {before} → {new}" if before and before != new else f"{name}: {new}"]
         if new == "running":
-            took_s = at - self._began.get(name, at)
+            took_s = at - self._began.pop(name, at)  # once: a resume is no start
             words.append(f"after {columns.duration(took_s)}" if took_s >= 0.05 else "")
             text = " ".join(filter(None, words))
         else:

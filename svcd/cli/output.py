@@ -55,6 +55,8 @@ class Output:
 
     def put(self, name: str, stream: str, data: bytes) -> None:
         """A piece of a stream, of any length."""
+        if name not in self._colours:
+            self._join(name)
         if self._form is Form.BYTES:
             self._write(data)
             return
@@ -67,6 +69,14 @@ class Output:
             self._held[key] = rest
         if lines:
             self._write(b"".join([self._line(key, line) for line in lines]))
+
+    def _join(self, name: str) -> None:
+        """One who has come later: from here on it has to be said who speaks."""
+        self._colours[name] = NAME_COLOURS[len(self._colours) % len(NAME_COLOURS)]
+        self._width = min(MAX_PREFIX, max(self._width, len(name)))
+        self._prefixes.clear()
+        if self._form is not Form.JSON:
+            self._form = Form.NAMED
 
     def end(self, name: str, stream: str) -> None:
         """Nothing follows for now: a line without its end is shown all the same."""

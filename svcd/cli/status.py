@@ -139,7 +139,8 @@ def _words(row: ServiceStatus, now: float) -> str:
     if row.port is not None:
         found.append(f"port {row.port}")
     if row.sockets and row.pid is None:
-        found.append(f"svcd listens on {', '.join(row.sockets)}")
+        places = ", ".join(row.sockets)
+        found.append(f"a call to {places} starts it" if row.on_demand else f"who calls {places} waits")
     if row.next_run is not None:
         found.append(f"runs in {columns.duration(row.next_run - now)}")
     return "; ".join(found)

@@ -355,9 +355,9 @@ class ServiceStatus(Message):
 
     ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
-    ``ailment``: why it is not.
-    ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for it. ``next_run``: of a
-    scheduled task, Unix seconds. ``fallback``: the service that stands in for it now.
+    ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
+    it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
+    ``fallback``: the service that stands in for it now.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -385,6 +385,7 @@ class ServiceStatus(Message):
     sockets: tuple[str, ...] = ()
     next_run: float | None = None
     fallback: str | None = None
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

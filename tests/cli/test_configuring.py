@@ -233,7 +233,7 @@ def test_invalid_files_are_never_sent(daemon: FakeDaemon, svcd: Svcd, file: Path
 def test_a_refusal_is_told(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     daemon.answer(UnregisterServices, RequestRefused("refused", "cannot remove db: required by web"))
     outcome = svcd("unregister", "db")
-    assert (outcome.out, outcome.err) == ("", "svcd: cannot unregister: cannot remove db: required by web\n")
+    assert (outcome.out, outcome.err) == ("", "svcd: cannot unregister db: required by web\n")
     assert outcome.code == 1
 
 

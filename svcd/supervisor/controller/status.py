@@ -144,4 +144,5 @@ class Status:
             sockets=tuple(address(each) for each in definition.launch.sockets),
             next_run=None if view.held_back else record.next_run,
             fallback=view.stand_in,
+            on_demand=view.listening,
         )
