@@ -99,6 +99,12 @@ def test_nothing_is_said_twice(daemon: FakeDaemon, svcd: Svcd, said: str, shown:
     assert svcd("pause", "web").err == f"svcd: cannot pause web: {shown}\n"
 
 
+def test_a_start_says_what_starts_as_well(daemon: FakeDaemon, svcd: Svcd) -> None:
+    ended = RequestEnded("done", (Result("web", "done"),))
+    daemon.answer(StartServices, RequestAccepted(("db", "api")), ended)
+    assert svcd("start", "web").out == "also starts: db, api\nweb: up\n"
+
+
 def test_start_without_a_name_is_everything(daemon: FakeDaemon, svcd: Svcd) -> None:
     daemon.answer(StartServices, RequestAccepted(), RequestEnded("done", (Result("a", "done"), Result("b", "done"))))
     assert svcd("start").out == "a: up\nb: up\n"

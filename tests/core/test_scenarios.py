@@ -515,6 +515,16 @@ def test_a_scheduled_run_says_so_even_if_somebody_needs_the_task() -> None:
     assert play.cause("a") == "its scheduled time has come"
 
 
+def test_who_starts_along_is_known_before() -> None:
+    play = Play(service("web", "api"), service("api", "db"), service("db"), service("apart"))
+    assert play.machine.started_along(["web"]) == ("db", "api")
+    assert play.machine.started_along(["db", "web"]) == ("api",)
+    play.all_up()
+    assert play.machine.started_along(["web"]) == ()
+    play.stop("db")
+    assert play.machine.started_along(["web"]) == ("db",), "api waits for it, and is up as far as that goes"
+
+
 def test_what_the_last_try_has_found_is_told_meanwhile_and_after_the_time_is_over() -> None:
     play = Play(service("a", ready=ReadyKind.TCP, restart=NEVER), timers=True)
     play.start()

@@ -147,6 +147,7 @@ class Daemon:
             self._run_id,
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
+            self._control.drain,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
