@@ -92,7 +92,7 @@ def test_scaling_up_starts_the_new_ones_alone(stage: Stage) -> None:
 
 def test_scaling_down_stops_the_last_ones_and_forgets_them(stage: Stage) -> None:
     stage.up("api: {instances: 4}\nother: {}")
-    stage.svcd("scale", "api=2")
+    assert "api.3  scaling of api\n" in stage.svcd("scale", "api=2").out
     stage.tells(together(stops("api.2"), stops("api.3")))
     assert stage.names() == ["api.0", "api.1", "other"]
 
