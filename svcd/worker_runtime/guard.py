@@ -11,8 +11,8 @@ import inspect
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol, TypeVar, cast
 
-from svcd.worker_runtime.outcome import Outcome, StateError
 from svcd.worker_runtime.life import State
+from svcd.worker_runtime.outcome import Outcome, StateError
 
 F = TypeVar("F", bound=Callable[..., Any])
 

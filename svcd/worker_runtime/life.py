@@ -87,13 +87,13 @@ class Life:
     """All that a Startable knows. ``body`` is the object whose life it is."""
 
     __slots__ = (
-        "body",
         "_hooks",
         "_loop",
         "_owned",
         "_stop_asked",
         "_task",
         "_watched",
+        "body",
         "ended",
         "errors",
         "given_start",
@@ -295,9 +295,7 @@ class Life:
 
     def _check_alive(self, what: str) -> None:
         if self.state not in (State.STARTING, State.STARTED):
-            raise StateError(
-                f"cannot {what} for {self.name}: {self.name} is {self.state.value}, not starting or started"
-            )
+            raise StateError(f"cannot {what} for {self.name}: that one is {self.state.value}, not starting or started")
 
     def _check_loop(self, verb: str) -> None:
         loop = asyncio._get_running_loop()
@@ -305,7 +303,7 @@ class Life:
             raise StateError(f"cannot {verb} {self.name}: no event loop runs in this thread")
         if self._loop is not None and self._loop is not loop:
             raise StateError(
-                f"cannot {verb} {self.name} here: it belongs to another event loop; use call_soon_threadsafe"
+                f"cannot {verb} {self.name}: it belongs to another event loop; use its call_soon_threadsafe"
             )
         self._loop = loop
 
