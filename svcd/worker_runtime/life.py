@@ -110,9 +110,9 @@ class Life:
         self.given_start: RawStart | None = None
         self.given_stop: RawStop | None = None
         self.state = State.READY
-        self.started = Outcome(f"start() of {name}", self._is_own_task)
-        self.ended = Outcome(f"the end of {name}", self._is_own_task)
-        self.stopped = Outcome(f"stop() of {name}", self._is_own_task)
+        self.started = Outcome("start()", self)
+        self.ended = Outcome("the end", self)
+        self.stopped = Outcome("stop()", self)
         self.errors: list[BaseException] = []
         self._hooks: list[Hook] = []
         self._owned: list[Life] = []
@@ -284,7 +284,7 @@ class Life:
         if not any(error is kept for kept in self.errors):
             self.errors.append(error)
 
-    def _is_own_task(self) -> bool:
+    def is_own_task(self) -> bool:
         return self._task is not None and asyncio.current_task() is self._task and not self._task.done()
 
     def _check_error(self, error: object) -> None:

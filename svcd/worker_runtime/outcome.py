@@ -7,9 +7,9 @@ logged as "never retrieved", and a waiter that is cancelled takes nobody with it
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 
 class StateError(RuntimeError):
@@ -23,15 +23,23 @@ class AbortedError(RuntimeError):
     """
 
 
+class Owner(Protocol):
+    """Whose step it is."""
+
+    name: str
+
+    def is_own_task(self) -> bool:
+        """Whether the step itself is running, and would wait for itself."""
+
+
 class Outcome:
     """Awaiting it returns None once the step has ended well, and raises what it has raised if it ended badly."""
 
-    __slots__ = ("_error", "_is_own_task", "_settled", "_traceback", "_waiters", "_what")
+    __slots__ = ("_error", "_owner", "_settled", "_step", "_traceback", "_waiters")
 
-    def __init__(self, what: str, is_own_task: Callable[[], bool] = lambda: False) -> None:
-        """``what``: the step, in words. ``is_own_task``: whether the step itself is running, and would await itself."""
-        self._what = what
-        self._is_own_task = is_own_task
+    def __init__(self, step: str, owner: Owner) -> None:
+        self._step = step
+        self._owner = owner
         self._settled = False
         self._error: BaseException | None = None
         self._traceback: TracebackType | None = None
@@ -59,8 +67,8 @@ class Outcome:
             raise self._error
 
     def _wait(self) -> Generator[Any, None, None]:
-        if self._is_own_task():
-            raise StateError(f"cannot wait for {self._what} within it: that would last for ever; call it without await")
+        if self._owner.is_own_task():
+            raise StateError(f"cannot wait for {self} within it: that would last for ever; call it without await")
         waiter = asyncio.get_running_loop().create_future()
         self._waiters[waiter] = None
         try:
@@ -70,7 +78,7 @@ class Outcome:
 
     def settle(self, error: BaseException | None = None) -> None:
         """For its owner, once: the step has ended so."""
-        assert not self._settled, f"{self._what} has ended already"
+        assert not self._settled, f"{self} has ended already"
         self._settled, self._error = True, error
         self._traceback = None if error is None else error.__traceback__
         for waiter in self._waiters:
@@ -79,7 +87,10 @@ class Outcome:
 
     def __repr__(self) -> str:
         how = "lasting" if not self._settled else "well" if self._error is None else type(self._error).__name__
-        return f"<{self._what}: {how}>"
+        return f"<{self}: {how}>"
+
+    def __str__(self) -> str:
+        return f"{self._step} of {self._owner.name}"
 
 
 def without_cancellation(error: BaseException, what: str) -> BaseException:

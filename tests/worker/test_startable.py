@@ -447,7 +447,7 @@ def test_functions_sync_and_async_and_what_can_be_awaited() -> None:
         raws: list[Callable[[], Awaitable[object] | object]] = [
             lambda: seen.append("sync"),
             begin,
-            lambda *args: begin(*args),
+            lambda: begin(),  # noqa: PLW0108 - sync, and yet to be awaited
             lambda: Startable(begin).start(),
         ]
         for raw in raws:
@@ -740,22 +740,26 @@ def test_outcomes_say_what_they_are() -> None:
     run_clean(main)
 
 
-def test_it_works_on_an_eager_loop_and_on_uvloop() -> None:
-    uvloop = pytest.importorskip("uvloop")
-
-    async def main() -> None:
-        it = Startable(lambda: asyncio.sleep(0), lambda error: asyncio.sleep(0))
-        await it.start()
-        it.stop(Boom())
-        await it.stop()
-        assert it.state is State.STOPPED
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(main())
-    if hasattr(asyncio, "eager_task_factory"):
-        with asyncio.Runner() as runner:
-            runner.get_loop().set_task_factory(asyncio.eager_task_factory)
-            runner.run(main())
+def test_it_works_with_eager_tasks_and_on_uvloop() -> None:
+    """In a process of its own: uvloop keeps descriptors."""
+    code = """
+import asyncio, uvloop
+from svcd import Startable, State
+async def main():
+    error = OSError()
+    it = Startable(lambda: asyncio.sleep(0), lambda error: asyncio.sleep(0))
+    await it.start()
+    it.stop(error)
+    await it.stop()
+    return it.state is State.STOPPED and it.errors == (error,)
+with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    print(runner.run(main()))
+with asyncio.Runner() as runner:
+    runner.get_loop().set_task_factory(getattr(asyncio, "eager_task_factory", None))
+    print(runner.run(main()))
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == ["True", "True"]
 
 
 def test_importing_it_costs_asyncio_and_nothing_else_of_ours() -> None:
