@@ -202,6 +202,22 @@ def test_a_cancelled_waiter_cancels_nobody_else() -> None:
     run_clean(main)
 
 
+def test_waiters_that_are_gone_are_not_kept() -> None:
+    async def main() -> None:
+        it = Gated()
+        waiters = [asyncio.ensure_future(it.start()) for _ in range(3)]
+        await quiet()
+        assert len(it.start()._waiters) == 3
+        for waiter in waiters:
+            waiter.cancel()
+        await quiet()
+        assert len(it.start()._waiters) == 0
+        it.let()
+        await put_away(it)
+
+    run_clean(main)
+
+
 def test_the_traceback_does_not_grow_with_each_waiter() -> None:
     async def main() -> None:
         it = Startable(lambda: 1 / 0)
