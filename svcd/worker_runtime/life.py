@@ -4,7 +4,8 @@ Must not be used but by ``startable``. It is an object of its own, so that subcl
 
 Rules. A raw start is never interrupted: a stop waits for its end, well or badly. A raw start that failed is followed by
 the raw stop. When a stop begins, everybody who gave a hook is told in the same tick, with the error. The raw calls run
-in a task of their own, which lasts as long as they do; whatever they raise, a cancellation among it, is their outcome.
+in tasks of their own, which last as long as they do, or in one that waits between them (``one_task``). Whatever they
+raise, a cancellation among it, is their outcome.
 """
 
 from __future__ import annotations
@@ -90,6 +91,7 @@ class Life:
         "_hooks",
         "_loop",
         "_owned",
+        "_parked",
         "_stop_asked",
         "_task",
         "_watched",
@@ -99,6 +101,7 @@ class Life:
         "given_start",
         "given_stop",
         "name",
+        "one_task",
         "started",
         "state",
         "stopped",
@@ -107,6 +110,7 @@ class Life:
     def __init__(self, body: Body, name: str) -> None:
         self.body = body
         self.name = name
+        self.one_task = False
         self.given_start: RawStart | None = None
         self.given_stop: RawStop | None = None
         self.state = State.READY
@@ -119,6 +123,7 @@ class Life:
         self._watched: list[tuple[Life, Hook]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
+        self._parked: asyncio.Future[None] | None = None
         self._stop_asked = False
 
     # ---- what is called --------------------------------------------------------------------------------------------
@@ -153,7 +158,10 @@ class Life:
             self._stop_asked = True
         elif answer is Answer.BEGIN:
             self._begin_stop()
-            self._run(self._fall())
+            if self._parked is None:
+                self._run(self._fall())
+            elif not self._parked.done():  # or it was cancelled in this very tick
+                self._parked.set_result(None)
         return self.stopped
 
     def start_part(self, its: Life) -> Outcome:
@@ -182,12 +190,11 @@ class Life:
         if error is None and not self._stop_asked:
             self._become(State.STARTED)
             self._settle(self.started, None)
-            return
-        if error is not None:
-            self._keep(error)
+            if not self.one_task:
+                return
+            await self._stay()
         else:
-            self._settle(self.started, None)
-        self._begin_stop()
+            self._come_down(error)
         failure = await self._put_away()
         if error is not None:
             if failure is not None and failure is not error:
@@ -195,6 +202,26 @@ class Life:
                     error.add_note(f"The stop of {self.name} that followed has failed too: {type(failure).__name__}")
             self._settle(self.started, error)
         self._settle(self.stopped, failure)
+
+    async def _stay(self) -> None:
+        """``one_task``: until a stop has begun. A cancellation begins one: so does a task group that was entered in the
+        raw start, when something in it fails.
+        """
+        assert self._loop is not None
+        parked = self._parked = self._loop.create_future()
+        error = await self._caught("task", lambda: parked)
+        if error is not None:
+            self._keep(error)
+        if self.state is State.STARTED:
+            self._begin_stop()
+
+    def _come_down(self, error: BaseException | None) -> None:
+        """The start has failed with ``error``, or a stop was asked for meanwhile."""
+        if error is not None:
+            self._keep(error)
+        else:
+            self._settle(self.started, None)
+        self._begin_stop()
 
     async def _fall(self) -> None:
         self._settle(self.stopped, await self._put_away(late=True))

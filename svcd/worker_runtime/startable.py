@@ -24,21 +24,40 @@ class Startable:
 
     Belongs to the event loop in which it is started, and to no other thread. A subclass need not call
     ``super().__init__()``. ``name`` is what errors call it; by default the name of the class.
+
+    ``one_task`` (also ``class Pool(Startable, one_task=True)``): the raw stop runs in the same task as the raw start,
+    for what must be left in the task in which it was entered: ``asyncio.TaskGroup``, anyio's cancel scopes,
+    contextvars. That task waits in between; when it is cancelled, as a task group does when something in it fails, the
+    stop begins.
     """
 
     __life: Life
+    __one_task = False
+
+    def __init_subclass__(cls, *, one_task: bool | None = None, **others: Any) -> None:
+        super().__init_subclass__(**others)
+        if one_task is not None:
+            cls.__one_task = one_task
 
     def __new__(cls, *_args: Any, **_kwargs: Any) -> Self:
         made = super().__new__(cls)
         made.__life = Life(made, cls.__name__)
+        made.__life.one_task = cls.__one_task
         return made
 
     def __init__(
-        self, raw_start: RawStart | None = None, raw_stop: RawStop | None = None, *, name: str | None = None
+        self,
+        raw_start: RawStart | None = None,
+        raw_stop: RawStop | None = None,
+        *,
+        name: str | None = None,
+        one_task: bool | None = None,
     ) -> None:
         self.__life.given_start, self.__life.given_stop = raw_start, raw_stop
         if name is not None:
             self.__life.name = name
+        if one_task is not None:
+            self.__life.one_task = one_task
 
     # ---- to be overridden ----------------------------------------------------------------------------------------
 

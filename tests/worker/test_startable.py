@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pytest
@@ -720,6 +721,107 @@ def test_a_cancelled_block_stops_without_an_error() -> None:
         await quiet()
         assert task.cancelled()
         assert (it.state, it.errors) == (State.STOPPED, ())
+
+    run_clean(main)
+
+
+# ---- raw start and stop in one task --------------------------------------------------------------------------------
+
+
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE", default="outside")
+
+
+class Crew(Startable, one_task=True):
+    """A task group, entered by the raw start and left by the raw stop."""
+
+    async def raw_start(self) -> None:
+        VARIABLE.set("inside")
+        self.task = asyncio.current_task()
+        self.group = await asyncio.TaskGroup().__aenter__()
+
+    async def raw_stop(self, error: BaseException | None) -> None:
+        assert asyncio.current_task() is self.task
+        assert VARIABLE.get() == "inside"
+        given = (type(error.__cause__), error.__cause__, None) if error is not None else (None, None, None)
+        await self.group.__aexit__(*given)
+
+
+def test_in_one_task_a_task_group_can_be_held() -> None:
+    async def main() -> None:
+        crew, seen = Crew(), []
+        async with crew:
+            crew.group.create_task(asyncio.sleep(0)).add_done_callback(seen.append)
+        assert len(seen) == 1
+        assert (crew.state, crew.errors, VARIABLE.get()) == (State.STOPPED, (), "outside")
+
+    run_clean(main)
+
+
+def test_in_one_task_a_failing_group_is_a_stop_by_itself() -> None:
+    async def main() -> None:
+        crew, told, error = Crew(), [], Boom("member")
+
+        async def fail() -> None:
+            raise error
+
+        await crew.start(told.append)
+        crew.group.create_task(fail())
+        await quiet()
+        assert [type(each) for each in told] == [AbortedError]
+        found = await outcome_of(crew.stop())
+        assert isinstance(found, ExceptionGroup)
+        assert found.exceptions == (error,)
+        assert crew.errors == (told[0], found)
+
+    run_clean(main)
+
+
+@pytest.mark.parametrize("first", ["cancelled", "stopped"])
+def test_in_one_task_a_stop_and_a_cancellation_in_the_same_tick(first: str) -> None:
+    async def main() -> None:
+        it = Gated()
+        Startable.__init__(it, one_task=True)
+        it.start()
+        await quiet()
+        it.let()
+        await quiet()
+        steps = [own_task(it).cancel, it.stop]
+        for step in steps if first == "cancelled" else steps[::-1]:
+            step()
+        assert it.state is State.STOPPING
+        await quiet()
+        assert it.calls == ["start", ("stop", None)]
+        it.let()
+        await it.stop()
+        assert [type(error) for error in it.errors] == [AbortedError]
+
+    run_clean(main)
+
+
+def test_in_one_task_the_end_of_the_loop_stops_it() -> None:
+    stopped: list[BaseException | None] = []
+
+    async def main() -> None:
+        await Startable(None, stopped.append, one_task=True, name="crew").start()
+
+    asyncio.run(main())
+    assert str(stopped) == "[AbortedError('the task of crew was cancelled')]"
+
+
+def test_one_task_is_inherited_and_can_be_left() -> None:
+    class Heir(Crew):
+        pass
+
+    class Other(Crew, one_task=False):
+        async def raw_start(self) -> None: ...
+        async def raw_stop(self, error: BaseException | None) -> None: ...
+
+    async def main() -> None:
+        before = len(asyncio.all_tasks())
+        async with Heir():
+            assert len(asyncio.all_tasks()) == before + 1
+        async with Other():
+            assert len(asyncio.all_tasks()) == before
 
     run_clean(main)
 

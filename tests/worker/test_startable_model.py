@@ -25,12 +25,14 @@ ENDS = st.sampled_from(["well", "badly", "cancelled"])
 class OneStartable(RuleBasedStateMachine):
     """The model: whether it was told to start and to stop, how the raw calls have ended, and what errors there were."""
 
+    with_task = (State.STARTING, State.STOPPING)
+
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.SelectorEventLoop()
         self.complaints: list[dict[str, Any]] = []
         self.loop.set_exception_handler(lambda _loop, context: self.complaints.append(context))
-        self.it = Gated()
+        self.it = self.made()
         self.told: list[list[BaseException | None]] = []
         self.waiters: list[tuple[Outcome, asyncio.Task[BaseException | None]]] = []
         self.starting: Outcome | None = None
@@ -40,8 +42,12 @@ class OneStartable(RuleBasedStateMachine):
         self.stop_end: str | None = None
         self.failures: dict[str, BaseException] = {}
         self.given: list[BaseException] = []
+        self.cut = 0  # how often the waiting task was cancelled
         self.in_flight = False  # something was let go or called, and not all of it may have happened
         self.seen = State.READY
+
+    def made(self) -> Gated:
+        return Gated()
 
     def within(self, call: Any) -> Any:
         """As code on the loop would call it; what it raises is returned."""
@@ -99,9 +105,12 @@ class OneStartable(RuleBasedStateMachine):
     @rule()
     def its_task_is_cancelled(self) -> None:
         [task] = self.own_tasks()
-        which = "start" if self.it.state is State.STARTING else "stop"
+        before = self.it.state
         self.within(task.cancel)
-        self.end(which, "cancelled", None)
+        if before is State.STARTED:  # it waits between the raw calls: the stop begins
+            self.told_to_stop, self.in_flight, self.cut = True, True, 1
+        else:
+            self.end("start" if before is State.STARTING else "stop", "cancelled", None)
 
     def end(self, which: str, end: str, error: BaseException | None) -> None:
         self.in_flight = True
@@ -144,8 +153,7 @@ class OneStartable(RuleBasedStateMachine):
             if task.done():
                 assert task.result() is outcome.error
         self.check_errors()
-        running = self.it.state in (State.STARTING, State.STOPPING)
-        assert len(self.own_tasks()) == running
+        assert len(self.own_tasks()) == (self.it.state in self.with_task)
 
     def expected_state(self) -> State:
         if self.starting is None:
@@ -162,7 +170,7 @@ class OneStartable(RuleBasedStateMachine):
         assert len(errors) == len({id(error) for error in errors})
         assert [error for error in errors if error in self.given] == self.given
         wrecks = [end for end in (self.start_end, self.stop_end) if end not in (None, "well")]
-        assert len(errors) == len(self.given) + len(wrecks)
+        assert len(errors) == len(self.given) + len(wrecks) + self.cut
         if self.starting is not None and self.starting.done():
             self.check_failure("start", self.start_end, self.starting.error)
         if self.stopping is not None and self.stopping.done() and self.starting is not None:
@@ -219,8 +227,21 @@ class OneStartable(RuleBasedStateMachine):
         assert self.complaints == []
 
 
+class InOneTask(OneStartable):
+    """The same, with a task that waits between the raw calls."""
+
+    with_task = (State.STARTING, State.STARTED, State.STOPPING)
+
+    def made(self) -> Gated:
+        it = Gated()
+        Startable.__init__(it, one_task=True)
+        return it
+
+
 TestOneStartable = OneStartable.TestCase
+TestInOneTask = InOneTask.TestCase
 TestOneStartable.settings = settings(max_examples=5000 if NIGHTLY else 60, stateful_step_count=30, deadline=None)
+TestInOneTask.settings = TestOneStartable.settings
 
 
 # ---- trees -----------------------------------------------------------------------------------------------------------
