@@ -296,10 +296,12 @@ class Life:
     # ---- small parts -------------------------------------------------------------------------------------------------
 
     def _run(self, steps: Coroutine[Any, Any, None]) -> None:
-        """In a task of its own. Its first step is made here: a task that is cancelled before would never begin."""
+        """In a task of its own. Its first step is made here: a task that is cancelled before would never begin. No task
+        factory is asked, as an eager one would have the raw call run within ours.
+        """
         assert self._loop is not None
         steps.send(None)
-        task = self._loop.create_task(steps, name=f"{self.name} {self.state.value}")
+        task = asyncio.Task(steps, loop=self._loop, name=f"{self.name} {self.state.value}")
         _RUNNING.add(task)
         task.add_done_callback(_RUNNING.discard)
 

@@ -865,7 +865,9 @@ import asyncio, uvloop
 from svcd import Startable, State
 async def main():
     error = OSError()
-    it = Startable(lambda: asyncio.sleep(0), lambda error: asyncio.sleep(0))
+    it = Startable(lambda: None, lambda error: None)
+    it.start()
+    assert it.state is State.STARTING
     await it.start()
     it.stop(error)
     await it.stop()
