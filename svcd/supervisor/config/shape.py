@@ -201,7 +201,8 @@ class Ready(Block):
     tcp: Address | None = Field(default=None, description="A TCP connection to `host:port` succeeds.")
     timeout: PositiveDuration = Field(
         default=60.0,
-        description="Not ready in time is a failed start; so is an end before that, whatever the exit code.",
+        description="Not ready in time is a failed start; so is an end before that, whatever the exit code. "
+        "A longer `delay` is added to it.",
     )
     notification_fd: Descriptor | None = Field(
         default=None,
