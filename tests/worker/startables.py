@@ -10,7 +10,7 @@ import gc
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from svcd import Outcome, Startable
+from svcd import Outcome, Startable, State
 
 DEADLINE_S = 30.0
 QUIET_TICKS = 12  # more than any chain of callbacks here is long
@@ -92,3 +92,40 @@ def run(main: Callable[[list[dict[str, Any]]], Coroutine[Any, Any, object]]) -> 
 def run_clean(main: Callable[[], Coroutine[Any, Any, object]]) -> None:
     """``run``, for what nobody complains of."""
     assert run(lambda _complaints: main()) == []
+
+
+async def brought_to(state: State) -> Gated:
+    """One that stands there."""
+    it = Gated()
+    if state is State.READY:
+        return it
+    it.start()
+    await quiet()
+    if state is not State.STARTING:
+        it.let()
+        await quiet()
+    if state in (State.STOPPING, State.STOPPED):
+        it.stop()
+        await quiet()
+    if state is State.STOPPED:
+        it.let()
+        await quiet()
+    assert it.state is state
+    return it
+
+
+async def put_away(it: Gated) -> None:
+    """To its end, from wherever it stands."""
+    it.stop()
+    for _ in range(2):
+        await quiet()
+        if it.gate is not None:
+            it.let()
+    await it.stop()
+    assert it.state is State.STOPPED
+
+
+def own_task(it: Startable) -> asyncio.Task[Any]:
+    """The one in which its raw calls run."""
+    [task] = [task for task in asyncio.all_tasks() if task.get_name().startswith(type(it).__name__)]
+    return task

@@ -1,6 +1,6 @@
 """Startables inside real Python services: what breaks takes the service down with its error, in order.
 
-Must not test Startable itself: test_startable.py does.
+Must not test Startable itself: test_startable.py and test_startable_raw.py do.
 """
 
 from __future__ import annotations
