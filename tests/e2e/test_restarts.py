@@ -211,7 +211,8 @@ def test_a_start_that_is_late_is_stopped_before_it_is_tried_again(stage: Stage) 
           restart: {policy: never}
         """
     )
-    assert stage.order("start", "a").outcome() == "failed: a failed: not ready within 0.5 s: no READY=1 so far"
+    said = "not ready within 0.5 s: no READY=1 so far; did not stop within 0.5 s: killed"
+    assert stage.order("start", "a").outcome() == f"failed: a failed: {said}"
     stage.tells("a: unloaded → waiting → starting → stopping → failed")
     assert stage.processes("a") == []
 
