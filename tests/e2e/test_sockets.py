@@ -169,9 +169,7 @@ def test_no_socket_is_lost_or_doubled_over_many_restarts(stage: Stage, port: int
     def sockets_of(pid: int) -> list[str]:
         found = []
         for fd in os.listdir(f"/proc/{pid}/fd"):
-            with contextlib.suppress(
-                FileNotFoundError
-            ):  # closed since: an interpreter that starts opens and closes much
+            with contextlib.suppress(FileNotFoundError):  # closed since: it may still be starting
                 found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         return [each for each in found if each.startswith("socket:")]
 
