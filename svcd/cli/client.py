@@ -98,9 +98,18 @@ class Client:
         if fd is not None:
             self._poller.register(fd, zmq.POLLIN)
 
+    def watch_reader(self, fd: int) -> None:
+        """Let ``wait`` return when nobody can read any more what is written to ``fd``, too."""
+        self._poller.register(fd, zmq.POLLERR)
+
     def is_gone(self) -> bool:
         """Whether the daemon's process has ended."""
         return self._daemon_fd is not None and bool(zmq.zmq_poll([(self._daemon_fd, zmq.POLLIN)], 0))
+
+    @staticmethod
+    def has_reader(fd: int) -> bool:
+        """False once the terminal behind ``fd`` has hung up, or the pipe is closed at its other end."""
+        return not zmq.zmq_poll([(fd, zmq.POLLERR)], 0)
 
     # ---- questions -----------------------------------------------------------------------------------------------
 

@@ -76,6 +76,7 @@ class Console:
         names = dict.fromkeys([*self._rows, *directories(logs)])  # who is gone may come back
         with Watcher(logs, names, joins=lambda name: True) as watcher:
             self._client.watch(watcher.fd)
+            self._client.watch_reader(sys.stdout.fileno())
             self._open_followers(names)
             try:
                 self._serve(watcher)
@@ -89,9 +90,10 @@ class Console:
     def _serve(self, watcher: Watcher) -> None:
         busy = frozenset(self._followers)
         gone = False
-        while True:
+        while self._client.has_reader(sys.stdout.fileno()):
             news = watcher.news()
             for name in news - self._followers.keys():
+                self._output.meet(name)
                 begin_following(self._followers, self._state_dir / "logs", name)
             busy = pour(busy | news, self._followers, self._output)
             self._take_events()
@@ -104,6 +106,8 @@ class Console:
                 self._client.wait_last_events()
             elif not (busy or gone):
                 self._client.wait(self._patience_s(watcher))
+        else:
+            raise BrokenPipeError("nobody reads this any more")
         self._output.end_all()
         self._tell(OWN, "ended" if self._state == "ended" else "gone without a word: see svcd.log", None)
         self._flush()
@@ -155,18 +159,21 @@ class Console:
             number: int = getattr(event, "sequence", 0)
             if self._as_json:  # a look tells people what has come of it, but a program is owed each event
                 self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
-            if number <= self._sequence:
-                continue  # a look has told already
-            if number != self._sequence + 1:
-                self._look_at = time.monotonic()
-            self._sequence = number
-            self._take(event)
+            if number > self._sequence + 1:
+                self._look()  # tells what was missed, and as a rule what this one speaks of
+            if number > self._sequence:
+                self._sequence = number
+                self._take(event)
+            elif isinstance(event, NoticeGiven):  # all but this a look tells
+                self._take(event)
 
     def _take(self, event: Message) -> None:
         if isinstance(event, ServiceTransitioned):
             row = self._rows.get(event.service)
-            if row is not None:
-                self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
+            if row is None:
+                self._look_at = time.monotonic()  # it has joined the cluster: what it is, a look tells
+                return
+            self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
             self._say_state(event.service, event.old, event.new, event.cause, event.at, event.spent_s)
         elif isinstance(event, NoticeGiven):
             self._tell(OWN, f"{event.service}: {event.text}" if event.service else event.text, "yellow")
@@ -174,23 +181,30 @@ class Console:
             self._enter(event.state)
 
     def _look_again(self) -> None:
-        """Ask for the status when something may have been missed, and tell what has changed."""
-        if self._look_at is None or time.monotonic() < self._look_at or self._client.is_gone():
-            return
+        """Look when something may have been missed."""
+        if self._look_at is not None and time.monotonic() >= self._look_at:
+            self._look()
+
+    def _look(self) -> bool:
+        """Ask for the status and tell what has changed; returns whether there was an answer."""
+        if self._client.is_gone():
+            return False
         try:
             report = self._client.ask(GetStatus(), StatusReported, PATIENCE_S)
         except CommandFailed:
             self._look_at = time.monotonic() + PATIENCE_S
-            return
+            return False
+        before, self._rows = self._rows, {row.name: row for row in report.services}
         for row in report.services:
-            known = self._rows.get(row.name)
-            self._rows[row.name] = row
-            if known is not None and known.state != row.state:
-                self._say_state(row.name, known.state, row.state, row.cause, row.since, None)
+            known = before.get(row.name)
+            old = "unloaded" if known is None else known.state
+            if old != row.state:
+                self._say_state(row.name, old, row.state, row.cause, row.since, None)
         self._sequence = max(self._sequence, report.sequence)
         self._enter(report.state)
         is_watched = self._live is not None and self._is_moving()
         self._look_at = time.monotonic() + LOOK_EVERY_S if is_watched else None
+        return True
 
     # ---- what is said ------------------------------------------------------------------------------------------------
 

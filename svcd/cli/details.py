@@ -34,7 +34,7 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     if row.text:
         yield "says", row.text
     if row.healthy is not None:
-        yield "healthy", "yes" if row.healthy else "no"
+        yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
     if row.fallback is not None:
         yield "stood in for by", row.fallback
     yield from _process(row)

@@ -9,6 +9,8 @@ import gc
 import os
 import resource
 import select
+import signal
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -181,14 +183,18 @@ def _follow(
 
 
 def pour_for_ever(watcher: Watcher, join: Callable[[str], None], followers: Followers, output: Output) -> None:
-    """Show what comes until interrupted. ``join`` follows somebody who has come later."""
+    """Show what comes until interrupted, or nobody reads it any more. ``join`` follows somebody who has come later."""
+    out = sys.stdout.fileno()
     poll = select.poll()
+    poll.register(out, 0)  # its end is reported all the same
     if watcher.fd is not None:
         poll.register(watcher.fd, select.POLLIN)
     busy = frozenset(followers)
     while True:
         patience_s = 0 if busy else watcher.patience_s
-        poll.poll(None if patience_s is None else patience_s * 1000)
+        if any(fd == out for fd, _ in poll.poll(None if patience_s is None else patience_s * 1000)):
+            signal.raise_signal(signal.SIGPIPE)  # as a write would end it, if there were something to write
+            return
         news = watcher.news()
         for name in news - followers.keys():
             join(name)

@@ -48,6 +48,11 @@ class Output:
         self._colours = {name: NAME_COLOURS[number % len(NAME_COLOURS)] for number, name in enumerate(names)}
         self._prefixes: dict[Stream, bytes] = {}
 
+    def meet(self, name: str) -> None:
+        """One more that has something to say, from now on."""
+        self._colours.setdefault(name, NAME_COLOURS[len(self._colours) % len(NAME_COLOURS)])
+        self._prefixes.clear()
+
     def put(self, name: str, stream: str, data: bytes) -> None:
         """A piece of a stream, of any length."""
         if name not in self._colours:

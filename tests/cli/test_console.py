@@ -104,6 +104,16 @@ def test_a_whole_life_in_plain_lines(daemon: FakeDaemon, directories: Directorie
     web.close()
 
 
+def test_a_notice_that_a_look_has_overtaken_is_told_all_the_same(daemon: FakeDaemon, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    assert plain.line() == "svcd | cluster shop: 2 services, svcd is pid 4242\n"
+    daemon.publish(ClusterStateChanged, state="running")
+    assert "up" in plain.line()
+    daemon.sequence -= 1  # as if the status had been asked for after it
+    daemon.publish(NoticeGiven, service="", text="essential service db failed: the cluster shuts down")
+    assert plain.line() == "svcd | essential service db failed: the cluster shuts down\n"
+
+
 def test_who_comes_later_is_shown_and_a_resume_is_no_start(
     daemon: FakeDaemon, directories: Directories, plain: Plain
 ) -> None:
@@ -150,11 +160,32 @@ def test_events_that_were_missed_are_found_by_looking(
     daemon.sequence += 1  # one that never comes
     daemon.rows = [row("db", "failed", cause="exit code 7"), row("web", "waiting", cause="for db (failed)")]
     daemon.publish(NoticeGiven, service="", text="a hole before me")
-    lines = {plain.line(), plain.line()}
-    assert lines == {"svcd | a hole before me\n", "svcd | db: starting → failed: exit code 7\n"} or lines == {
-        "svcd | a hole before me\n",
-        "svcd | db: failed: exit code 7\n",
-    }
+    assert plain.line().endswith("failed: exit code 7\n")
+    assert plain.line() == "svcd | a hole before me\n"
+
+
+def test_a_summary_counts_what_was_missed(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.wait_asked(GetStatus, 2)
+    daemon.sequence += 1  # one that never comes: web is running, too
+    daemon.rows = [row("db"), row("web")]
+    daemon.publish(ClusterStateChanged, state="running")
+    assert {" ".join(plain.line().split()[:4]) for _ in range(2)} == {"svcd | db: running", "svcd | web: running"}
+    assert "everything is up" in plain.line()
+
+
+def test_who_joins_the_cluster_later_is_shown_too(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.wait_asked(GetStatus, 2)
+    new = writer(directories, "new")
+    new.write(b"before it was known\n")
+    assert plain.line() == "new  | before it was known\n"
+    daemon.rows = [*daemon.rows, row("new")]
+    daemon.transition("new", "starting", "running", "ready")
+    assert plain.line().startswith("svcd | new: running")
+    new.close()
 
 
 def test_a_summary_names_what_is_not_up(daemon: FakeDaemon, directories: Directories) -> None:
@@ -321,3 +352,18 @@ def test_a_closed_window_harms_nobody(daemon: FakeDaemon, directories: Directori
     terminal.wait_text("starting: ")
     terminal.hang_up()
     assert terminal.wait_end() in (0, -signal.SIGHUP)
+
+
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_a_closed_window_ends_it_under_nohup_too(daemon: FakeDaemon, directories: Directories, state: str) -> None:
+    """Whether it has anything to say then or not."""
+    begin(daemon, directories, row("a", state), state=state)
+    nohup = ["/bin/sh", "-c", 'trap "" HUP; exec "$@"', "sh", *command(directories)]
+    terminal = Terminal(nohup, {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8"})
+    try:
+        daemon.wait_subscriber()
+        terminal.wait_text("starting: " if state == "starting" else "everything is up")
+        terminal.hang_up()
+        assert terminal.wait_end() == 0
+    finally:
+        terminal.close()

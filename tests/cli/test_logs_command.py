@@ -257,3 +257,19 @@ def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon, directories
         process.stdout.close()
         assert process.wait(PATIENCE_S) == -signal.SIGPIPE
         assert process.stderr.read() == b""
+
+
+def test_following_ends_with_its_reader_though_nothing_is_said(daemon: FakeDaemon, directories: Directories) -> None:
+    daemon.rows = [row("web")]
+    write(directories, "web", "stdout", b"up\n")
+    following = Following("web")
+    try:
+        assert following.read(3) == b"up\n"
+        assert following.process.stdout is not None
+        following.process.stdout.close()
+        assert following.process.wait(PATIENCE_S) == -signal.SIGPIPE
+    finally:
+        following.process.kill()
+        following.process.wait()
+        assert following.process.stderr is not None
+        following.process.stderr.close()

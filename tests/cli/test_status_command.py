@@ -50,7 +50,7 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 10_000.0)
     daemon.rows = [
-        row("a", healthy=False),
+        row("a", healthy=False, ailment="status 500 (3 times in a row)"),
         row("b", "failed", cause="exit code 1", fallback="c"),
         row("c", text="serving 3 clients", port=8001),
         row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
@@ -62,7 +62,7 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     ]
     causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
     assert causes == [
-        "ready; unhealthy",
+        "ready; unhealthy: status 500 (3 times in a row)",
         "c stands in; exit code 1",
         'ready; says "serving 3 clients"; port 8001',
         "registered; who calls 127.0.0.1:80 waits",
@@ -200,6 +200,15 @@ def test_last_words_of_what_is_in_trouble(daemon: FakeDaemon, svcd: Svcd) -> Non
         "py: failed: raised\n"
         "  exception:\n"
         "    Traceback:\n      File x\n    ValueError: no\n"
+    )
+
+
+def test_a_traceback_is_shown_once(daemon: FakeDaemon, svcd: Svcd) -> None:
+    traceback = "Traceback:\n  File x\nValueError: no\n"
+    said = ("before", *traceback.splitlines())
+    daemon.rows = [row("py", "failed", pid=None, cause="raised", last_output=said, exception=traceback)]
+    assert svcd("status").out.partition("\n\npy: ")[2] == (
+        "failed: raised\n  exception:\n    Traceback:\n      File x\n    ValueError: no\n  last output:\n    before\n"
     )
 
 

@@ -154,7 +154,7 @@ def test_the_first_failure_ends_a_rolling_restart(stage: Stage) -> None:
     stage.write("", "broken")
     order = stage.order("restart", "api", rolling=True)
     end = order.end()
-    assert end.text.startswith("api.0 failed: exit code 4"), end
+    assert end.text.startswith("api.0 failed: ended before it was ready: exit code 4"), end
     stage.tells("api.0: running → stopping → waiting → starting → failed")
     assert {name: row.state for name, row in zip(stage.names(), stage.status().services, strict=True)} == {
         "api.0": "failed",

@@ -55,7 +55,11 @@ class View(Protocol):
     @property
     def healthy(self) -> bool | None: ...
     @property
+    def ailment(self) -> str: ...
+    @property
     def stand_in(self) -> str | None: ...
+    @property
+    def held_back(self) -> bool: ...
     @property
     def listening(self) -> bool: ...
 
@@ -89,6 +93,7 @@ class Run:
     coded: bool = False  # the stub was given its code
     begun: bool = False  # ... and told to go on with it
     awaiting: bool = False  # the readiness probe was begun
+    obstacle: str = ""  # what the last try of the probe has found
     overdue: bool = False  # the READY timer ran out while dependents had to end first
     mark: Mark | None = None
     mark_text: str = ""
@@ -114,6 +119,7 @@ class Run:
     is_to_pause: bool = False  # what is wished of it
     pause_error: str | None = None
     healthy: bool | None = None
+    ailment: str = ""  # why it is not
     failures: int = 0  # of health checks, in a row
     successes: int = 0
     borrowed: list[Edge] = field(default_factory=list)  # edges that last as long as this run
@@ -219,6 +225,11 @@ class Unit:
     @property
     def healthy(self) -> bool | None:
         return None if self.run is None else self.run.healthy
+
+    @property
+    def ailment(self) -> str:
+        """Why its health checks fail, in words; empty when they do not."""
+        return "" if self.run is None else self.run.ailment
 
     @property
     def is_out(self) -> bool:
