@@ -59,6 +59,8 @@ def _timers_of(unit: Unit, run: Run) -> set[ev.TimerKind]:
         is_held = run.held and unit.state is not State.LOADING
         is_ready = run.hook is not None or Hook.POST_START in run.hooks_done or not run.spawned
         return set() if run.overdue or is_held or is_ready else {ev.TimerKind.READY}
+    if unit.state is State.DRAINING:
+        return {ev.TimerKind.DRAIN}
     if unit.state is State.STOPPING:
         is_free = run.killed or run.hook in (Hook.PRE_STOP, Hook.POST_STOP) or not run.spawned
         return set() if is_free else {ev.TimerKind.LEFTOVERS if run.leftovers else ev.TimerKind.STOP}

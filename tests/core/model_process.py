@@ -16,6 +16,7 @@ PHASES = {
     StubOrder.LOAD: (ev.StubPhase.LOADED,),
     StubOrder.INIT: (ev.StubPhase.INITIALIZED,),
     StubOrder.START: (ev.StubPhase.STARTING, ev.StubPhase.RUNNING),
+    StubOrder.DRAIN: (),
 }
 
 
@@ -42,6 +43,8 @@ class Process:
     is_checked: bool = False  # its health is
     pausing: StubOrder | None = None
     is_paused: bool = False
+    has_endpoint: bool = False
+    is_drained: bool = False
     is_ending: bool = False  # it has said so
     is_stale: bool = False  # of a configuration that it does not do for any more
     ahead: bool = False  # loaded ahead of time

@@ -59,6 +59,7 @@ class ModelShell:
         self.ended: list[int] = []  # exit codes of the cluster
         self.has_mourned = False  # an essential service was lost
         self.is_killing = False
+        self.is_hurrying = False
         self._wished: dict[str, str] = {}
         self.enter(specs)
         self.tell(ev.ServicesRegistered(self.at, specs))
@@ -326,9 +327,23 @@ class ModelShell:
         self.states[action.service] = action.new
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
-        if action.new is State.STOPPING:
+        if action.new in (State.DRAINING, State.STOPPING):
             self._note_stop(action.service)
+            self._check_drain(action.service, action.old, action.new)
         self._check_fate(action.service, action.new)
+
+    def _check_drain(self, service: str, old: State, new: State) -> None:
+        """Who takes requests is drained before it is stopped, unless it cannot hear, or nobody has the time."""
+        process, run = self.processes.get(service), self.unit(service).run
+        if process is None or run is None:
+            return
+        assert new is not State.DRAINING or (process.has_endpoint and process.connected)
+        hears = (
+            process.connected and process.alive and not (process.is_ending or process.is_frozen or process.is_killed)
+        )
+        is_asked = run.from_outside and not (run.exited or self.is_hurrying)
+        if new is State.STOPPING and old in (State.RUNNING, State.PAUSED) and is_asked and hears:
+            assert not process.has_endpoint, f"{service} is stopped without a drain"
 
     def _note_stop(self, service: str) -> None:
         """Its order may come later, after its birth or a hook: what counts is who relies on it now."""

@@ -54,6 +54,7 @@ class ModelWorld(ModelShell):
     def shut_down(self, level: ev.ShutdownLevel) -> None:
         request = self._request("shutdown")
         self.is_killing = self.is_killing or level is ev.ShutdownLevel.KILL
+        self.is_hurrying = self.is_hurrying or level is not ev.ShutdownLevel.DRAIN
         self.tell(ev.ShutdownRequested(self.at, request, level))
 
     def abandon(self, request: str) -> None:
@@ -203,6 +204,11 @@ class ModelWorld(ModelShell):
         is_starting = process.reached[-1:] == [ev.StubPhase.STARTING]
         if act.StubOrder.STOP in process.told and not is_starting:
             yield can("stops", partial(self._reports, process, ev.StubPhase.STOPPING, None))
+        if act.StubOrder.DRAIN in process.told and not process.is_drained:
+            yield can("drains", partial(self._drains, process))
+            yield can("drains slowly", partial(self._says_in_flight, process), False)
+        if process.has_started and not process.has_endpoint:
+            yield can("opens its endpoint", partial(self._opens_endpoint, process))
         if process.to_reach:
             yield can("goes on", partial(self._reports, process, process.to_reach[0], None))
         for error in (None, "ValueError: bad"):
@@ -213,6 +219,18 @@ class ModelWorld(ModelShell):
     def _deliver_late(self, event: ev.Event) -> None:
         self.late.remove(event)
         self.tell(event)
+
+    def _opens_endpoint(self, process: Process) -> None:
+        process.has_endpoint = True
+        self._says(process, ev.EndpointOpened)
+
+    def _drains(self, process: Process) -> None:
+        process.is_drained = True
+        event = ev.StubReported(self.at, process.service, process.invocation, ev.StubPhase.DRAINED)
+        self.tell(event)
+
+    def _says_in_flight(self, process: Process) -> None:
+        self.tell(ev.DrainProgressed(self.at, process.service, process.invocation, 3))
 
     def _demand(self, service: str) -> None:
         self.listening.discard(service)

@@ -220,6 +220,12 @@ class Play:
     def reports(self, name: str, phase: str, error: str | None = None) -> list[str]:
         return self.tell(ev.StubReported(self.at, name, self.run_of(name), ev.StubPhase(phase), error))
 
+    def opens_endpoint(self, name: str) -> list[str]:
+        return self.tell(ev.EndpointOpened(self.at, name, self.run_of(name)))
+
+    def drains(self, name: str, in_flight: int) -> list[str]:
+        return self.tell(ev.DrainProgressed(self.at, name, self.run_of(name), in_flight))
+
     def named_main(self, name: str, pid: int) -> list[str]:
         return self.tell(ev.MainProcessNamed(self.at, name, self.run_of(name), pid))
 

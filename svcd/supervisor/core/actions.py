@@ -21,6 +21,7 @@ class StubOrder(Enum):
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
+    DRAIN = "drain"  # take no new requests, finish those in flight, and say so
     STOP = "stop"
 
 

@@ -31,6 +31,7 @@ class StubPhase(Enum):
     STARTING = "starting"
     RUNNING = "running"  # started, or resumed
     PAUSED = "paused"
+    DRAINED = "drained"  # no request is in flight, and none is taken any more
     STOPPING = "stopping"
 
 
@@ -38,6 +39,7 @@ class TimerKind(Enum):
     """The timers that a service may have, one of each kind at the most."""
 
     READY = "ready"  # spawn to running
+    DRAIN = "drain"  # drain asked to the stop, whatever is still in flight
     STOP = "stop"  # stop asked to SIGKILL
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
@@ -356,6 +358,25 @@ class StubReported:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointOpened:
+    """The service takes requests from now on: before it stops, it drains."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgressed:
+    """A draining service has so many requests in flight."""
+
+    at: float
+    service: str
+    invocation: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """The stub's connection is gone while its process lives."""
 
@@ -405,6 +426,8 @@ Event = (
     | HookEnded
     | StubConnected
     | StubReported
+    | EndpointOpened
+    | DrainProgressed
     | ConnectionLost
     | TimerFired
 )

@@ -26,7 +26,13 @@ from svcd.supervisor.core.unit import Run, Unit, View
 from svcd.supervisor.core.watching import Watching
 from svcd.supervisor.core.wishes import Wishes
 
-_FROM_STUBS: Final = (events.StubConnected, events.StubReported, events.ConnectionLost)
+_FROM_STUBS: Final = (
+    events.StubConnected,
+    events.StubReported,
+    events.EndpointOpened,
+    events.DrainProgressed,
+    events.ConnectionLost,
+)
 _UP: Final = frozenset({State.RUNNING, State.PAUSED, State.COMPLETED})
 _ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
 
@@ -86,6 +92,8 @@ class Machine:
             events.HookEnded: lambda unit, run, event: runs.on_hook_ended(unit, run, event.hook, event.error),
             events.StubConnected: lambda unit, run, event: runs.on_connected(unit, run),
             events.StubReported: lambda unit, run, event: runs.on_phase(unit, run, event.phase, event.error),
+            events.EndpointOpened: lambda unit, run, event: runs.on_endpoint(unit, run),
+            events.DrainProgressed: lambda unit, run, event: endings.on_drain_progress(unit, run, event.in_flight),
             events.ConnectionLost: lambda unit, run, event: runs.on_connection_lost(unit, run),
         }
         known = {*self._wish_handlers, *self._call_handlers, *self._run_handlers, events.TimerFired}

@@ -106,6 +106,9 @@ class Run:
     hook: Hook | None = None  # the hook that runs now
     hooks_done: set[Hook] = field(default_factory=set)
     start_failed: bool = False  # nothing could be spawned
+    has_endpoint: bool = False  # others may have requests in flight
+    in_flight: int = 0  # ... so many of them, when a drain last told
+    drained: bool = False
     frozen: bool = False  # paused by a signal after which nothing else is heard before SIGCONT
     pausing: StubOrder | None = None  # what the stub was told, until it answers
     is_to_pause: bool = False  # what is wished of it
