@@ -8,13 +8,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from svcd.worker_runtime.sdk import Context, Service, StateError
+    from svcd.worker_runtime.guard import guarded
+    from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
+    from svcd.worker_runtime.sdk import Context, Service
+    from svcd.worker_runtime.startable import Startable
 
     __version__: str
 
-__all__ = ["Context", "Service", "StateError", "__version__"]
+__all__ = [
+    "AbortedError",
+    "Context",
+    "Outcome",
+    "Service",
+    "Startable",
+    "State",
+    "StateError",
+    "__version__",
+    "guarded",
+]
 
-_HOME = {"Service": "sdk", "Context": "sdk", "StateError": "sdk"}
+_HOME = {
+    "AbortedError": "outcome",
+    "Context": "sdk",
+    "Outcome": "outcome",
+    "Service": "sdk",
+    "Startable": "startable",
+    "State": "life",
+    "StateError": "outcome",
+    "guarded": "guard",
+}
 
 
 def __getattr__(name: str) -> object:

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "svcd"
 # Who may import whom, by the longest prefix that fits; importing from one's own prefix is always allowed.
 ALLOWED: dict[str, tuple[str, ...]] = {
     "svcd": ("svcd.worker_runtime", "svcd.protocol"),  # the public face alone
+    "svcd.__main__": ("svcd.cli",),
     "svcd.cli": ("svcd.protocol", "svcd.supervisor.config"),
     "svcd.protocol": (),
     "svcd.worker_runtime": ("svcd.protocol",),

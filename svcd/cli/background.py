@@ -5,6 +5,7 @@ Must not stay: what is shown at the end is the state at that moment.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import time
@@ -45,7 +46,10 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
     except KeyboardInterrupt:
         text = f"interrupted; cluster {ground.cluster.name} goes on starting in the background (pid {pid})"
         raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on; svcd shutdown ends it") from None
-    return _show(report, wait, deadline, as_json)
+    code = _show(report, wait, deadline, as_json)
+    if wait and report.state == "stopping":
+        raise _stopped_again(ground, _reason_to_stop(_log_since(log_path, log_began)) or "it is shutting down")
+    return code
 
 
 def _fork(ground: Ground, log: int) -> int:
@@ -102,20 +106,41 @@ def _is_speechless(row: ServiceStatus) -> bool:
 
 
 def _early_end(ground: Ground, pid: int, log_began: int) -> CommandFailed:
-    """The daemon is gone already: how, and its last words."""
+    """The daemon is gone already: why, or how, and its last words."""
     _, wait_status = os.waitpid(pid, 0)
     code = os.waitstatus_to_exitcode(wait_status)
     how = f"exit code {code}" if code >= 0 else f"signal {-code}"
-    words = tuple(f"  {columns.harmless(line)}" for line in _log_since(ground.places.daemon_log, log_began))
+    lines = _log_since(ground.places.daemon_log, log_began)
+    reason = _reason_to_stop(lines)
+    if reason:
+        return _stopped_again(ground, reason)
+    words = tuple(f"  {columns.harmless(line)}" for line in lines[-LOG_LINES:])
     text = f"cannot start {ground.cluster.name}: the daemon ended at once ({how})"
     return CommandFailed(text, Exit.OTHER, f"its log is {ground.places.daemon_log}", words)
+
+
+def _reason_to_stop(lines: list[str]) -> str:
+    """Why the cluster was taken down, as the daemon has written it down; empty when it has not."""
+    for line in reversed(lines):
+        try:
+            noted = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(noted, dict) and (noted.get("event"), noted.get("state")) == ("cluster", "stopping"):
+            return str(noted.get("text", ""))
+    return ""
+
+
+def _stopped_again(ground: Ground, reason: str) -> CommandFailed:
+    text = f"cannot start {ground.cluster.name}: {columns.one_line(reason)}"
+    return CommandFailed(text, Exit.OTHER, f"the log of it all is {ground.places.daemon_log}; svcd logs shows output")
 
 
 def _log_since(path: Path, began: int) -> list[str]:
     try:
         with path.open("rb") as file:
             file.seek(max(began, file.seek(0, os.SEEK_END) - LOG_BYTES))
-            return file.read(LOG_BYTES).decode("utf-8", "replace").splitlines()[-LOG_LINES:]
+            return file.read(LOG_BYTES).decode("utf-8", "replace").splitlines()
     except OSError:
         return []
 
@@ -127,6 +152,8 @@ def _show(report: StatusReported, wait: bool, deadline: float | None, as_json: b
     if report.state == "starting" and deadline is not None:
         text = f"cannot wait any longer: {report.cluster} is still starting; it goes on in the background"
         raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on; svcd shutdown ends it")
+    if report.state == "stopping":
+        return Exit.OTHER
     failed = [row.name for row in report.services if not status.is_as_desired(row)]
     if failed:
         click.echo(f"svcd: not as desired: {', '.join(failed)}; the rest runs in the background", err=True)

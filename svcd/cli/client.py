@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import time
 from pathlib import Path
 from types import TracebackType
@@ -199,8 +200,7 @@ class Client:
                 code = REFUSAL_EXITS[ErrorCode(message.code)]
             except ValueError:  # of a later version
                 code = Exit.OTHER
-            text = one_line(message.text).removeprefix(f"cannot {self.purpose}: ")
-            raise CommandFailed(f"cannot {self.purpose}: {text}", code)
+            raise CommandFailed(_refusal(self.purpose, one_line(message.text)), code)
         return message
 
     def _strange(self, answer: Message) -> CommandFailed:
@@ -237,6 +237,12 @@ class Client:
             except ProtocolError:
                 continue
         return None
+
+
+def _refusal(purpose: str, text: str) -> str:
+    """What was asked for, and why not, once: the daemon may call the same thing by another word."""
+    said = re.fullmatch(r"cannot \w+( [\w.-]+)?: (.*)", text)
+    return f"cannot {purpose}: {text}" if said is None else f"cannot {purpose}{said[1] or ''}: {said[2]}"
 
 
 def _left_ms(deadline: float | None) -> int:

@@ -97,7 +97,8 @@ def apply(
 ) -> int:
     """Bring the running cluster to what these files say. What did not change is not touched.
 
-    Invalid files change nothing. SIGHUP to svcd does the same with the files that it was started with.
+    Invalid files change nothing. SIGHUP to svcd does the same with its own files, those of its start or of the last
+    apply.
     """
     with target.connect("apply") as client:
         cluster = _load(target, client, "apply", files, profiles, as_json)
@@ -161,7 +162,7 @@ Examples:
 def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
     """Bring in what the files say of these services now.
 
-    The files are those that the cluster was started with. All other services stay as they are.
+    The files are the cluster's own: those of its start, or of the last apply. All other services stay as they are.
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Watcher, follow_from, read_marks
+from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
 from svcd.cli.logs import pour
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -31,7 +32,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     StatusReported,
 )
-from svcd.protocol.rotation import Follower, follow_from_end
+from svcd.protocol.rotation import follow_from_end
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -63,7 +64,7 @@ class Console:
         self._sequence = 0
         self._look_at: float | None = None
         self._pieces: list[bytes] = []
-        self._followers: dict[str, list[tuple[str, Follower]]] = {}
+        self._followers: Followers = {}
         self._live: LiveView | None = None
         self._output = Output(self._pieces.append, Form.NAMED, ())
 
@@ -71,10 +72,12 @@ class Console:
         self._client.subscribe()
         report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
-        with Watcher(self._state_dir / "logs", self._rows) as watcher:
+        logs = self._state_dir / "logs"
+        names = dict.fromkeys([*self._rows, *directories(logs)])  # who is gone may come back
+        with Watcher(logs, names, joins=lambda name: True) as watcher:
             self._client.watch(watcher.fd)
             self._client.watch_reader(sys.stdout.fileno())
-            self._open_followers()
+            self._open_followers(names)
             try:
                 self._serve(watcher)
             finally:
@@ -88,7 +91,11 @@ class Console:
         busy = frozenset(self._followers)
         gone = False
         while self._client.has_reader(sys.stdout.fileno()):
-            busy = pour(busy | watcher.news(), self._followers, self._output)
+            news = watcher.news()
+            for name in news - self._followers.keys():
+                self._output.meet(name)
+                begin_following(self._followers, self._state_dir / "logs", name)
+            busy = pour(busy | news, self._followers, self._output)
             self._take_events()
             self._look_again()
             self._draw()
@@ -136,9 +143,9 @@ class Console:
             self._say_summary()
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
-    def _open_followers(self) -> None:
+    def _open_followers(self, names: Iterable[str]) -> None:
         marks = read_marks(self._state_dir)
-        for name in self._rows:
+        for name in names:
             self._followers[name] = []
             for stream in STREAMS:
                 path = self._state_dir / "logs" / name / f"{stream}.log"
@@ -163,8 +170,10 @@ class Console:
     def _take(self, event: Message) -> None:
         if isinstance(event, ServiceTransitioned):
             row = self._rows.get(event.service)
-            if row is not None:
-                self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
+            if row is None:
+                self._look_at = time.monotonic()  # it has joined the cluster: what it is, a look tells
+                return
+            self._rows[event.service] = replace(row, state=event.new, cause=event.cause, since=event.at)
             self._say_state(event.service, event.old, event.new, event.cause, event.at, event.spent_s)
         elif isinstance(event, NoticeGiven):
             self._tell(OWN, f"{event.service}: {event.text}" if event.service else event.text, "yellow")
@@ -185,11 +194,12 @@ class Console:
         except CommandFailed:
             self._look_at = time.monotonic() + PATIENCE_S
             return False
+        before, self._rows = self._rows, {row.name: row for row in report.services}
         for row in report.services:
-            known = self._rows.get(row.name)
-            self._rows[row.name] = row
-            if known is not None and known.state != row.state:
-                self._say_state(row.name, known.state, row.state, row.cause, row.since, None)
+            known = before.get(row.name)
+            old = "unloaded" if known is None else known.state
+            if old != row.state:
+                self._say_state(row.name, old, row.state, row.cause, row.since, None)
         self._sequence = max(self._sequence, report.sequence)
         self._enter(report.state)
         is_watched = self._live is not None and self._is_moving()
@@ -212,7 +222,7 @@ class Console:
         self._said[name] = new
         words = [f"{name}: {before} → {new}" if before and before != new else f"{name}: {new}"]
         if new == "running":
-            took_s = at - self._began.get(name, at)
+            took_s = at - self._began.pop(name, at)  # once: a resume is no start
             words.append(f"after {columns.duration(took_s)}" if took_s >= 0.05 else "")
             text = " ".join(filter(None, words))
         else:

@@ -34,7 +34,7 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     if row.text:
         yield "says", row.text
     if row.healthy is not None:
-        yield "healthy", "yes" if row.healthy else "no"
+        yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
     if row.fallback is not None:
         yield "stood in for by", row.fallback
     yield from _process(row)
@@ -42,10 +42,17 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     if row.port is not None:
         yield "port", str(row.port)
     if row.sockets:
-        yield "svcd listens on", ", ".join(row.sockets)
+        yield "svcd listens on", ", ".join(row.sockets) + _call_words(row)
     if row.next_run is not None:
         yield "runs next", f"{_moment(row.next_run)}, in {columns.duration(row.next_run - now)}"
     yield from _kind(row)
+
+
+def _call_words(row: ServiceStatus) -> str:
+    """What becomes of somebody who connects."""
+    if row.pid is not None:
+        return ""
+    return ": who calls starts it" if row.on_demand else ": who calls waits until it is started"
 
 
 def _process(row: ServiceStatus) -> Iterator[tuple[str, str]]:

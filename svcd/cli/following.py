@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,7 @@ POLL_S: Final = 0.25  # only where the kernel grants no watches
 MARKS: Final = "console.json"
 
 Mark = tuple[int, int]  # inode, size
+Followers = dict[str, list[tuple[str, Follower]]]  # name -> stream, and who follows it
 
 
 # ---- marks ---------------------------------------------------------------------------------------------------------
@@ -68,18 +69,33 @@ def follow_from(path: Path, mark: Mark | None) -> Follower:
     return Follower(path)
 
 
+def begin_following(followers: Followers, logs: Path, name: str, streams: Iterable[str] = STREAMS) -> None:
+    """Follow somebody who has come later, from the beginning."""
+    followers[name] = [(stream, Follower(logs / name / f"{stream}.log")) for stream in streams]
+
+
 # ---- watching ------------------------------------------------------------------------------------------------------
+
+
+def directories(logs: Path) -> list[str]:
+    """The names of all who have logs there."""
+    try:
+        return sorted(each.name for each in os.scandir(logs) if each.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
 
 
 class Watcher:
     """Says which directories have news. ``fd`` can be polled; None where the kernel grants no watch: poll the clock.
 
-    A directory that does not exist yet is watched once it is made below a parent that is watched.
+    A directory that does not exist yet is watched once it is made below a parent that is watched. ``joins``: whether
+    one that appears, and is none of ``names``, is watched as well.
     """
 
-    def __init__(self, logs: Path, names: Iterable[str]) -> None:
+    def __init__(self, logs: Path, names: Iterable[str], joins: Callable[[str], bool] = lambda name: False) -> None:
         self._logs = logs
-        self._names = frozenset(names)
+        self._names = set(names)
+        self._joins = joins
         self._inotify: Inotify | None = None
         self._flags: Mask | None = None
         try:
@@ -116,7 +132,8 @@ class Watcher:
     def news(self) -> frozenset[str]:
         """The names whose files may have grown since the last call."""
         if self._inotify is None:
-            return self._names
+            self._names.update(filter(self._joins, directories(self._logs)))
+            return frozenset(self._names)
         from asyncinotify import Mask  # noqa: PLC0415
 
         found: set[str] = set()
@@ -125,12 +142,17 @@ class Watcher:
                 found |= self._names
             elif event.watch.path == self._logs:
                 name = str(event.name)
-                if name in self._names:
+                if self._is_wanted(name):
+                    self._names.add(name)
                     self._watch(name)
                     found.add(name)
             else:
                 found.add(event.watch.path.name)
         return frozenset(found)
+
+    def _is_wanted(self, name: str) -> bool:
+        place = self._logs / name
+        return name in self._names or (self._joins(name) and place.is_dir() and not place.is_symlink())
 
     def close(self) -> None:
         if self._inotify is not None:

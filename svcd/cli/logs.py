@@ -20,7 +20,7 @@ import click
 from svcd.cli import columns
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.following import STREAMS, Watcher
+from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories
 from svcd.cli.logfiles import copy_tail
 from svcd.cli.names import expand, no_service, service_of
 from svcd.cli.options import Target, targeted
@@ -29,6 +29,7 @@ from svcd.protocol.rotation import Follower
 
 BOTH: Final = "both"
 STDOUT_FD: Final = 1
+OWN_LOGS: Final = "svcd"  # what svcd's own errands print
 
 
 def parse_count(ctx: click.Context, param: click.Parameter, value: str) -> int | None:
@@ -59,7 +60,8 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int | None
     """Show what services print.
 
     One NAME into a pipe or file: its bytes, unchanged. Several, or none for all: each line with its service's name. Of
-    each service the lines of stdout come before those of stderr; with -f, what is new comes as it is printed.
+    each service the lines of stdout come before those of stderr; with -f, what is new comes as it is printed, and
+    instances and services that come later are shown as well.
 
     The logs of a cluster that does not run are shown with --cluster or --state-dir.
     """
@@ -69,7 +71,7 @@ def logs(target: Target, names: tuple[str, ...], follow: bool, count: int | None
     streams = STREAMS if stream == BOTH else (stream,)
     try:
         if follow:
-            _follow(logs_dir, chosen, streams, count, output)
+            _follow(logs_dir, chosen, _joining(names), streams, count, output)
         else:
             for name in chosen:
                 for each in streams:
@@ -145,29 +147,43 @@ def _choose(names: Sequence[str], known: Mapping[str, str], logs_dir: Path) -> l
 # ---- following -------------------------------------------------------------------------------------------------------
 
 
-def _follow(logs_dir: Path, names: Sequence[str], streams: Sequence[str], tail: int | None, output: Output) -> None:
+def _joining(names: Sequence[str]) -> Callable[[str], bool]:
+    """Whether somebody who comes later is meant as well: an instance of a service that was named; without names all."""
+    wanted = frozenset(names)
+    return lambda name: service_of(name) in wanted if wanted else name != OWN_LOGS
+
+
+def _follow(
+    logs_dir: Path,
+    names: Sequence[str],
+    joins: Callable[[str], bool],
+    streams: Sequence[str],
+    tail: int | None,
+    output: Output,
+) -> None:
     """The last lines, then everything that comes, until interrupted."""
     gc.enable()  # this may take days
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a descriptor for each stream of each service
-    followers: dict[str, list[tuple[str, Follower]]] = {}
-    with Watcher(logs_dir, names) as watcher:  # before the first look, so that nothing falls between
+    followers: Followers = {}
+    gone = [name for name in directories(logs_dir) if joins(name) and name not in names]  # and may come back
+    with Watcher(logs_dir, [*names, *gone], joins) as watcher:  # before the first look, so that nothing falls between
         try:
-            for name in names:
+            for name in (*names, *gone):
                 followers[name] = []
                 for stream in streams:
                     path = _path(logs_dir, name, stream)
-                    fd = copy_tail(path, tail, _put(output, name, stream), keep_open=True)
+                    fd = copy_tail(path, tail if name in names else 0, _put(output, name, stream), keep_open=True)
                     followers[name].append((stream, Follower(path, fd)))
-            pour_for_ever(watcher, followers, output)
+            pour_for_ever(watcher, lambda name: begin_following(followers, logs_dir, name, streams), followers, output)
         finally:
             for each in followers.values():
                 for _, follower in each:
                     follower.close()
 
 
-def pour_for_ever(watcher: Watcher, followers: dict[str, list[tuple[str, Follower]]], output: Output) -> None:
-    """Show what comes until interrupted, or nobody reads it any more."""
+def pour_for_ever(watcher: Watcher, join: Callable[[str], None], followers: Followers, output: Output) -> None:
+    """Show what comes until interrupted, or nobody reads it any more. ``join`` follows somebody who has come later."""
     out = sys.stdout.fileno()
     poll = select.poll()
     poll.register(out, 0)  # its end is reported all the same
@@ -179,10 +195,13 @@ def pour_for_ever(watcher: Watcher, followers: dict[str, list[tuple[str, Followe
         if any(fd == out for fd, _ in poll.poll(None if patience_s is None else patience_s * 1000)):
             signal.raise_signal(signal.SIGPIPE)  # as a write would end it, if there were something to write
             return
-        busy = pour(busy | watcher.news(), followers, output)
+        news = watcher.news()
+        for name in news - followers.keys():
+            join(name)
+        busy = pour(busy | news, followers, output)
 
 
-def pour(names: frozenset[str], followers: dict[str, list[tuple[str, Follower]]], output: Output) -> frozenset[str]:
+def pour(names: frozenset[str], followers: Followers, output: Output) -> frozenset[str]:
     """Show what these have printed since, a bounded turn of each; returns who may have more."""
     busy = set()
     for name in names:

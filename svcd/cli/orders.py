@@ -234,19 +234,20 @@ def show_results(ended: RequestEnded, wording: Wording, done: Mapping[str, str] 
         if each.outcome == DONE:
             click.echo(f"{name}: {(done or {}).get(each.service, wording.done)}")
         else:
-            click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each)}", err=True)
+            click.echo(f"svcd: cannot {wording.verb} {name}: {_reason(each, wording)}", err=True)
     if not ended.results and ended.outcome != DONE:
         click.echo(f"svcd: cannot {wording.verb}: {columns.one_line(ended.text or ended.outcome)}", err=True)
     elif not ended.results:
         click.echo(f"{wording.verb}: done")
 
 
-def _reason(result: Result) -> str:
-    """The daemon's words, without the service's name and "cannot start", which are said already."""
+def _reason(result: Result, wording: Wording) -> str:
+    """The daemon's words, without the service's name and "cannot …", which are said already."""
     text = columns.one_line(result.text) or result.outcome
-    for said in (f"cannot start {result.service}: ", f"{result.service}: ", f"{result.service} "):
+    name = columns.one_line(result.service)
+    for said in (*(f"cannot {verb} {name}: " for verb in ("start", wording.verb)), f"{name}: "):
         text = text.removeprefix(said)
-    return text
+    return f"it {text.removeprefix(f'{name} ')}" if text.startswith(f"{name} ") else text
 
 
 # ---- the end of all ------------------------------------------------------------------------------------------------

@@ -48,8 +48,15 @@ class Output:
         self._colours = {name: NAME_COLOURS[number % len(NAME_COLOURS)] for number, name in enumerate(names)}
         self._prefixes: dict[Stream, bytes] = {}
 
+    def meet(self, name: str) -> None:
+        """One more that has something to say, from now on."""
+        self._colours.setdefault(name, NAME_COLOURS[len(self._colours) % len(NAME_COLOURS)])
+        self._prefixes.clear()
+
     def put(self, name: str, stream: str, data: bytes) -> None:
         """A piece of a stream, of any length."""
+        if name not in self._colours:
+            self._join(name)
         if self._form is Form.BYTES:
             self._write(data)
             return
@@ -62,6 +69,14 @@ class Output:
             self._held[key] = rest
         if lines:
             self._write(b"".join([self._line(key, line) for line in lines]))
+
+    def _join(self, name: str) -> None:
+        """One who has come later: from here on it has to be said who speaks."""
+        self._colours[name] = NAME_COLOURS[len(self._colours) % len(NAME_COLOURS)]
+        self._width = min(MAX_PREFIX, max(self._width, len(name)))
+        self._prefixes.clear()
+        if self._form is not Form.JSON:
+            self._form = Form.NAMED
 
     def end(self, name: str, stream: str) -> None:
         """Nothing follows for now: a line without its end is shown all the same."""

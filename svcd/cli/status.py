@@ -133,13 +133,14 @@ def _words(row: ServiceStatus, now: float) -> str:
     """The cause, and whatever else a person should know of it at a glance."""
     found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
     if row.healthy is not None and "healthy" not in row.cause:
-        found.append("healthy" if row.healthy else "unhealthy")
+        found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:
         found.append(f'says "{row.text}"')
     if row.port is not None:
         found.append(f"port {row.port}")
     if row.sockets and row.pid is None:
-        found.append(f"svcd listens on {', '.join(row.sockets)}")
+        places = ", ".join(row.sockets)
+        found.append(f"a call to {places} starts it" if row.on_demand else f"who calls {places} waits")
     if row.next_run is not None:
         found.append(f"runs in {columns.duration(row.next_run - now)}")
     return "; ".join(found)
@@ -151,10 +152,20 @@ def last_words(rows: Iterable[ServiceStatus]) -> list[str]:
     for row in rows:
         if row.state in WITH_LAST_WORDS and (row.exception or row.last_output):
             found += ["", f"{columns.one_line(row.name)}: {row.state}: {columns.one_line(row.cause)}"]
-            if row.exception:
-                found += _indented("exception", row.exception.rstrip("\n").split("\n"), TRACEBACK_LINES)
-            found += _indented("last output", row.last_output, OUTPUT_LINES)
+            traceback = row.exception.rstrip("\n").split("\n") if row.exception else []
+            found += _indented("exception", traceback, TRACEBACK_LINES)
+            found += _indented("last output", _without_end(row.last_output, traceback), OUTPUT_LINES)
     return found
+
+
+def _without_end(output: Sequence[str], traceback: Sequence[str]) -> Sequence[str]:
+    """A stub prints the exception that ends its service: what is shown already need not be shown again."""
+    count = 0
+    for line, shown in zip(reversed(output), reversed(traceback), strict=False):
+        if line.rstrip() != shown.rstrip():
+            break
+        count += 1
+    return output[: len(output) - count]
 
 
 def _indented(title: str, texts: Sequence[str], limit: int) -> list[str]:

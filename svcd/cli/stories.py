@@ -16,7 +16,16 @@ from svcd.cli import columns
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json, targeted
-from svcd.protocol.messages import Change, ChangesReported, GetChanges, GetStory, Link, StoryReported, Transition
+from svcd.protocol.messages import (
+    Change,
+    ChangesReported,
+    GetChanges,
+    GetStory,
+    Link,
+    Remark,
+    StoryReported,
+    Transition,
+)
 
 HISTORY_LINES: Final = 20
 NAMES_SHOWN: Final = 6
@@ -86,13 +95,21 @@ def _advice(chain: Sequence[Link]) -> list[str]:
 
 
 def _history(story: StoryReported) -> list[str]:
+    """Its last steps, each under the change that it belongs to, and between them what else there was to tell."""
     causes = {each.id: each.cause for each in story.changes}
     shown = story.history[-HISTORY_LINES:]
-    if not shown:
+    is_cut = len(shown) < len(story.history)
+    remarks = [each for each in story.remarks if not is_cut or each.at >= shown[0].at]
+    if not (shown or remarks):
         return ["nothing has happened to it yet"]
-    lines = [f"the last {len(shown)} steps:" if len(shown) < len(story.history) else "its history:"]
+    lines = [f"the last {len(shown)} steps:" if is_cut else "its history:"]
     last = 0
-    for step in shown:
+    told: list[Remark | Transition] = [*remarks, *shown]
+    for step in sorted(told, key=lambda each: each.at):
+        if isinstance(step, Remark):
+            last = 0
+            lines.append(f"  {_clock(step.at)}  {columns.one_line(step.text)}")
+            continue
         if step.transaction != last:
             last = step.transaction
             lines.append(f"  change {last}: {columns.one_line(causes.get(last, 'no longer kept'))}")

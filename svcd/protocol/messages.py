@@ -354,9 +354,10 @@ class ServiceStatus(Message):
     """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
 
     ``depends_on``: the names alone. ``last_output``: its last lines, when it ended badly. ``exception``: the
-    traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first.
-    ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for it. ``next_run``: of a
-    scheduled task, Unix seconds. ``fallback``: the service that stands in for it now.
+    traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
+    ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
+    it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
+    ``fallback``: the service that stands in for it now.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -378,11 +379,13 @@ class ServiceStatus(Message):
     last_output: tuple[str, ...] = ()
     exception: str | None = None
     healthy: bool | None = None
+    ailment: str = ""
     text: str = ""
     port: int | None = None
     sockets: tuple[str, ...] = ()
     next_run: float | None = None
     fallback: str | None = None
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -540,9 +543,18 @@ class Link(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class Remark(Message):
+    """What was worth telling of a service at ``at``, and was no step (``NoticeGiven``)."""
+
+    direction: ClassVar[str] = "part of StoryReported"
+    at: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -550,6 +562,7 @@ class StoryReported(Message):
     chain: tuple[Link, ...]
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
+    remarks: tuple[Remark, ...] = ()
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a service's author uses: ``Service``, ``Context``, ``Stopping``, ``Paused``, ``StateError``.
+"""What a service's author uses: ``Service``, ``Context``, ``Stopping``, ``Paused``.
 
 Must not know the controller, the wire or the order of a service's life; the runtime hands in what it needs of them.
 """
@@ -10,11 +10,9 @@ import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from svcd.worker_runtime.outcome import StateError
+
 StopRequest = Callable[["str | BaseException | None"], None]
-
-
-class StateError(RuntimeError):
-    """Something was called in a state in which it makes no sense."""
 
 
 class Flag:

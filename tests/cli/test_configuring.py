@@ -214,7 +214,7 @@ def test_what_failed_is_exit_code_3(daemon: FakeDaemon, svcd: Svcd, file: Path) 
     outcome = svcd("apply", str(file))
     assert (outcome.code, outcome.out) == (3, SHOWN + "mailer: up\n")
     assert outcome.err == (
-        "svcd: cannot apply web: failed: exit code 1\n\nweb: failed: exit code 1\n  last output:\n    oh dear\n"
+        "svcd: cannot apply web: it failed: exit code 1\n\nweb: failed: exit code 1\n  last output:\n    oh dear\n"
     )
     document = json.loads(svcd("apply", "--json", str(file)).out)
     assert set(document) == {"steps", "outcome", "text", "results"}
@@ -233,7 +233,7 @@ def test_invalid_files_are_never_sent(daemon: FakeDaemon, svcd: Svcd, file: Path
 def test_a_refusal_is_told(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     daemon.answer(UnregisterServices, RequestRefused("refused", "cannot remove db: required by web"))
     outcome = svcd("unregister", "db")
-    assert (outcome.out, outcome.err) == ("", "svcd: cannot unregister: cannot remove db: required by web\n")
+    assert (outcome.out, outcome.err) == ("", "svcd: cannot unregister db: required by web\n")
     assert outcome.code == 1
 
 

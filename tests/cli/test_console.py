@@ -104,6 +104,35 @@ def test_a_whole_life_in_plain_lines(daemon: FakeDaemon, directories: Directorie
     web.close()
 
 
+def test_a_notice_that_a_look_has_overtaken_is_told_all_the_same(daemon: FakeDaemon, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    assert plain.line() == "svcd | cluster shop: 2 services, svcd is pid 4242\n"
+    daemon.publish(ClusterStateChanged, state="running")
+    assert "up" in plain.line()
+    daemon.sequence -= 1  # as if the status had been asked for after it
+    daemon.publish(NoticeGiven, service="", text="essential service db failed: the cluster shuts down")
+    assert plain.line() == "svcd | essential service db failed: the cluster shuts down\n"
+
+
+def test_who_comes_later_is_shown_and_a_resume_is_no_start(
+    daemon: FakeDaemon, directories: Directories, plain: Plain
+) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.transition("db", "starting", "running", "ready")
+    plain.line()
+    daemon.transition("db", "running", "paused", "paused by request")
+    plain.line()
+    daemon.transition("db", "paused", "running", "resumed by request")
+    assert plain.line() == "svcd | db: paused → running\n"
+    added = writer(directories, "web.1")
+    added.write(b"hello\n")
+    assert plain.line() == "web.1 | hello\n"
+    added.close()
+    daemon.publish(ClusterStateChanged, state="ended")
+    plain.finish()
+
+
 def test_what_was_written_before_it_looked_is_shown_once(daemon: FakeDaemon, directories: Directories) -> None:
     web = writer(directories, "web")
     web.write(b"of an earlier run\n")
@@ -144,6 +173,19 @@ def test_a_summary_counts_what_was_missed(daemon: FakeDaemon, directories: Direc
     daemon.publish(ClusterStateChanged, state="running")
     assert {" ".join(plain.line().split()[:4]) for _ in range(2)} == {"svcd | db: running", "svcd | web: running"}
     assert "everything is up" in plain.line()
+
+
+def test_who_joins_the_cluster_later_is_shown_too(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
+    daemon.wait_subscriber()
+    plain.line()
+    daemon.wait_asked(GetStatus, 2)
+    new = writer(directories, "new")
+    new.write(b"before it was known\n")
+    assert plain.line() == "new  | before it was known\n"
+    daemon.rows = [*daemon.rows, row("new")]
+    daemon.transition("new", "starting", "running", "ready")
+    assert plain.line().startswith("svcd | new: running")
+    new.close()
 
 
 def test_a_summary_names_what_is_not_up(daemon: FakeDaemon, directories: Directories) -> None:

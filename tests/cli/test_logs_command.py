@@ -221,6 +221,29 @@ def test_follow_several_and_one_that_is_born_later(daemon: FakeDaemon, directori
         web.close()
 
 
+def test_follow_shows_instances_that_come_later_but_no_strangers(daemon: FakeDaemon, directories: Directories) -> None:
+    daemon.rows = [row("web")]
+    logs = directories.state_dir / "logs"
+    gone = Writer(logs / "web.1" / "stdout.log", 1000, 3)
+    gone.write(b"of an earlier life\n")
+    web = Writer(logs / "web" / "stdout.log", 1000, 3)
+    following = Following("web")
+    try:
+        web.write(b"bytes alone\n")
+        assert following.read(12) == b"bytes alone\n"
+        for name in ("other", "web.0"):
+            writer = Writer(logs / name / "stdout.log", 1000, 3)
+            writer.write(b"up\n")
+            writer.close()
+        assert following.read(11) == b"web.0 | up\n"
+        gone.write(b"again\n")
+        assert following.read(14) == b"web.1 | again\n"
+    finally:
+        following.close()
+        web.close()
+        gone.close()
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon, directories: Directories) -> None:
     daemon.rows = [row("web")]
     write(directories, "web", "stdout", b"x\n" * 100_000)

@@ -85,6 +85,26 @@ def test_not_done_is_exit_code_3_with_the_reason(daemon: FakeDaemon, svcd: Svcd,
     assert ("    oh dear" in rest) is (outcome_word == "failed")
 
 
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("web is unavailable: 5 restarts", "it is unavailable: 5 restarts"),
+        ("cannot start web: requires x", "requires x"),
+        ("cannot pause web: it is unloaded", "it is unloaded"),
+        ("superseded by a stop of web", "superseded by a stop of web"),
+    ],
+)
+def test_nothing_is_said_twice(daemon: FakeDaemon, svcd: Svcd, said: str, shown: str) -> None:
+    daemon.answer(PauseServices, RequestAccepted(), RequestEnded("superseded", (Result("web", "superseded", said),)))
+    assert svcd("pause", "web").err == f"svcd: cannot pause web: {shown}\n"
+
+
+def test_a_start_says_what_starts_as_well(daemon: FakeDaemon, svcd: Svcd) -> None:
+    ended = RequestEnded("done", (Result("web", "done"),))
+    daemon.answer(StartServices, RequestAccepted(("db", "api")), ended)
+    assert svcd("start", "web").out == "also starts: db, api\nweb: up\n"
+
+
 def test_start_without_a_name_is_everything(daemon: FakeDaemon, svcd: Svcd) -> None:
     daemon.answer(StartServices, RequestAccepted(), RequestEnded("done", (Result("a", "done"), Result("b", "done"))))
     assert svcd("start").out == "a: up\nb: up\n"

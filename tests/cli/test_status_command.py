@@ -50,10 +50,11 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
 ) -> None:
     monkeypatch.setattr(time, "time", lambda: 10_000.0)
     daemon.rows = [
-        row("a", healthy=False),
+        row("a", healthy=False, ailment="status 500 (3 times in a row)"),
         row("b", "failed", cause="exit code 1", fallback="c"),
         row("c", text="serving 3 clients", port=8001),
         row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
+        row("dd", "unloaded", pid=None, desired="down", cause="registered", sockets=("[::1]:80",), on_demand=True),
         row("e", "completed", pid=None, cause="exit code 0", next_run=10_060.0),
         row("f", healthy=True, sockets=("127.0.0.1:81",)),
         row("g", "stopping", healthy=False, cause="unhealthy: exit code 1"),
@@ -61,10 +62,11 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     ]
     causes = [line.split("  ")[-1] for line in svcd("status").out.splitlines()[3:]]
     assert causes == [
-        "ready; unhealthy",
+        "ready; unhealthy: status 500 (3 times in a row)",
         "c stands in; exit code 1",
         'ready; says "serving 3 clients"; port 8001',
-        "registered; svcd listens on 127.0.0.1:80",
+        "registered; who calls 127.0.0.1:80 waits",
+        "registered; a call to [::1]:80 starts it",
         "exit code 0; runs in 1m00s",
         "ready; healthy",
         "unhealthy: exit code 1",
@@ -198,6 +200,15 @@ def test_last_words_of_what_is_in_trouble(daemon: FakeDaemon, svcd: Svcd) -> Non
         "py: failed: raised\n"
         "  exception:\n"
         "    Traceback:\n      File x\n    ValueError: no\n"
+    )
+
+
+def test_a_traceback_is_shown_once(daemon: FakeDaemon, svcd: Svcd) -> None:
+    traceback = "Traceback:\n  File x\nValueError: no\n"
+    said = ("before", *traceback.splitlines())
+    daemon.rows = [row("py", "failed", pid=None, cause="raised", last_output=said, exception=traceback)]
+    assert svcd("status").out.partition("\n\npy: ")[2] == (
+        "failed: raised\n  exception:\n    Traceback:\n      File x\n    ValueError: no\n  last output:\n    before\n"
     )
 
 

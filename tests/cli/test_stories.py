@@ -18,6 +18,7 @@ from svcd.protocol.messages import (
     GetChanges,
     GetStory,
     Link,
+    Remark,
     RequestRefused,
     StoryReported,
     Transition,
@@ -64,6 +65,21 @@ its history:
 """
     )
     assert daemon.asked == [GetStory("web")]
+
+
+def test_why_tells_remarks_where_they_belong(daemon: FakeDaemon, svcd: Svcd) -> None:
+    chain = (Link("web", "running", "up", "ready; unhealthy: status 500", BEGAN),)
+    remarks = (Remark(BEGAN - 1.0, "db crashed: exit code 1; it requires it"), Remark(BEGAN + 0.25, "healthy\x1b[1m"))
+    daemon.answer(GetStory, StoryReported("web", chain, STEPS, (CRASH,), remarks))
+    assert svcd("why", "web").out.splitlines()[2:] == [
+        "its history:",
+        "  13:46:39.125  db crashed: exit code 1; it requires it",
+        "  change 4: db crashed: exit code 1",
+        "    13:46:40.125  running → backoff: exit code 1",
+        "  13:46:40.375  healthy",
+        "  change 4: db crashed: exit code 1",
+        "    13:46:40.625  backoff → waiting: restart after exit code 1",
+    ]
 
 
 @pytest.mark.parametrize(

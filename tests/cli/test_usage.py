@@ -205,3 +205,9 @@ def test_commands_about_running_services_do_without_the_reader() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE_S, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_package_itself_is_the_command() -> None:
+    said = subprocess.run([sys.executable, "-m", "svcd", "version"], capture_output=True, text=True, check=True)
+    assert said.stdout.startswith("svcd ")
+    assert said.stderr == ""

@@ -168,6 +168,12 @@ def test_included_files_that_cannot_be_read() -> None:
     ]
 
 
+def test_a_file_whose_name_is_not_known_is_not_looked_for() -> None:
+    write(a="include: ['${NOPE_STAGE}.yaml']\nservices: {a: {command: [sleep]}}")
+    (problem,) = problems("a.yaml")
+    assert "the variable NOPE_STAGE is not set" in problem
+
+
 def test_an_endless_chain_of_files_ends() -> None:
     for index in range(300):
         Path(f"{index}.yaml").write_text(f"include: {index + 1}.yaml")

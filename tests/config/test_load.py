@@ -216,6 +216,7 @@ READY = {
     "notify": (ReadyKind.NOTIFY, ReadyProbe(), 60.0),
     "{notify: true, timeout: 5s}": (ReadyKind.NOTIFY, ReadyProbe(), 5.0),
     "{delay: 300ms}": (ReadyKind.DELAY, ReadyProbe(delay_s=0.3), 60.0),
+    "{delay: 2m}": (ReadyKind.DELAY, ReadyProbe(delay_s=120.0), 180.0),
     "{tcp: 'localhost:80'}": (ReadyKind.TCP, ReadyProbe(tcp_host="localhost", tcp_port=80), 60.0),
     "{tcp: 'localhost:80', interval: 1s}": (
         ReadyKind.TCP,

@@ -178,6 +178,7 @@ class ModelWorld(ModelShell):
         if process.probes:
             yield can("probed", partial(self._probed, process, True))
             yield can("probe fails", partial(self._probed, process, False), False)
+            yield can("probe misses", partial(self._missed, process), False)
         if not process.executed:
             yield can("executed", partial(self._executed, process))
             yield can("exec fails", partial(self._spawn_fails, process), False)
@@ -286,6 +287,9 @@ class ModelWorld(ModelShell):
             self.tell(ev.ReadinessReached(self.at, process.service, process.invocation))
         else:
             self.tell(ev.ReadinessFailed(self.at, process.service, process.invocation, "it says no"))
+
+    def _missed(self, process: Process) -> None:
+        self.tell(ev.ReadinessMissed(self.at, process.service, process.invocation, "nobody listens"))
 
     def _connects(self, process: Process) -> None:
         process.connected = True

@@ -211,6 +211,9 @@ class Play:
     def unready(self, name: str, reason: str) -> list[str]:
         return self.tell(ev.ReadinessFailed(self.at, name, self.run_of(name), reason))
 
+    def missed(self, name: str, reason: str) -> list[str]:
+        return self.tell(ev.ReadinessMissed(self.at, name, self.run_of(name), reason))
+
     def connects(self, name: str) -> list[str]:
         return self.tell(ev.StubConnected(self.at, name, self.run_of(name)))
 

@@ -12,11 +12,16 @@ from svcd.supervisor.core.events import RequestAbandoned, ShutdownLevel
 from svcd.supervisor.core.spec import (
     Backoff,
     Condition,
+    Dependency,
+    HealthAction,
+    HealthPolicy,
+    Hook,
     Intensity,
     OnCrash,
     ReadyKind,
     RestartMode,
     RestartPolicy,
+    RunEnd,
     StopPolicy,
 )
 
@@ -188,6 +193,40 @@ def test_a_stop_that_takes_too_long_ends_in_a_kill() -> None:
     assert play.cause("a") == "did not stop within 10 s: killed"
     assert play.dies("a") == ["a stopping > stopped", "answer r2 done"]
     assert play.cause("a") == "stopped by request; did not stop within 10 s: killed"
+
+
+def test_a_kill_on_the_way_to_a_restart_is_told_as_well() -> None:
+    play = Play(service("a"), timers=True).all_up()
+    play.restart("a")
+    play.later(10).fires("a", "stop")
+    play.dies("a")
+    assert [each.cause for each in play.machine.story("a")][-2:] == [
+        "restarted by request; did not stop within 10 s: killed",
+        "restarted by request",
+    ]
+
+
+def test_a_kill_after_a_failed_start_is_told_as_well() -> None:
+    play = Play(service("a", ready=ReadyKind.TCP, restart=NEVER), timers=True)
+    play.start()
+    play.born("a")
+    play.executed("a")
+    play.later(60).fires("a", "ready")
+    play.later(10).fires("a", "stop")
+    play.dies("a")
+    assert play.cause("a").startswith("not ready within 60 s")
+    assert play.cause("a").endswith("; did not stop within 10 s: killed")
+
+
+def test_a_stop_hook_that_failed_is_told_in_the_end() -> None:
+    play = Play(service("a", hooks=frozenset({Hook.PRE_STOP, Hook.POST_STOP}))).all_up()
+    play.stop("a")
+    play.hook_ends("a", "pre_stop", "exit code 3")
+    play.exits("a")
+    play.hook_ends("a", "post_stop", "no end within 1 s: killed")
+    assert play.cause("a") == (
+        "stopped by request; pre_stop hook: exit code 3; post_stop hook: no end within 1 s: killed"
+    )
 
 
 def test_a_diamond_stops_from_the_top() -> None:
@@ -433,7 +472,98 @@ def test_not_ready_in_time_is_a_failed_start() -> None:
     play.runs("a")
     assert play.later(60).fires("a", "ready") == ["a starting > stopping", "arm a stop 10", "signal a 15"]
     assert play.dies("a", 15) == ["disarm a stop", "a stopping > backoff", "arm a restart 0.1"]
-    assert play.cause("a") == "not ready within 60 s; next try in 0.1 s"
+    assert play.cause("a") == "not ready within 60 s: no READY=1 so far; next try in 0.1 s"
+
+
+@pytest.mark.parametrize("ready", [ReadyKind.NOTIFY, ReadyKind.IMMEDIATE])
+def test_an_end_before_readiness_is_a_failed_start_for_the_policy_too(ready: ReadyKind) -> None:
+    only_starts = RestartPolicy(mode=RestartMode.NEVER, by_cause=((RunEnd.START, RestartMode.ALWAYS),))
+    play = Play(service("a", ready=ready, restart=only_starts))
+    play.start()
+    play.runs("a")
+    play.exits("a", 5)
+    comes_back = ready is ReadyKind.NOTIFY
+    words = "ended before it was ready: exit code 5; next try in 0.1 s"
+    assert (play.states(), play.cause("a")) == (("a=backoff", words) if comes_back else ("a=failed", "exit code 5"))
+
+
+def test_an_end_with_success_is_no_crash_even_if_the_policy_restarts_it() -> None:
+    always = RestartPolicy(mode=RestartMode.ALWAYS)
+    play = Play(service("a", restart=always), service("b", "a")).all_up()
+    play.exits("a", 0)
+    assert play.cause("b") == "a ended: exit code 0"
+    assert [each.cause for each in play.machine.changes(1)] == ["a ended: exit code 0"]
+
+
+def test_a_rolling_restart_is_one_change() -> None:
+    play = Play(service("a"), service("b")).all_up()
+    play.restart("a", "b", rolling=True)
+    for name in ("a", "b"):
+        play.exits(name)
+        play.runs(name)
+    (change,) = play.machine.changes(1)
+    assert (change.cause, list(change.services)) == ("restart of a, b, one after the other", ["a", "b"])
+    assert not change.is_open
+
+
+def test_a_scheduled_run_says_so_even_if_somebody_needs_the_task() -> None:
+    play = Play(task("a", scheduled=True), service("b", Dependency("a", condition=Condition.COMPLETED)))
+    play.start()
+    play.runs("a")
+    play.exits("a")
+    assert "a waiting > starting" in play.schedule("a")
+    assert play.cause("a") == "its scheduled time has come"
+
+
+def test_who_starts_along_is_known_before() -> None:
+    play = Play(service("web", "api"), service("api", "db"), service("db"), service("apart"))
+    assert play.machine.started_along(["web"]) == ("db", "api")
+    assert play.machine.started_along(["db", "web"]) == ("api",)
+    play.all_up()
+    assert play.machine.started_along(["web"]) == ()
+    play.stop("db")
+    assert play.machine.started_along(["web"]) == ("db",), "api waits for it, and is up as far as that goes"
+
+
+def test_what_the_last_try_has_found_is_told_meanwhile_and_after_the_time_is_over() -> None:
+    play = Play(service("a", ready=ReadyKind.TCP, restart=NEVER), timers=True)
+    play.start()
+    play.runs("a")
+    assert play.cause("a") == "waits for its readiness"
+    play.missed("a", "connection refused")
+    play.missed("a", "connection reset")
+    assert play.cause("a") == "waits for its readiness: connection reset"
+    play.later(60).fires("a", "ready")
+    play.missed("a", "too late")
+    play.exits("a")
+    assert play.cause("a") == "not ready within 60 s: connection reset"
+
+
+def test_a_python_service_that_is_not_ready_in_time_says_how_far_it_came() -> None:
+    play = Play(python("a", restart=NEVER), timers=True)
+    play.start()
+    play.born("a")
+    play.connects("a")
+    play.reports("a", "loaded")
+    play.later(60).fires("a", "ready")
+    play.exits("a")
+    assert play.cause("a") == "not ready within 60 s: init() has not ended"
+
+
+def test_who_waits_for_health_is_told_what_is_wrong() -> None:
+    health = HealthPolicy(failure_threshold=2, on_failure=HealthAction.REPORT)
+    play = Play(service("a", health=health), service("b", Dependency("a", condition=Condition.HEALTHY)))
+    play.start()
+    play.runs("a")
+    assert play.cause("b") == "for a (running, not found healthy yet)"
+    play.unhealthy("a", "status 500")
+    play.unhealthy("a", "status 503")
+    assert play.cause("b") == "for a (running, unhealthy: status 503 (2 times in a row))"
+    assert play.machine.services["a"].ailment == "status 503 (2 times in a row)"
+    play.healthy("a")
+    play.runs("b")
+    assert play.machine.services["a"].ailment == ""
+    assert play.states() == "a=running b=running"
 
 
 def test_a_probe_that_gives_up_is_a_failed_start() -> None:
@@ -741,6 +871,35 @@ def test_unregistering_what_waits() -> None:
 
 
 # ---- changes of configuration ----
+
+
+def test_an_apply_is_done_when_who_was_taken_along_is_back() -> None:
+    play = chain()
+    play.apply(service("a"))
+    play.exits("c")
+    play.exits("b")
+    play.exits("a")
+    assert [each.cause for each in play.machine.story("a")][-1] == "restarted for its new configuration"
+    assert play.runs("a") == ["a starting > running", "b waiting > starting", "spawn b"]
+    assert play.runs("b") == ["b starting > running", "c waiting > starting", "spawn c"]
+    assert play.runs("c") == ["c starting > running", "answer r2 done"]
+
+
+def test_an_apply_fails_when_who_was_taken_along_does_not_come_back() -> None:
+    play = Play(service("a"), service("b", "a", restart=NEVER)).all_up()
+    play.apply(service("a"))
+    play.exits("b")
+    play.exits("a")
+    play.runs("a")
+    assert play.spawn_fails("b")[-1] == "answer r2 failed: cannot start b: no such file"
+
+
+def test_an_apply_waits_for_what_waits_for_its_turn() -> None:
+    play = Play(service("a"), service("b", "a"))
+    play.start()
+    assert play.apply(service("b", "a")) == ["adopt b"]
+    play.runs("a")
+    assert play.runs("b") == ["b starting > running", "answer r1 done", "answer r2 done"]
 
 
 def test_what_is_being_removed_starts_nobody() -> None:

@@ -209,6 +209,7 @@ EVENTS: dict[str, tuple[type, Callable[[Play], list[str]]]] = {
     "executed": (ev.ProgramExecuted, lambda p: p.executed("x")),
     "ready": (ev.ReadinessReached, lambda p: p.ready("x")),
     "unready": (ev.ReadinessFailed, lambda p: p.unready("x", "no")),
+    "missed": (ev.ReadinessMissed, lambda p: p.missed("x", "nobody listens")),
     "exit 0": (ev.ProcessExited, lambda p: p.exits("x")),
     "exit 1": (ev.ProcessExited, lambda p: p.exits("x", 1)),
     "exit 1, leftovers": (ev.ProcessExited, lambda p: p.exits("x", 1, True)),

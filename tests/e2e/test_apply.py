@@ -266,7 +266,7 @@ def test_register_adds_and_registering_again_updates(stage: Stage) -> None:
 
 def test_unregister_stops_and_forgets(stage: Stage) -> None:
     stage.up(BASE)
-    stage.svcd("unregister", "web")
+    assert stage.svcd("unregister", "web").out == "1. stop    web  removal of web\nweb: removed\n"
     stage.tells(stops("web"))
     assert stage.names() == ["db", "api", "apart"]
     stage.svcd("unregister", "web", code=2)

@@ -173,7 +173,7 @@ def test_a_wall_clock_that_is_set_back_by_an_hour_decides_nothing(stage: Stage) 
         together(f"db: backoff → {RISES}", stops("deaf", to="waiting")),
         starts("deaf"),
     )
-    assert stage.order("start", "late").outcome() == "failed: late failed: not ready within 50 ms"
+    assert stage.order("start", "late").outcome() == "failed: late failed: not ready within 50 ms: no READY=1 so far"
     stage.tells("late: unloaded → waiting → starting → stopping → failed")
     stage.say("db", "exit 1")
     stage.tells(together("db: running → unavailable", stops("deaf", to="waiting")))

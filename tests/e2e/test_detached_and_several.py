@@ -42,6 +42,21 @@ def test_detached_says_what_failed(cluster: Cluster) -> None:
     assert not cluster.run_dir.exists()
 
 
+def test_detached_says_why_it_is_down_again(cluster: Cluster) -> None:
+    cluster.write(
+        """
+        services:
+          a: {command: exit 5, ready: {delay: 20s}, restart: {policy: never}, essential: true}
+          b: {command: exec sleep 1000}
+        """
+    )
+    outcome = cluster.start_detached(code=1)
+    first, *rest = outcome.err.splitlines()
+    assert first.endswith("essential service a failed: ended before it was ready: exit code 5: the cluster shuts down")
+    assert len(rest) == 1, "a hint, and no log"
+    wait_until(lambda: not cluster.run_dir.exists(), "the drain")
+
+
 def test_status_as_json_has_what_programs_rely_on(cluster: Cluster) -> None:
     cluster.write(
         "cluster: shop\nservices: {a: {command: exec sleep 99}, b: {command: exec sleep 99, depends_on: [a]}}\n"

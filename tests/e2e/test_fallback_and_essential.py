@@ -9,6 +9,8 @@ import pytest
 from stage import Stage
 from traces import starts, stops, together
 
+from svcd.protocol import messages
+
 RISES = "waiting → starting → running"
 NEVER = "restart: {policy: never}"
 DEGRADED = f"""
@@ -36,6 +38,7 @@ def test_dependents_come_back_against_the_fallback(stage: Stage) -> None:
     assert stage.row("first").fallback == "second"
     assert stage.row("second").cause == "ready"
     assert stage.causes("second")[0] == "stands in for first (failed: signal SIGKILL)"
+    assert stage.causes("api")[-2].endswith("; second serves in place of first")
 
 
 def test_they_switch_back_when_the_first_is_there_again(stage: Stage) -> None:
@@ -64,7 +67,7 @@ def test_a_first_that_fails_again_changes_nothing(stage: Stage) -> None:
     stage.skip()
     again = stage.order("start", "first")
     stage.say("first", "exit 1")
-    assert again.outcome() == "failed: first failed: exit code 1"
+    assert again.outcome() == "failed: first failed: ended before it was ready: exit code 1"
     stage.tells("first: failed → waiting → starting → failed")
     assert stage.row("api").state == "running"
 
@@ -133,6 +136,8 @@ def test_an_essential_service_takes_the_cluster_with_it(stage: Stage) -> None:
     assert stage.wait_end() == 1
     stage.tells("api: running → failed", together(stops("web"), stops("db")))
     assert "essential service api failed: signal SIGKILL" in stage.console.read_text()
+    states = [event.state for event in stage.trace if isinstance(event, messages.ClusterStateChanged)]
+    assert states == ["running", "stopping", "ended"]
 
 
 def test_an_essential_service_that_comes_back_does_not(stage: Stage) -> None:

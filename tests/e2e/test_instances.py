@@ -92,7 +92,7 @@ def test_scaling_up_starts_the_new_ones_alone(stage: Stage) -> None:
 
 def test_scaling_down_stops_the_last_ones_and_forgets_them(stage: Stage) -> None:
     stage.up("api: {instances: 4}\nother: {}")
-    stage.svcd("scale", "api=2")
+    assert "api.3  scaling of api\n" in stage.svcd("scale", "api=2").out
     stage.tells(together(stops("api.2"), stops("api.3")))
     assert stage.names() == ["api.0", "api.1", "other"]
 
@@ -154,7 +154,7 @@ def test_the_first_failure_ends_a_rolling_restart(stage: Stage) -> None:
     stage.write("", "broken")
     order = stage.order("restart", "api", rolling=True)
     end = order.end()
-    assert end.text.startswith("api.0 failed: exit code 4"), end
+    assert end.text.startswith("api.0 failed: ended before it was ready: exit code 4"), end
     stage.tells("api.0: running → stopping → waiting → starting → failed")
     assert {name: row.state for name, row in zip(stage.names(), stage.status().services, strict=True)} == {
         "api.0": "failed",

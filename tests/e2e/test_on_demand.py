@@ -99,8 +99,10 @@ def test_what_something_that_is_up_requires_is_not_idle(stage: Stage, port: int)
 
 def test_what_was_stopped_by_name_does_not_come_by_itself(stage: Stage, port: int) -> None:
     stage.up(f"web: {on_demand(port)}")
+    assert stage.row("web").on_demand
     ask(port)
     stage.does("stop", "web")
+    assert not stage.row("web").on_demand
     waiting = connect(port)
     stage.tells(f"web: unloaded → {RISES} → stopping → stopped")
     stage.does("start", "web")

@@ -67,7 +67,10 @@ def test_a_python_service_that_will_not_pause_runs_on(stage: Stage) -> None:
     stage.up("a: {command: null, python: 'worker:Worker'}")
     assert "RuntimeError: not now" in stage.order("pause", "a").outcome()
     stage.tells()
-    assert stage.row("a").state == "running"
+    row = stage.row("a")
+    assert (row.state, row.cause) == ("running", "cannot pause: RuntimeError: not now")
+    said = stage.svcd("pause", "a", code=3).err.splitlines()[0]
+    assert said == "svcd: cannot pause a: RuntimeError: not now"
 
 
 def test_a_script_is_paused_by_signal(stage: Stage) -> None:
@@ -159,6 +162,7 @@ def slow_pause(stage: Stage, stop_timeout: str = "1h", others: str = "") -> tupl
 
 def test_a_pause_that_takes_its_time_holds_up_nobody_else(stage: Stage) -> None:
     gate, pausing = slow_pause(stage, others="b: {}")
+    assert stage.row("a").cause == "asked to pause"
     stage.skip()
     stage.does("restart", "b")
     stage.does("pause", "b")

@@ -119,7 +119,7 @@ def test_twenty_restarts_of_what_cannot_come_back_all_end(stage: Stage) -> None:
     )
     stage.write("", "broken")
     orders = [stage.order("restart", "a") for _ in range(20)]
-    assert orders[-1].outcome() == "failed: a failed: exit code 4"
+    assert orders[-1].outcome() == "failed: a failed: ended before it was ready: exit code 4"
     assert {order.outcome() for order in orders[:-1]} <= {
         "superseded: superseded by a restart of a",
         "failed: a failed: exit code 4",
@@ -236,9 +236,10 @@ def test_a_start_that_cannot_succeed_says_why(stage: Stage) -> None:
         """
     )
     outcome = stage.order("start", "web").outcome()
-    assert outcome == "failed: cannot start web: requires api, which requires db, which failed (exit code 9)"
+    why = "requires api, which requires db, which failed (ended before it was ready: exit code 9)"
+    assert outcome == f"failed: cannot start web: {why}"
     done = stage.svcd("start", "web", code=3)
-    assert "requires api, which requires db, which failed (exit code 9)" in done.err
+    assert (done.out, done.err) == ("also starts: db\n", f"svcd: cannot start web: {why}\n")
 
 
 def test_waiting_no_longer_undoes_nothing(stage: Stage) -> None:
@@ -298,7 +299,7 @@ def test_a_failed_restart_is_told_and_leaves_the_dependents_waiting(stage: Stage
         """
     )
     stage.write("", "broken")
-    assert stage.order("restart", "db").outcome() == "failed: db failed: exit code 4"
+    assert stage.order("restart", "db").outcome() == "failed: db failed: ended before it was ready: exit code 4"
     stage.tells(stops("api", to="waiting"), "db: running → stopping → waiting → starting → failed")
     (stage.directory / "broken").unlink()
     stage.does("restart", "db")

@@ -195,7 +195,9 @@ def test_not_ready_in_time_is_a_crash(stage: Stage) -> None:
         """
     )
     outcome = stage.order("start", "a").outcome()
-    assert outcome == "failed: a is unavailable: 1 restart within 3600 s; last: not ready within 50 ms"
+    assert (
+        outcome == "failed: a is unavailable: 1 restart within 3600 s; last: not ready within 50 ms: no READY=1 so far"
+    )
     stage.tells("a: unloaded → waiting → starting → stopping → waiting → starting → stopping → unavailable")
 
 
@@ -209,7 +211,8 @@ def test_a_start_that_is_late_is_stopped_before_it_is_tried_again(stage: Stage) 
           restart: {policy: never}
         """
     )
-    assert stage.order("start", "a").outcome() == "failed: a failed: not ready within 0.5 s"
+    said = "not ready within 0.5 s: no READY=1 so far; did not stop within 0.5 s: killed"
+    assert stage.order("start", "a").outcome() == f"failed: a failed: {said}"
     stage.tells("a: unloaded → waiting → starting → stopping → failed")
     assert stage.processes("a") == []
 
@@ -218,7 +221,7 @@ def test_an_exit_before_ready_is_a_failed_start(stage: Stage) -> None:
     stage.up("a: {PLAYER unready, start: manual, restart: {policy: never}}")
     start = stage.order("start", "a")
     stage.say("a", "exit 3")
-    assert start.outcome() == "failed: a failed: exit code 3"
+    assert start.outcome() == "failed: a failed: ended before it was ready: exit code 3"
     stage.tells("a: unloaded → waiting → starting → failed")
 
 

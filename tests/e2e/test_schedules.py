@@ -65,6 +65,15 @@ def test_a_run_is_killed_by_the_next(stage: Stage) -> None:
     assert "its scheduled time has come" in stage.causes("tick")
 
 
+def test_what_was_stopped_by_name_does_not_say_that_it_runs(stage: Stage) -> None:
+    stage.up('tick: {type: task, command: "true", schedule: "0 0 1 1 *"}')
+    assert stage.row("tick").next_run is not None
+    stage.does("stop", "tick")
+    assert stage.row("tick").next_run is None
+    stage.does("start", "tick")
+    assert stage.row("tick").next_run is not None
+
+
 def test_a_task_that_was_stopped_by_name_does_not_run(stage: Stage) -> None:
     stage.up(f"tick: {{command: 'true', {TASK}}}\nother: {{command: 'true', {TASK}}}", wait=None)
     stage.wait_state("tick", "completed")

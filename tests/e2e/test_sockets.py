@@ -5,6 +5,7 @@ Must not test demand: test_on_demand.py does.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -166,7 +167,10 @@ def test_no_socket_is_lost_or_doubled_over_many_restarts(stage: Stage, port: int
     parts = {part.name: part.pid for part in stage.status().parts}
 
     def sockets_of(pid: int) -> list[str]:
-        found = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+        found = []
+        for fd in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed since: it may still be starting
+                found.append(os.readlink(f"/proc/{pid}/fd/{fd}"))
         return [each for each in found if each.startswith("socket:")]
 
     def held() -> list[str]:

@@ -129,6 +129,19 @@ def test_members_are_all_of_the_run_and_only_they(contained: Containment) -> Non
             contained.release(each.run)
 
 
+def test_all_of_several_runs_die_though_nobody_knows_their_main_processes(contained: Containment) -> None:
+    trees = [Tree(contained, "run-1"), Tree(contained, "run-2")]
+    try:
+        while contained.kill_all(["run-1", "run-2"]):
+            pass
+        for pid in (pid for tree in trees for pid in tree.pids):
+            _wait_dead(pid)
+    finally:
+        for each in trees:
+            each.reap()
+            contained.release(each.run)
+
+
 def test_who_is_of_a_run(contained: Containment) -> None:
     """The living, however far away they went; zombies; nobody else."""
     tree, other = Tree(contained, "run-1"), Tree(contained, "run-2")

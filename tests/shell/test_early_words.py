@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Collection
 
 from svcd.supervisor.controller.notify import Assignments, NotifySocket
 from svcd.supervisor.controller.runs import Run, Runs
@@ -32,6 +33,9 @@ class Nothing:
 
     def kill(self, run: str, pid: int) -> None:
         raise AssertionError("nobody is to be killed")
+
+    def kill_all(self, runs: Collection[str]) -> bool:
+        return False
 
     def release(self, run: str) -> None:
         pass

@@ -17,19 +17,26 @@ from commanded import definition, eventually, on_loop, settled
 from svcd.supervisor.config.launch import ReadyProbe, ServiceDefinition
 from svcd.supervisor.controller import checks
 from svcd.supervisor.controller.probes import CLOSED_GRACE_S, Delay, Logged, Newline, Polled, Probe, probe_for
-from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessReached
+from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessMissed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind, ServiceSpec
 
 WHOSE = ("web", 3)
 
 
 class Heard(list[Event]):
-    """What a probe submits."""
+    """What a probe submits; ``misses``: what its tries have found meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.misses: list[str] = []
 
     def __call__(self, event: Event) -> None:
-        assert isinstance(event, ReadinessReached | ReadinessFailed)
+        assert isinstance(event, ReadinessReached | ReadinessFailed | ReadinessMissed)
         assert (event.service, event.invocation) == WHOSE
-        self.append(event)
+        if isinstance(event, ReadinessMissed):
+            self.misses.append(event.reason)
+        else:
+            self.append(event)
 
     async def first(self) -> Event:
         await eventually(lambda: self, "its readiness")
@@ -110,7 +117,7 @@ def test_it_looks_until_all_is_well_and_then_no_more() -> None:
             nonlocal looks
             looks += 1
             assert timeout_s == 7.0
-            return None if looks == 5 else "not yet"
+            return None if looks == 5 else "not yet" if looks < 4 else "nearly"
 
         heard = Heard()
         probe = Polled(heard, *WHOSE, asyncio.get_running_loop(), check, 7.0, 0.01)
@@ -120,6 +127,7 @@ def test_it_looks_until_all_is_well_and_then_no_more() -> None:
         assert isinstance(await heard.first(), ReadinessReached)
         await settled()
         assert looks == 5
+        assert heard.misses == ["not yet", "nearly"], "each once"
         probe.close()
 
     on_loop(body)

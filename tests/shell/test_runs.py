@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -44,6 +44,9 @@ class Contained:
 
     def kill(self, run: str, pid: int) -> None:
         self.killed.append(run)
+
+    def kill_all(self, runs: Collection[str]) -> bool:
+        return False
 
     def release(self, run: str) -> None:
         self.released.append(run)

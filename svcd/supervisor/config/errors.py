@@ -57,6 +57,10 @@ class Findings:
             (mark, text), Problem(_one_line(mark.file), mark.line, mark.column, _one_line(key), text, suggestion)
         )
 
+    def has(self, mark: Mark) -> bool:
+        """Whether something is wrong exactly there."""
+        return any(each == mark for each, _ in self._found)
+
     def extend(self, others: Findings) -> None:
         """Take over what was recorded elsewhere."""
         self._found = {**others._found, **self._found}

@@ -64,6 +64,16 @@ def resolve_ready(block: Service, run: str | None, notes: Notes, check: CheckCom
     )
 
 
+def ready_timeout_s(block: Service, notes: Notes) -> float:
+    """How long a start may take. A delay that is longer than the default only makes it longer."""
+    written = block.ready or DEFAULT_READY
+    if written.delay is None or written.delay < written.timeout:
+        return written.timeout
+    if notes.is_written("ready", "timeout"):
+        notes.find(("ready", "timeout"), "is over before the delay is: it would never be ready", "make it longer")
+    return written.delay + written.timeout
+
+
 def resolve_health(block: Service, run: str | None, notes: Notes, check: CheckCommand) -> HealthProbe | None:
     written = block.health
     if written is None:

@@ -22,7 +22,7 @@ from svcd.supervisor.config.launch import (
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.occasions import resolve_occasions
 from svcd.supervisor.config.policies import dependencies, health_policy, pause_policy, restart_policy, stop_policy
-from svcd.supervisor.config.probing import DEFAULT_READY, resolve_health, resolve_ready
+from svcd.supervisor.config.probing import ready_timeout_s, resolve_health, resolve_ready
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
@@ -59,6 +59,7 @@ class _Resolution:
         run = self._resolve_run(kind) if kind else None
         restart = restart_policy(block, notes)
         ready, probe = resolve_ready(block, kind, notes, self._check_command)
+        timeout_s = ready_timeout_s(block, notes)
         health = resolve_health(block, kind, notes, self._check_command)
         hooks = self._resolve_hooks()
         occasions = resolve_occasions(source, kind, notes, self._around)
@@ -72,7 +73,7 @@ class _Resolution:
             start=occasions.start,
             dependencies=dependencies(block, self._around.names),
             ready=ready,
-            ready_timeout_s=(block.ready or DEFAULT_READY).timeout,
+            ready_timeout_s=timeout_s,
             restart=restart,
             stop=stop_policy(block),
             health=health_policy(block),

@@ -113,7 +113,7 @@ def key_names(block: type[Block]) -> dict[str, str]:
 class Backoff(Block):
     example: ClassVar[str] = "{initial: 100ms, factor: 2, max: 30s, jitter: 0.1}"
 
-    initial: Duration = Field(default=0.1, description="Delay before the second restart in a row.")
+    initial: Duration = Field(default=0.1, description="Delay before the first restart that is not immediate.")
     factor: Factor = Field(default=2.0, description="Each further delay is so many times longer.")
     max: Duration = Field(default=30.0, description="No delay is longer.")
     jitter: Jitter = Field(
@@ -138,10 +138,10 @@ _Mode = Annotated[RestartMode, choice(RestartMode)]
 class ByCause(Block):
     example: ClassVar[str] = "{health: always, signal: never}"
 
-    exit: _Mode | None = Field(default=None, description="It ended by itself, with an exit code.")
-    signal: _Mode | None = Field(default=None, description="A signal killed it that was not svcd's.")
+    exit: _Mode | None = Field(default=None, description="It ended by itself once it was ready, with an exit code.")
+    signal: _Mode | None = Field(default=None, description="A signal killed it once it was ready, and was not svcd's.")
     start: _Mode | None = Field(
-        default=None, description="It could not be executed, was not ready in time, or ended well before it was."
+        default=None, description="It could not be executed, was not ready in time, or ended before it was."
     )
     health: _Mode | None = Field(default=None, description="Its health checks failed.")
     watchdog: _Mode | None = Field(default=None, description="Its watchdog ran out.")
@@ -201,7 +201,8 @@ class Ready(Block):
     tcp: Address | None = Field(default=None, description="A TCP connection to `host:port` succeeds.")
     timeout: PositiveDuration = Field(
         default=60.0,
-        description="Not ready in time is a failed start; so is an end before that, whatever the exit code.",
+        description="Not ready in time is a failed start; so is an end before that, whatever the exit code. "
+        "A longer `delay` is added to it.",
     )
     notification_fd: Descriptor | None = Field(
         default=None,

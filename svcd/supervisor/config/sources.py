@@ -119,6 +119,9 @@ class _Reading:
             return
         marks = [each.mark for each in node.items] if isinstance(node, Sequence) else [node.mark]
         for path, mark in zip(included, marks, strict=True):
+            if self.findings.has(mark):  # a variable in it could not be replaced: which file is meant is not known
+                self.is_broken = True
+                continue
             self.take(os.path.normpath(os.path.join(os.path.dirname(name), path)), mark)
 
 

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
@@ -24,9 +24,11 @@ from svcd.supervisor.controller.requests import Requests
 from svcd.supervisor.core import events
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.machine import Machine
-from svcd.supervisor.core.preview import Step
+from svcd.supervisor.core.preview import GONE, Step
 from svcd.supervisor.core.spec import Dependency
 from svcd.supervisor.core.wishes import words_of
+
+APPLY: Final = "apply of "
 
 
 class Changes:
@@ -71,7 +73,7 @@ class Changes:
         elif message.mode == "update":
             target, cause = _updated(own, given, frozenset(message.services))
         else:
-            target, cause = given, f"apply of {' '.join(map(os.path.basename, given.files))}"
+            target, cause = given, APPLY + " ".join(map(os.path.basename, given.files))
         self._bring_to(target, cause, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
@@ -97,7 +99,7 @@ class Changes:
         except CoreError as error:
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, str(error))
             return
-        self._control.send(peer.route, correlation, _report(steps, comparison.changed))
+        self._control.send(peer.route, correlation, _report(steps, comparison.changed, cause))
         if dry_run:
             return
         if self._machine.is_ending:
@@ -199,10 +201,13 @@ def _event(comparison: Comparison, cause: str) -> events.ConfigurationApplied:
     )
 
 
-def _report(steps: Iterable[Step], changed: Iterable[Change]) -> messages.PlanReported:
+def _report(steps: Sequence[Step], changed: Iterable[Change], cause: str) -> messages.PlanReported:
+    """The steps, and why: what changed, and what ends by a word of its own (a removal, a scaling) because of that."""
     keys = {each.name: ", ".join(each.keys) + " changed" for each in changed}
+    is_by_files = cause.startswith(APPLY)
+    words = (keys.get(each.service, cause if each.why == GONE and not is_by_files else each.why) for each in steps)
     return messages.PlanReported(
-        tuple(messages.Step(each.verb.value, each.service, keys.get(each.service, each.why)) for each in steps)
+        tuple(messages.Step(each.verb.value, each.service, why) for each, why in zip(steps, words, strict=True))
     )
 
 

@@ -19,6 +19,8 @@ from svcd.supervisor.controller.errands import Errand, Errands
 
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
+NAME_LIMIT: Final = 40  # characters of a shell's string that name it
+SHELL: Final = ("/bin/sh", "-c")
 
 Check = Callable[[float], Awaitable[str | None]]
 """Takes the seconds that it may last; None when all is well, else what is wrong. Never raises for what it looks at."""
@@ -67,11 +69,12 @@ def http(target: HttpTarget) -> Check:
 def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ...]) -> Check:
     """A command exits with 0. One that cannot even be killed is not joined by another."""
     last: Errand | None = None
+    name = _name_of(argv)
 
     async def check(timeout_s: float) -> str | None:
         nonlocal last
         if last is not None and not last.gone:
-            return f"{argv[0]}: the last one has been killed, and does not end"
+            return f"{name}: the last one has been killed, and does not end"
         answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
 
         def done(error: str | None) -> None:
@@ -84,9 +87,17 @@ def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ..
         except asyncio.CancelledError:
             last.kill()
             raise
-        return None if error is None else f"{argv[0]}: {error}"
+        return None if error is None else f"{name}: {error}"
 
     return check
+
+
+def _name_of(argv: tuple[str, ...]) -> str:
+    """The program; of a string, which a shell runs, the beginning of the string."""
+    if argv[:2] != SHELL or len(argv) != len(SHELL) + 1:
+        return argv[0]
+    text = " ".join(argv[-1].split())
+    return text if len(text) <= NAME_LIMIT else f"{text[: NAME_LIMIT - 1]}…"
 
 
 def _words(error: OSError | ValueError) -> str:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import random
 import time
+from typing import Final
+
+SET_S: Final = 0.002  # a wall clock that has moved so far was set; the reading itself takes a moment each time
+_ahead_s = 0.0  # of the monotonic clock: kept, so that one moment always has the same name
 
 
 def now() -> float:
@@ -16,8 +20,11 @@ def now() -> float:
 
 def wall(at: float | None = None) -> float:
     """Unix seconds of the monotonic moment ``at`` (default: now), by the wall clock as it stands."""
-    current = time.time()
-    return current if at is None else current - (time.monotonic() - at)
+    global _ahead_s
+    ahead_s = time.time() - time.monotonic()
+    if abs(ahead_s - _ahead_s) > SET_S:
+        _ahead_s = ahead_s
+    return _ahead_s + (time.monotonic() if at is None else at)
 
 
 def jitter() -> float:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from collections.abc import Collection
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -72,6 +73,11 @@ class Containment(Protocol):
 
     def kill(self, run: str, pid: int) -> None:
         """SIGKILL to every process of the run."""
+
+    def kill_all(self, runs: Collection[str]) -> bool:
+        """SIGKILL to everything of all these runs, be their main processes known or not. Returns whether anything was
+        there. For the end of svcd itself: it may look at every process of the machine.
+        """
 
     def release(self, run: str) -> None:
         """The run has ended: forget it."""
@@ -160,8 +166,12 @@ class CgroupContainment:
         return group is not None and f"{group}/".startswith(f"{self._name}/{run}/")
 
     def is_empty(self, run: str, pid: int) -> bool:
+        return self._is_unpopulated(self._base / run)
+
+    @staticmethod
+    def _is_unpopulated(group: Path) -> bool:
         try:
-            fd = os.open(f"{self._base}/{run}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(f"{group}/cgroup.events", os.O_RDONLY | os.O_CLOEXEC)
         except OSError:
             return True
         try:
@@ -179,6 +189,16 @@ class CgroupContainment:
                     return
                 for member in members:
                     _pid_signal(member, signal.SIGKILL)
+
+    def kill_all(self, runs: Collection[str]) -> bool:
+        if self._is_unpopulated(self._base):
+            return False
+        try:
+            (self._base / "cgroup.kill").write_text("1")
+        except FileNotFoundError:
+            for run in runs:
+                self.kill(run, 0)
+        return True
 
     def release(self, run: str) -> None:
         self._unreleased.add(run)
@@ -211,12 +231,16 @@ def _children(pid: int) -> list[int]:
     return found
 
 
-def _carries(pid: int, run: str) -> bool:
+def _environ(pid: int) -> set[bytes]:
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
-            return f"{MARK}={run}".encode() in file.read(1 << 21).split(b"\0")
+            return set(file.read(1 << 21).split(b"\0"))
     except OSError:
-        return False
+        return set()
+
+
+def _carries(pid: int, run: str) -> bool:
+    return f"{MARK}={run}".encode() in _environ(pid)
 
 
 def _in_group(pid: int, group: int) -> bool:
@@ -270,6 +294,14 @@ class SessionContainment:
                 return
             for member in members:
                 _pid_signal(member, signal.SIGKILL)
+
+    def kill_all(self, runs: Collection[str]) -> bool:
+        marks = {f"{MARK}={run}".encode() for run in runs}
+        found = [pid for pid in map(int, filter(str.isdigit, os.listdir("/proc"))) if marks & _environ(pid)]
+        living = [pid for pid in found if is_alive(pid)]
+        for pid in living:
+            _pid_signal(pid, signal.SIGKILL)
+        return bool(living)
 
     def release(self, run: str) -> None:
         pass

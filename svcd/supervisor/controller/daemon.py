@@ -126,7 +126,7 @@ class Daemon:
             self._may_ask,
         )
         self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
-        self._stories = Stories(self._control, self._machine)
+        self._stories = Stories(self._control, self._machine, self._records)
         self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
@@ -147,6 +147,7 @@ class Daemon:
             self._run_id,
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
+            self._control.drain,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
@@ -163,10 +164,10 @@ class Daemon:
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
-        self._open_doors()
         self._registry.followed_by(self._callers)
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
+        self._open_doors()  # not before: who asks through them would hear of a cluster without services
         self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
         await self._ended
         await self._close()
@@ -321,7 +322,7 @@ class Daemon:
             actions.ArmTimer: self._timers.arm,
             actions.CancelTimer: self._timers.cancel,
             actions.PublishTransition: self._publish_transition,
-            actions.PublishNotice: lambda action: self._notice(action.service, action.text),
+            actions.PublishNotice: self._publish_notice,
             actions.AnswerRequest: self._answer,
             actions.EndCluster: self._end_cluster,
         }
@@ -337,7 +338,14 @@ class Daemon:
         self._publisher.transition(action)
         self._callers.transitioned(action)
 
+    def _publish_notice(self, action: actions.PublishNotice) -> None:
+        self._notice(action.service, action.text)
+        if not action.service and self._machine.is_ending:
+            self._enter("stopping", action.text)  # nobody has asked for it: the core has decided so
+
     def _notice(self, service: str, text: str) -> None:
+        if service in self._machine.services:
+            self._records.take_notice(service, clock.now(), text)
         self._publisher.notice(service, text)
 
     def _take_health(self, message: messages.HealthReported) -> None:

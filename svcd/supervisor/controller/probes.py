@@ -16,7 +16,7 @@ from svcd.protocol.rotation import Follower, follow_from_end
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import checks, clock
 from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessReached
+from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessMissed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind
 
 ATTEMPT_S: Final = 5.0  # what one try may last
@@ -64,6 +64,11 @@ class Probe:
             self._heard = (error,)
             if self._begun:
                 self._tell(error)
+
+    def miss(self, reason: str) -> None:
+        """Not ready yet: why, for whoever asks meanwhile."""
+        if self._heard is None:
+            self._submit(ReadinessMissed(clock.now(), self._service, self._invocation, reason))
 
     def _tell(self, error: str | None) -> None:
         at = clock.now()
@@ -130,7 +135,11 @@ class Polled(Probe):
 
     async def _poll(self) -> None:
         pause_s = min(FIRST_INTERVAL_S, self._interval_s)
-        while await self._check(self._attempt_s) is not None:
+        told = None
+        while (wrong := await self._check(self._attempt_s)) is not None:
+            if wrong != told:
+                told = wrong
+                self.miss(wrong)
             await asyncio.sleep(pause_s)
             pause_s = min(pause_s * 1.5, self._interval_s)
         self.report(None)

@@ -5,13 +5,15 @@ Must not influence any decision.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from svcd.protocol.messages import ExceptionRaised
 
 LAST_LINES: Final = 10
+NOTICES_KEPT: Final = 32  # per service
 LINE_LIMIT: Final = 400
 TRACEBACK_LIMIT: Final = 4 * 1024  # its end is kept: many failed services must fit into one status
 
@@ -30,6 +32,7 @@ class Record:
     cpu_at: float = 0.0
     text: str = ""  # what it says of itself
     next_run: float | None = None  # of a scheduled task, Unix seconds
+    notices: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTICES_KEPT))  # monotonic, text
 
 
 class Records:
@@ -76,6 +79,10 @@ class Records:
         text = tail.get("stderr", "").strip("\n") or tail.get("stdout", "").strip("\n")
         self.of(service).last_output = tuple(line[:LINE_LIMIT] for line in text.splitlines()[-LAST_LINES:])
         self._changed(service)
+
+    def take_notice(self, service: str, at: float, text: str) -> None:
+        """Something worth telling of it, at the monotonic moment ``at``, that was no transition."""
+        self.of(service).notices.append((at, text))
 
     def take_text(self, service: str, text: str) -> None:
         """What the service says of itself (STATUS= of sd_notify(3))."""

@@ -110,7 +110,8 @@ class Requests:
     # ---- handed to the core ----------------------------------------------------------------------------------------
 
     def _start(self, peer: Peer, correlation: bytes, message: messages.StartServices) -> None:
-        self.accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services))
+        also = () if self._machine.is_ending else self._machine.started_along(message.services)
+        self.accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services), also)
 
     def _stop(self, peer: Peer, correlation: bytes, message: messages.StopServices) -> None:
         also, make = self._stopped_along(message.services), events.StopRequested

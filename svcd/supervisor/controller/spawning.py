@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import launching
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.errands import Errands
@@ -28,7 +28,9 @@ from svcd.supervisor.wiring import StreamBegan
 
 
 class Spawner:
-    """Executor of ``SpawnProcess`` and ``AwaitReadiness``. ``run_id`` is unique on this host."""
+    """Executor of ``SpawnProcess`` and ``AwaitReadiness``. ``run_id`` is unique on this host. ``hear_stubs`` takes what
+    stubs have said already.
+    """
 
     def __init__(
         self,
@@ -43,10 +45,12 @@ class Spawner:
         run_id: str,
         errands: Errands,
         announcements: Announcements,
+        hear_stubs: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._errands = errands
         self._announcements = announcements
+        self._hear_stubs = hear_stubs
         self._registry = registry
         self._runs = runs
         self._parts = parts
@@ -62,6 +66,8 @@ class Spawner:
         launcher = launching.launcher_of(definition)
         mark = f"{self._run_id}-{action.invocation}"
         run = Run(action.service, action.invocation, mark, launcher)
+        if isinstance(definition.launch.run, PythonCode):
+            run.before_end.append(self._hear_stubs)  # what it said last says why it ended
         self._records.begin_run(action.service)
         try:
             cgroup = self._runs.open(run)

@@ -138,9 +138,11 @@ class Status:
             last_output=record.last_output,
             exception=record.exception,
             healthy=view.healthy,
+            ailment=view.ailment,
             text=record.text,
             port=definition.launch.port,
             sockets=tuple(address(each) for each in definition.launch.sockets),
-            next_run=record.next_run,
+            next_run=None if view.held_back else record.next_run,
             fallback=view.stand_in,
+            on_demand=view.listening,
         )

@@ -11,9 +11,11 @@ from typing import Any
 from svcd.protocol import messages
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.records import Records
 from svcd.supervisor.core.actions import PublishTransition
 from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.unit import View
 
 LIMIT = 256
 
@@ -21,8 +23,9 @@ LIMIT = 256
 class Stories:
     """Receives the messages in ``receivers``."""
 
-    def __init__(self, control: Control, machine: Machine) -> None:
+    def __init__(self, control: Control, machine: Machine, records: Records) -> None:
         self._control = control
+        self._records = records
         self._machine = machine
         self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
             messages.GetChanges: self._get_changes,
@@ -43,11 +46,20 @@ class Stories:
         ids = dict.fromkeys(each.transaction for each in history)
         changes = tuple(_change(each, False) for each in map(self._machine.change, ids) if each is not None)
         chain = tuple(
-            messages.Link(view.name, view.state.value, view.desired, view.cause, clock.wall(view.since))
+            messages.Link(view.name, view.state.value, view.desired, _standing(view), clock.wall(view.since))
             for view in self._machine.chain(message.service)
         )
-        report = messages.StoryReported(message.service, chain, history, changes)
+        remarks = tuple(messages.Remark(clock.wall(at), text) for at, text in self._records.of(message.service).notices)
+        report = messages.StoryReported(message.service, chain, history, changes, remarks)
         self._control.send(peer.route, correlation, report)
+
+
+def _standing(view: View) -> str:
+    """The cause, and what there is to know besides."""
+    words = [view.cause] if view.stand_in is None else [f"{view.stand_in} stands in", view.cause]
+    if view.healthy is False and "unhealthy" not in view.cause:
+        words.append(f"unhealthy: {view.ailment}".removesuffix(": "))
+    return "; ".join(words)
 
 
 def _change(transaction: Transaction, with_steps: bool) -> messages.Change:

@@ -19,17 +19,18 @@ PAUSE_S: Final = 0.01
 
 
 def kill_all(kinds: Iterable[Runs], containment: Containment) -> None:
-    """SIGKILL everything, again and again until nothing is left (a fork may outrun one pass) or patience ends."""
+    """SIGKILL everything, again and again until nothing is left (a fork may outrun one pass) or patience ends: what was
+    born without our having heard of it included.
+    """
     deadline = time.monotonic() + PATIENCE_S
     everything = [(runs, run) for runs in kinds for run in runs.all()]
-    left = [(runs, run, run.pid) for runs, run in everything if run.pid is not None]
-    while left and time.monotonic() < deadline:
-        for runs, run, _ in left:
-            runs.kill(run.invocation)
+    marks = [run.mark for _, run in everything]
+    for runs, run in everything:
+        runs.kill(run.invocation)
+    while containment.kill_all(marks) and time.monotonic() < deadline:
         time.sleep(PAUSE_S)  # nobody is served any more: the loop has ended
-        left = [each for each in left if containment.members(each[1].mark, each[2])]
-    for _, run in everything:
-        containment.release(run.mark)
+    for mark in marks:
+        containment.release(mark)
 
 
 def clear(places: Places, guardian_pid: int) -> None:

@@ -91,6 +91,12 @@ def _is_woken(unit: Unit, change: events.SpecChange) -> bool:
     return becomes_eager and not (unit.up or unit.held_back)
 
 
+def _is_due(unit: Unit, change: Change, named: Container[str]) -> bool:
+    """It waits for a run that will be the first of the new configuration."""
+    waits = unit.up and unit.run is None and unit.state is State.WAITING
+    return waits and change.changed[unit].needs_restart and unit.name not in named
+
+
 class Apply:
     def __init__(self, cluster: Cluster, endings: Endings, watching: Watching, wishes: Wishes) -> None:
         self._cluster = cluster
@@ -174,14 +180,24 @@ class Apply:
         intents = dict.fromkeys(started, Intent.START)
         intents.update((unit.name, Intent.START) for unit in change.retried)
         intents.update(self._overtake(change.restarted, Intent.RESTART, "a change of configuration of"))
+        intents.update((unit.name, Intent.RESTART) for unit in self._taken_along(change) if unit.name not in intents)
+        intents.update((unit.name, Intent.START) for unit in change.changed if _is_due(unit, change, intents))
         intents.update(self._overtake(change.removed, Intent.REMOVAL, "the removal of"))
         request = Request(event.request, Intent.START, tuple(intents), also, intents)
         for unit in change.removed:
             wishes.put_down(unit, REMOVED)
         wishes.open(request, [cluster.units[name] for name in intents])
+        for unit in change.restarted:
+            unit.reason = CHANGED
         for unit in (*change.restarted, *change.reloaded):
             unit.preload = unit in change.reloaded and unit.preloads
             self._endings.mark(unit, Mark.RESTART, CHANGED, f"{unit.name} is {CHANGED}")
+
+    @staticmethod
+    def _taken_along(change: Change) -> list[Unit]:
+        """Who goes down with what is restarted, and comes back with it: the change is done when they are up again."""
+        falling = graph.falling(change.restarted, lambda unit: unit.incoming)
+        return [unit for unit in falling if unit.up and not unit.removed]
 
     def _overtake(self, units: Iterable[Unit], intent: Intent, text: str) -> dict[str, Intent]:
         found = {unit.name: intent for unit in units}

@@ -44,6 +44,7 @@ class Calls:
         unit.listening = False
         if self._is_storm(unit):
             unit.held_back = True
+            self._cluster.say(unit, STORM)
             self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, STORM))
             return True
         reason = f"on demand{f': {event.text}' if event.text else ''}"
@@ -67,6 +68,7 @@ class Calls:
         )
         if wanted != unit.listening:
             unit.listening = wanted
+            self._cluster.changed[unit.name] = None
             self._cluster.out.append(AwaitDemand(unit.name) if wanted else CeaseAwaitingDemand(unit.name))
 
     def on_idle(self, unit: Unit, run: Run) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from svcd.supervisor.core.events import ExitStatus
-from svcd.supervisor.core.spec import Intensity
+from svcd.supervisor.core.spec import Condition, Intensity, ReadyKind, Runner
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Edge, Mark, Run, Unit
 
@@ -58,15 +58,17 @@ def exit_words(status: ExitStatus | None) -> str:
 
 def end_words(unit: Unit, run: Run) -> str:
     """Why a run that nobody asked to end has ended, or ends."""
-    if run.error is not None:
-        return run.error
-    if run.mark_text and not run.from_outside:
-        return run.mark_text
-    return run.kill_text or exit_words(run.status)
+    said = run.error or ("" if run.from_outside else run.mark_text)
+    return with_remarks(said or run.kill_text or exit_words(run.status), run)
 
 
 def stopped_words(unit: Unit, run: Run) -> str:
-    return f"{unit.down_text}; {run.kill_text}" if run.kill_text else unit.down_text
+    return with_remarks(unit.down_text, run)
+
+
+def with_remarks(words: str, run: Run) -> str:
+    """``words``, and what went wrong on the way down: a hook that failed, a stop that took too long."""
+    return "; ".join(dict.fromkeys((words, *run.remarks, *filter(None, [run.kill_text]))))
 
 
 def killed_words(timeout_s: float) -> str:
@@ -80,6 +82,43 @@ def intensity_words(intensity: Intensity, last: str) -> str:
 
 def backoff_words(unit: Unit, ended: str) -> str:
     return f"{ended}; next try in {seconds(unit.delay_s)}"
+
+
+# ---- readiness ----
+
+_AWAITED: Final = {
+    ReadyKind.DELAY: "for its delay to pass",
+    ReadyKind.NOTIFY: "no READY=1 so far",
+    ReadyKind.NOTIFICATION_FD: "no newline on its notification descriptor so far",
+    ReadyKind.LOG: "no line of its output fits so far",
+}
+"""What is missing where the probe has no tries of its own."""
+
+_PHASES: Final = {
+    State.LOADING: "its code has not been imported",
+    State.LOADED: "init() has not ended",
+    State.INITIALIZED: "start() has not begun",
+    State.STARTING: "start() has not ended",
+}
+
+
+def _obstacle(unit: Unit, run: Run) -> str:
+    """Why it is not ready."""
+    if run.awaiting or unit.spec.runner is not Runner.PYTHON:
+        return run.obstacle or _AWAITED.get(unit.spec.ready, "the first try has not ended")
+    return _PHASES.get(unit.state, "")
+
+
+def readiness_words(unit: Unit, run: Run) -> str:
+    """What a run waits for that has started, and is not ready yet."""
+    known = run.obstacle or _AWAITED.get(unit.spec.ready)
+    return f"waits for its readiness: {known}" if known else "waits for its readiness"
+
+
+def overdue_words(unit: Unit, run: Run) -> str:
+    obstacle = _obstacle(unit, run)
+    words = f"not ready within {seconds(unit.spec.ready_timeout_s)}"
+    return f"{words}: {obstacle}" if obstacle else words
 
 
 # ---- waiting ----
@@ -103,7 +142,19 @@ def standing(unit: Unit) -> str:
 def waiting_words(unit: Unit) -> str:
     """What a unit with blockers waits for. What is lost is named before what only takes its time."""
     edge = next(iter(unit.dead or unit.blockers))
-    return f"for {edge.target.name} ({standing(edge.target)})"
+    return f"for {edge.target.name} ({_standing_for(edge)})"
+
+
+def _standing_for(edge: Edge) -> str:
+    """How a dependency stands, for this dependent: one that runs may be not what it needs."""
+    target = edge.target
+    if edge.needs_completion or edge.spec.condition is not Condition.HEALTHY or not target.serving:
+        return standing(target)
+    return f"running, {unhealthy_words(target) if target.healthy is False else 'not found healthy yet'}"
+
+
+def unhealthy_words(unit: Unit) -> str:
+    return f"unhealthy: {unit.ailment}" if unit.ailment else "unhealthy"
 
 
 def turn_words(max_parallel: int) -> str:

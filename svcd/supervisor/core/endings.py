@@ -78,7 +78,7 @@ class Endings:
             self._die(unit, run, text)
         else:
             self.order_stop(unit, run)
-        self.spread_crash(unit, run, text, completes=False)
+        self.spread_crash(unit, run, text)
 
     # ---- telling it ----
 
@@ -179,8 +179,7 @@ class Endings:
         elif run.from_outside:
             run.overdue = True
         else:
-            text = f"not ready within {causes.seconds(unit.spec.ready_timeout_s)}"
-            self.condemn(unit, run, Mark.UNREADY, text)
+            self.condemn(unit, run, Mark.UNREADY, causes.overdue_words(unit, run))
 
     def on_extended(self, unit: Unit, run: Run, by_s: float) -> bool:
         """The service asks for more time, in its start or in its stop."""
@@ -255,6 +254,7 @@ class Endings:
         """A pre_stop or post_stop hook is over: the stop goes on, whatever came of it."""
         if error is not None:
             text = f"{hook.value} hook: {error}"
+            run.remarks.append(text)
             self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, text))
         if hook is Hook.POST_STOP:
             self.ended(unit, run)
@@ -268,13 +268,14 @@ class Endings:
             return False
         note_end(run, self._cluster.at)
         run.exited, run.status, run.pid, run.frozen, run.leftovers = True, status, None, False, leftovers
-        if self._is_unready_success(unit, run, status):
+        if self._is_unready(unit, run):
             run.start_failed, run.error = True, f"ended before it was ready: {causes.exit_words(status)}"
         words = causes.end_words(unit, run)
         if not run.from_outside:
-            completes = restart.completes(unit.spec.restart, self.ending(unit, run, status))
-            self.note_crash(unit, words, "ended" if completes else "crashed")
-            self.spread_crash(unit, run, words, completes)
+            ending, policy = self.ending(unit, run, status), unit.spec.restart
+            verb = verb_of(restart.succeeded(policy, ending))
+            self.note_crash(unit, words, verb)
+            self.spread_crash(unit, run, words, verb, restart.completes(policy, ending))
         self._leave_hook(unit, run)
         if leftovers:
             self._clear_leftovers(unit, run, causes.exit_words(status))
@@ -282,13 +283,12 @@ class Endings:
             self.ended(unit, run)
         return True
 
-    def _is_unready_success(self, unit: Unit, run: Run, status: ExitStatus) -> bool:
-        """Whether it ended well, but not as a service that has shown that it serves: it has gone into the background,
-        most likely, or had nothing to do.
+    def _is_unready(self, unit: Unit, run: Run) -> bool:
+        """Whether it ended before it has shown that it serves, be it well: then it has gone into the background, most
+        likely, or had nothing to do.
         """
         is_own = run.mark is None and run.error is None and not run.held
-        shows_it = not unit.is_task and unit.spec.ready is not ReadyKind.IMMEDIATE
-        return is_own and shows_it and run.running_since is None and status.code in unit.spec.restart.success_codes
+        return is_own and not unit.is_task and unit.spec.ready is not ReadyKind.IMMEDIATE and run.running_since is None
 
     def on_spawn_failed(self, unit: Unit, run: Run, reason: str) -> bool:
         if run.exited or not run.spawned:
@@ -302,7 +302,7 @@ class Endings:
             run.error = f"cannot start {unit.name}: {reason}"
             run.start_failed = True
             self.note_crash(unit, run.error)
-            self.spread_crash(unit, run, run.error, completes=False)
+            self.spread_crash(unit, run, run.error)
         run.exited, run.pid = True, None
         self._leave_hook(unit, run)
         self.ended(unit, run)
@@ -349,9 +349,9 @@ class Endings:
             self._cluster.begin(f"{unit.name} {verb}: {words}")
             self._cluster.enlist(unit)
 
-    def spread_crash(self, unit: Unit, run: Run, words: str, completes: bool) -> None:
-        """Tell whoever requires this run, once for each, that it ends by itself."""
-        text = f"{unit.name} {'ended' if completes else 'crashed'}: {words}"
+    def spread_crash(self, unit: Unit, run: Run, words: str, verb: str = "crashed", completes: bool = False) -> None:
+        """Tell whoever requires this run, once for each, that it ends by itself. ``completes``: and stays so."""
+        text = f"{unit.name} {verb}: {words}"
         for edge in list(unit.incoming):
             dependent = edge.dependent
             if not relies(edge) or edge.lost_invocation == run.invocation:
@@ -366,7 +366,8 @@ class Endings:
 
     def ending(self, unit: Unit, run: Run, status: ExitStatus | None) -> Ending:
         condemned = CONDEMNED.get(run.mark) if run.mark is not None else None
-        end = condemned or (RunEnd.START if run.start_failed else RunEnd.EXIT)
+        never_ran = run.running_since is None and unit.spec.ready is not ReadyKind.IMMEDIATE
+        end = condemned or (RunEnd.START if run.start_failed or never_ran else RunEnd.EXIT)
         if end is RunEnd.EXIT and status is not None and status.signal is not None:
             end = RunEnd.SIGNAL
         return Ending(
@@ -402,7 +403,7 @@ class Endings:
         elif run.from_outside:
             if run.mark is Mark.DEPENDENCY:
                 unit.reason = f"back after {run.mark_text}"
-            self.wait(unit)
+            self.wait(unit, run)
         else:
             self._judge(unit, run)
 
@@ -450,11 +451,17 @@ class Endings:
         unit.restarts += 1
         self.wait(unit)
 
-    def wait(self, unit: Unit) -> None:
-        """It is to run: from here on only its requirements and its turn keep it."""
+    def wait(self, unit: Unit, run: Run | None = None) -> None:
+        """It is to run: from here on only its requirements and its turn keep it. ``run``: what has ended just now."""
         self._cluster.cancel(unit, TimerKind.RESTART)
         unit.again = False
-        self._cluster.go(unit, State.WAITING, causes.waiting_words(unit) if unit.blockers else unit.reason)
+        words = causes.waiting_words(unit) if unit.blockers else unit.reason
+        self._cluster.go(unit, State.WAITING, words if run is None else causes.with_remarks(words, run))
+
+
+def verb_of(well: bool) -> str:
+    """What a run did that ended by itself."""
+    return "ended" if well else "crashed"
 
 
 def note_end(run: Run, at: float) -> None:

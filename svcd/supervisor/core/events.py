@@ -251,6 +251,16 @@ class ReadinessFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadinessMissed:
+    """One try of the probe found it not ready; there are more to come. ``reason`` says what was wrong."""
+
+    at: float
+    service: str
+    invocation: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessExited:
     """The main process ended. ``leftovers``: something that it started still lives."""
 
@@ -416,6 +426,7 @@ Event = (
     | ProgramExecuted
     | ReadinessReached
     | ReadinessFailed
+    | ReadinessMissed
     | ProcessExited
     | LeftoversGone
     | HealthChecked

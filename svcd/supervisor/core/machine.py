@@ -24,7 +24,7 @@ from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
 from svcd.supervisor.core.watching import Watching
-from svcd.supervisor.core.wishes import Wishes
+from svcd.supervisor.core.wishes import Wishes, is_over
 
 _FROM_STUBS: Final = (
     events.StubConnected,
@@ -79,6 +79,7 @@ class Machine:
             events.ProgramExecuted: lambda unit, run, event: runs.on_executed(unit, run),
             events.ReadinessReached: lambda unit, run, event: runs.on_ready(unit, run),
             events.ReadinessFailed: lambda unit, run, event: runs.on_unready(unit, run, event.reason),
+            events.ReadinessMissed: lambda unit, run, event: runs.on_missed(unit, run, event.reason),
             events.ProcessExited: lambda unit, run, event: endings.on_exited(unit, run, event.status, event.leftovers),
             events.LeftoversGone: lambda unit, run, event: endings.on_leftovers_gone(unit, run),
             events.IdleReached: lambda unit, run, event: self._calls.on_idle(unit, run),
@@ -305,6 +306,12 @@ class Machine:
     def chain(self, name: str) -> tuple[View, ...]:
         """From this service to the root of where it stands: each one's standing comes from that of the next."""
         return tuple(causes.chain(self._cluster.units[name]))
+
+    def started_along(self, names: Iterable[str]) -> tuple[str, ...]:
+        """What a start of these services starts as well because they need it, in the order of starting."""
+        named = {name: self._cluster.units[name] for name in names}
+        needed = graph.closure(named.values())
+        return tuple(unit.name for unit in needed if unit.name not in named and (not unit.up or is_over(unit)))
 
     def stopped_along(self, names: Iterable[str]) -> tuple[str, ...]:
         """What a stop or restart of these services stops first because it requires them, in the order of stopping."""

@@ -40,6 +40,7 @@ class Pausing:
         elif run.connected:
             run.pausing = StubOrder.PAUSE if run.is_to_pause else StubOrder.RESUME
             self._cluster.out.append(TellStub(unit.name, run.invocation, run.pausing))
+            self._cluster.say(unit, f"asked to {run.pausing.value}")
             self._cluster.touch(unit)
         else:
             self._leave_it(unit, run, DEAF)
@@ -91,5 +92,6 @@ class Pausing:
             self._leave_it(unit, run, DEAF)
 
     def _leave_it(self, unit: Unit, run: Run, error: str) -> None:
+        self._cluster.say(unit, f"cannot {'pause' if run.is_to_pause else 'resume'}: {error}")
         run.pause_error, run.is_to_pause = error, unit.state is State.PAUSED
         self._cluster.touch(unit)

@@ -20,6 +20,9 @@ from svcd.supervisor.core.wishes import is_over
 RETRIES: Final = frozenset({State.COMPLETED, State.BACKOFF})  # what a start by name does not leave as it is
 
 
+GONE: Final = "no longer in the configuration"
+
+
 class Verb(Enum):
     """What a change does to one service."""
 
@@ -100,7 +103,7 @@ def _down(change: Change, future: _Future) -> Iterator[Step]:
     for unit in graph.in_order_of_stopping(going, future.incoming):
         if unit in change.removed:
             verb = Verb.STOP if unit.run is not None else Verb.REMOVE
-            yield Step(verb, unit.name, "no longer in the configuration")
+            yield Step(verb, unit.name, GONE)
         elif unit in named:
             yield Step(Verb.RESTART, unit.name, HAS_CHANGED)
         elif unit in late:

@@ -14,6 +14,7 @@ from typing import Final
 from svcd.supervisor.core import causes
 from svcd.supervisor.core.actions import Action, AnswerRequest, Outcome, ServiceResult
 from svcd.supervisor.core.errors import DuplicateRequest
+from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.unit import Unit
 
@@ -49,7 +50,7 @@ class Request:
     """``open_goals``: service -> the last invocation before the request, for what is not settled yet.
 
     ``intents``: where a service's own differs from the request's. ``turns``: of a rolling restart, who has not had its
-    turn yet, in order.
+    turn yet, in order; ``change``: the one transaction that all its turns are.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Request:
     also: tuple[str, ...] = ()
     intents: dict[str, Intent] = field(default_factory=dict)
     turns: deque[str] = field(default_factory=deque)
+    change: Transaction | None = None
     open_goals: dict[str, int | None] = field(default_factory=dict)
     results: dict[str, ServiceResult] = field(default_factory=dict)
     is_abandoned: bool = False  # nobody waits for the answer

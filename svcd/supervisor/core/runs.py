@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcd.supervisor.core import edges, graph, restart
+from svcd.supervisor.core import causes, edges, graph, restart
 from svcd.supervisor.core.actions import (
     AwaitReadiness,
     KillHook,
@@ -19,7 +19,7 @@ from svcd.supervisor.core.actions import (
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
-from svcd.supervisor.core.endings import SIGCONT, Endings, note_end
+from svcd.supervisor.core.endings import SIGCONT, Endings, note_end, verb_of
 from svcd.supervisor.core.events import ExitStatus, StubPhase, TimerKind
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.spec import Dependency, Hook, ReadyKind, Runner
@@ -65,8 +65,8 @@ class Runs:
         cluster.live += 1
         invocation = unit.last_invocation = cluster.invocations
         run = unit.run = Run(invocation, held=held)
-        self._borrow(unit)
-        cluster.go(unit, State.LOADING if unit.spec.runner is Runner.PYTHON else State.STARTING, unit.reason)
+        new = State.LOADING if unit.spec.runner is Runner.PYTHON else State.STARTING
+        cluster.go(unit, new, unit.reason + self._borrow(unit))
         if Hook.PRE_START in unit.spec.hooks:
             self._endings.run_hook(unit, run, Hook.PRE_START, unit.reason)
         else:
@@ -83,19 +83,24 @@ class Runs:
         self._cluster.arm(unit, TimerKind.READY, timeout_s)
 
     @staticmethod
-    def _borrow(unit: Unit) -> None:
-        """Where a fallback serves in the place of what this run requires, the run relies on the fallback."""
+    def _borrow(unit: Unit) -> str:
+        """Where a fallback serves in the place of what this run requires, the run relies on the fallback. Returns what
+        there is to say of it.
+        """
+        words = ""
         for edge in list(unit.outgoing):
             server = edges.server_for(edge)
             if server is not edge.target and server.serving and not edges.is_spared(edge):
                 graph.borrow(unit, server, Dependency(server.name, on_crash=edge.spec.on_crash), edge.target)
+                words += f"; {server.name} serves in place of {edge.target.name}"
+        return words
 
     def release(self, unit: Unit, run: Run) -> None:
         """What was loaded ahead of time is to run now."""
         run.held = False
-        self._borrow(unit)
+        words = self._borrow(unit)
         self._cluster.enlist(unit)
-        self._cluster.say(unit, unit.reason)
+        self._cluster.say(unit, unit.reason + words)
         self._cluster.touch(unit)
         if run.spawned:
             self._bound_start(unit, run)
@@ -184,15 +189,25 @@ class Runs:
         self._endings.condemn(unit, run, Mark.UNREADY, f"not ready: {reason}")
         return True
 
+    def on_missed(self, unit: Unit, run: Run, reason: str) -> bool:
+        """Not yet: for whoever asks, and for the words of a failed start."""
+        if not run.awaiting or run.doomed or run.hook is not None:
+            return False
+        run.obstacle = reason
+        self._cluster.say(unit, causes.readiness_words(unit, run))
+        return True
+
     def _started(self, unit: Unit, run: Run) -> None:
         """The program runs, or the stub says so: ready at once, or after its probe."""
         if unit.spec.ready in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
             self._ready(unit, run)
             return
+        words = causes.readiness_words(unit, run)
         if unit.state is not State.STARTING:
-            self._cluster.go(unit, State.STARTING, "waits for its readiness")
+            self._cluster.go(unit, State.STARTING, words)
         if not run.awaiting:
             run.awaiting = True
+            self._cluster.say(unit, words)
             self._cluster.out.append(AwaitReadiness(unit.name, run.invocation))
 
     def _ready(self, unit: Unit, run: Run) -> None:
@@ -262,7 +277,7 @@ class Runs:
                 return False
             run.error = error
             self._cluster.say(unit, error)
-            endings.spread_crash(unit, run, error, completes=False)
+            endings.spread_crash(unit, run, error)
             return True
         run.told = True
         if run.from_outside:
@@ -270,15 +285,17 @@ class Runs:
             return True
         words = error or "stops by itself"
         note_end(run, self._cluster.at)
-        hoped = restart.completes(unit.spec.restart, endings.ending(unit, run, ExitStatus(code=0))) and error is None
-        endings.note_crash(unit, words, "ended" if hoped else "crashed")
+        hoped = endings.ending(unit, run, ExitStatus(code=0))
+        verb = verb_of(error is None and restart.succeeded(unit.spec.restart, hoped))
+        completes = error is None and restart.completes(unit.spec.restart, hoped)
+        endings.note_crash(unit, words, verb)
         run.mark, run.error = Mark.SELF, error
         if run.hook is not None:
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
         if run.frozen:
             self._cluster.out.append(SignalProcess(unit.name, run.invocation, SIGCONT, group=True))
         endings.enter_stopping(unit, run, words)
-        endings.spread_crash(unit, run, words, completes=hoped)
+        endings.spread_crash(unit, run, words, verb, completes)
         return True
 
     # ---- hooks ----

@@ -63,7 +63,7 @@ class RunEnd(Enum):
 
     EXIT = "exit"  # by itself, with an exit code
     SIGNAL = "signal"  # killed by a signal that was not svcd's
-    START = "start"  # could not be spawned, or was not ready
+    START = "start"  # could not be spawned, or never became ready, however it ended
     HEALTH = "health"  # its health checks failed
     WATCHDOG = "watchdog"  # its watchdog ran out
 

@@ -78,6 +78,7 @@ ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.ProgramExecuted: WITH_PROCESS,
     events.ReadinessReached: frozenset({State.STARTING}),
     events.ReadinessFailed: frozenset({State.STARTING}),
+    events.ReadinessMissed: frozenset({State.STARTING}),
     events.ProcessExited: WITH_PROCESS,
     events.LeftoversGone: frozenset({State.STOPPING}),
     events.IdleReached: frozenset({State.RUNNING}),

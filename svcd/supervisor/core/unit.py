@@ -55,7 +55,13 @@ class View(Protocol):
     @property
     def healthy(self) -> bool | None: ...
     @property
+    def ailment(self) -> str: ...
+    @property
     def stand_in(self) -> str | None: ...
+    @property
+    def held_back(self) -> bool: ...
+    @property
+    def listening(self) -> bool: ...
 
 
 class Mark(Enum):
@@ -87,12 +93,14 @@ class Run:
     coded: bool = False  # the stub was given its code
     begun: bool = False  # ... and told to go on with it
     awaiting: bool = False  # the readiness probe was begun
+    obstacle: str = ""  # what the last try of the probe has found
     overdue: bool = False  # the READY timer ran out while dependents had to end first
     mark: Mark | None = None
     mark_text: str = ""
     told: bool = False  # it knows that it is to end
     killed: bool = False
     kill_text: str = ""  # why it had to be
+    remarks: list[str] = field(default_factory=list)  # what went wrong on its way down
     error: str | None = None  # what the stub said when it ended by itself
     exited: bool = False  # the main process is gone, or there was none
     leftovers: bool = False  # something that it started still lives
@@ -114,6 +122,7 @@ class Run:
     is_to_pause: bool = False  # what is wished of it
     pause_error: str | None = None
     healthy: bool | None = None
+    ailment: str = ""  # why it is not
     failures: int = 0  # of health checks, in a row
     successes: int = 0
     borrowed: list[Edge] = field(default_factory=list)  # edges that last as long as this run
@@ -219,6 +228,11 @@ class Unit:
     @property
     def healthy(self) -> bool | None:
         return None if self.run is None else self.run.healthy
+
+    @property
+    def ailment(self) -> str:
+        """Why its health checks fail, in words; empty when they do not."""
+        return "" if self.run is None else self.run.ailment
 
     @property
     def is_out(self) -> bool:

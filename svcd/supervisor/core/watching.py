@@ -5,6 +5,7 @@ Must not check anything itself: results and signs of life come as events. How a 
 
 from __future__ import annotations
 
+from svcd.supervisor.core import causes
 from svcd.supervisor.core.actions import CeaseHealthChecks, CheckHealth, PublishNotice
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
@@ -35,7 +36,7 @@ class Watching:
         if run is not None and unit.state is State.RUNNING:
             self._cluster.cancel(unit, TimerKind.WATCHDOG)
             self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
-            run.healthy = None
+            run.healthy, run.ailment = None, ""
             self._cluster.touch(unit)
             self.begin(unit, run)
 
@@ -75,6 +76,7 @@ class Watching:
     def _on_success(self, unit: Unit, run: Run, policy: HealthPolicy) -> None:
         run.failures, run.successes = 0, run.successes + 1
         if run.healthy is not True and run.successes >= policy.success_threshold:
+            run.ailment = ""
             self._find(unit, run, True, "healthy" if run.healthy is None else "healthy again")
 
     def _on_failure(self, unit: Unit, run: Run, policy: HealthPolicy, text: str) -> None:
@@ -84,8 +86,8 @@ class Watching:
         run.failures += 1
         if run.failures < policy.failure_threshold or run.healthy is False:
             return
-        words = f"unhealthy: {text}" if text else "unhealthy"
-        words += f" ({run.failures} times in a row)" if run.failures > 1 else ""
+        run.ailment = f"{text} ({run.failures} times in a row)".strip() if run.failures > 1 else text
+        words = causes.unhealthy_words(unit)
         self._find(unit, run, False, words)
         if policy.on_failure is HealthAction.RESTART:
             self._endings.condemn(unit, run, Mark.UNHEALTHY, words)

@@ -77,11 +77,12 @@ class Wishes:
         named = self.admit(event.request, "restart", event.services)
         if named is None:
             return
-        self._cluster.begin(f"restart of {words_of(named)}")
+        self._cluster.begin(f"restart of {words_of(named)}{', one after the other' if event.rolling else ''}")
         for unit in named.values():
             self._cluster.requests.overtake(unit.name, Intent.RESTART, f"a restart of {unit.name}", self._cluster.out)
         request = Request(event.request, Intent.RESTART, tuple(named))
         if event.rolling:
+            request.change = self._cluster.transaction
             request.turns.extend(named)
             self.open(request, named.values())
             self.take_turn(request)
@@ -111,7 +112,7 @@ class Wishes:
         due = list(self._cluster.requests.due)
         self._cluster.requests.due.clear()
         for request in due:
-            self._cluster.begin(f"restart of {words_of(request.names)}, one after the other")
+            self._cluster.transaction = request.change
             self.take_turn(request)
         return bool(due)
 
@@ -134,6 +135,8 @@ class Wishes:
         if run is None:
             retries = unit.state in (State.COMPLETED, State.BACKOFF)
             unit.again |= gone or (is_named and retries)
+            if unit.again:
+                unit.reason = reason
             if unit.again and unit.state is State.COMPLETED:  # at once: nobody may start against its old success
                 self._endings.wait(unit)
         elif is_named and run.doomed and not run.from_outside:
