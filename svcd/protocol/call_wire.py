@@ -88,7 +88,7 @@ class End(NamedTuple):
 
 
 class Event(NamedTuple):
-    """Publisher to subscriber, with the value. ``sequence`` counts the events of a topic from 1: a gap is a loss."""
+    """Publisher to subscriber, with the value. ``sequence`` counts what this subscriber was to get: a gap is a loss."""
 
     topic: str
     sequence: int
@@ -116,7 +116,7 @@ _rows: Final[dict[int, tuple[type[Message], tuple[frozenset[type], ...]]]] = {
     int(kind): (cls, tuple(frozenset(get_args(hint) or (hint,)) for hint in get_type_hints(cls).values()))
     for kind, cls in _KINDS.items()
 }
-_packer: Final = msgpack.Packer()
+_packer: Final = msgpack.Packer(unicode_errors="backslashreplace")  # an exception may say anything
 _codes: Final = frozenset(map(int, FailureCode))
 
 
