@@ -18,7 +18,7 @@ from svcd.worker_runtime.publishing import QueueBounds
 from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.wire_socket import Peer
 
-DEADLINE_S = 4.0
+DEADLINE_S = 30.0
 
 
 class Stage:

@@ -267,7 +267,7 @@ def test_who_may_not_call_is_told_so() -> None:
 
 def test_what_is_no_dependency_is_not_even_looked_for() -> None:
     async def scene(stage: Stage) -> None:
-        with pytest.raises(PermissionDenied, match="neither in depends_on nor in permissions.services"):
+        with pytest.raises(PermissionDenied, match=r"neither in depends_on nor in permissions\.services"):
             await stage.client(permits=lambda service: False).call("billing.charge", "ann", wait=20)
 
     play(scene)
