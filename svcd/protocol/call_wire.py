@@ -12,6 +12,7 @@ sides. An event has its topic in front of the head, for subscriptions.
 from __future__ import annotations
 
 from enum import IntEnum
+from itertools import product
 from typing import Any, Final, NamedTuple, get_args, get_type_hints
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
@@ -112,10 +113,11 @@ _TO_CALLEE: Final = frozenset({Call, Cancel, Credit})
 _TO_CALLER: Final = frozenset({Result, Failed, Item, End})
 
 _numbers: Final[dict[type, int]] = {cls: int(kind) for kind, cls in _KINDS.items()}
-_rows: Final[dict[int, tuple[type[Message], tuple[frozenset[type], ...]]]] = {
-    int(kind): (cls, tuple(frozenset(get_args(hint) or (hint,)) for hint in get_type_hints(cls).values()))
+_rows: Final[dict[int, tuple[type[Message], frozenset[tuple[type, ...]]]]] = {
+    int(kind): (cls, frozenset(product(*(get_args(hint) or (hint,) for hint in get_type_hints(cls).values()))))
     for kind, cls in _KINDS.items()
 }
+"""By kind: the message, and which types its fields may have, all together."""
 _packer: Final = msgpack.Packer(unicode_errors="backslashreplace")  # an exception may say anything
 _codes: Final = frozenset(map(int, FailureCode))
 
@@ -133,14 +135,14 @@ def decode(head: bytes | bytearray | memoryview) -> Message:
         fields = msgpack.unpackb(head, max_array_len=16, max_map_len=0, max_ext_len=0, unicode_errors="replace")
     except Exception:  # whatever the library makes of hostile bytes
         raise MalformedMessage("a head that is no MessagePack") from None
-    if type(fields) is not list or [type(each) for each in fields[:2]] != [int, int] or fields[0] != VERSION:
+    if type(fields) is not list or len(fields) < 3 or type(fields[0]) is bool or fields[0] != VERSION:
         raise MalformedMessage("a head of another version of the protocol, or of none")
-    row = _rows.get(fields[1])
+    row = _rows.get(fields[1]) if type(fields[1]) is int else None
     if row is None:
         raise MalformedMessage("a head of an unknown kind")
     cls, types = row
     values = fields[2:]
-    if len(values) != len(types) or not all(type(value) in known for value, known in zip(values, types, strict=True)):
+    if tuple(map(type, values)) not in types:
         raise MalformedMessage(f"a {cls.__name__} with fields that are not its own")
     return _bounded(cls(*values))  # type: ignore[no-any-return]  # it gives back what it was given
 

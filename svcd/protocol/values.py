@@ -49,7 +49,7 @@ def pack(value: Any) -> Frames:
     """The frames of ``value``. Raises ``ProtocolError`` where something in it cannot travel, or is too large."""
     global _buffers
     try:
-        body = _packer.pack(_lift(value, _LIFT_DEPTH))
+        body = _packer.pack(value if type(value) in _SIMPLE else _lift(value, _LIFT_DEPTH))
         if len(body) > COUNTED_FROM_BYTES and not _buffers:  # perhaps there is something large further down
             body = _packer.pack(_lift(value, MAX_DEPTH, MAX_LIST_LENGTH))
         buffers = _buffers
@@ -67,6 +67,18 @@ def pack(value: Any) -> Frames:
             f"{len(body)} bytes beside large buffers; at most {MAX_MESSAGE_BYTES} travel. Use streams, or arrays"
         )
     return [body, *buffers]
+
+
+def pack_arguments(args: list[Any], named: dict[str, Any]) -> Frames:
+    """``pack([args, named])``, sooner where they are simple, as they mostly are. Raises ``ProtocolError``."""
+    if _SIMPLE.issuperset(map(type, named.values())) and _SIMPLE.issuperset(map(type, args)):
+        try:
+            body = _packer.pack([args, named])
+        except (UnicodeEncodeError, OverflowError, ValueError):
+            return pack([args, named])  # for its words
+        if len(body) <= MAX_MESSAGE_BYTES:
+            return [body]
+    return pack([args, named])
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -165,6 +177,7 @@ def _lift(value: Any, depth: int, length: int = 16) -> Any:
     return value
 
 
+_SIMPLE: Final = frozenset({str, int, float, bool, type(None)})
 _BYTES: Final[dict[type, int]] = {bytes: BYTES, bytearray: BYTES, memoryview: VIEW}
 _LOOKED_THROUGH: Final = frozenset({dict, list, tuple})
 _LIFTED: Final = _LOOKED_THROUGH | _BYTES.keys()

@@ -22,6 +22,8 @@ _LONG: Final = 2
 _COMMAND: Final = 4
 _RESERVED: Final = 0xF8
 _SHORT_LIMIT: Final = 255
+_SHORT_MORE: Final = tuple(bytes((_MORE, size)) for size in range(_SHORT_LIMIT + 1))
+_SHORT_LAST: Final = tuple(bytes((0, size)) for size in range(_SHORT_LIMIT + 1))
 
 
 class BadPeer(Exception):  # noqa: N818 - it says what it found

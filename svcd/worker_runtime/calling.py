@@ -10,6 +10,7 @@ is asked of another instance, or of the same service's next one if the caller wa
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -38,6 +39,7 @@ DEFAULT_TIMEOUT_S: Final = 30.0
 STREAM_CREDIT: Final = 32  # items that may be under way
 MAX_PENDING: Final = 8192  # of one connection
 MAX_BACKLOG_BYTES: Final = 2 * MAX_CALL_BYTES
+RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
 
 
@@ -56,7 +58,7 @@ class _DoorFull(NotBegun):
 class Pending:
     """One call, or one stream, that has not ended."""
 
-    __slots__ = ("ended", "error", "future", "items", "said", "what")
+    __slots__ = ("deadline_s", "ended", "error", "future", "items", "said", "what")
 
     def __init__(self, what: str, future: asyncio.Future[Any] | None) -> None:
         self.what = what
@@ -65,6 +67,7 @@ class Pending:
         self.ended = False
         self.error: CallError | None = None
         self.said: Outgoing | None = None
+        self.deadline_s: float | None = None  # of a call; a stream keeps its own
 
     def fail(self, error: CallError) -> None:
         self.error, self.ended = error, True
@@ -215,12 +218,16 @@ class Caller:
         self.routes = routes
         self._loop = asyncio.get_running_loop()
         self._links: dict[str, Link] = {}  # by the path of the socket
+        self._open: set[Link] = set()  # these, and those whose route is gone and that have calls under way
+        self._timer: asyncio.TimerHandle | None = None
+        self._next_deadline_s = math.inf
         self._turn = 0
         routes.watch(self._route_changed)
 
     def close(self) -> None:
-        for link in tuple(self._links.values()):
+        for link in tuple(self._open):
             link.close()
+        self._watch(math.inf)
 
     async def call(
         self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float = 0.0
@@ -240,8 +247,10 @@ class Caller:
 
     async def _ask(self, link: Link, name: str, method: str, value: Frames, deadline_s: float | None) -> Any:
         pending = Pending(name, self._loop.create_future())
+        pending.deadline_s = deadline_s
         id_ = link.begin(method, value, deadline_s, 0, pending)
-        timer = None if deadline_s is None else self._loop.call_at(deadline_s, pending.expire)
+        if deadline_s is not None and deadline_s < self._next_deadline_s:
+            self._watch(deadline_s)
         try:
             assert pending.future is not None
             frames = await pending.future
@@ -249,10 +258,29 @@ class Caller:
             link.cancel(id_)
             raise
         finally:
-            if timer is not None:
-                timer.cancel()
-            link.done(id_)
+            if link.is_withdrawn:
+                link.done(id_)
         return unpacked(name, frames)
+
+    def _watch(self, deadline_s: float) -> None:
+        """One timer for all calls, at the earliest deadline: most calls are over by then, and it moves far on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._next_deadline_s = deadline_s
+        self._timer = None if deadline_s == math.inf else self._loop.call_at(deadline_s, self._look_at_deadlines)
+
+    def _look_at_deadlines(self) -> None:
+        now, earliest_s = self._loop.time() + RESOLUTION_S, math.inf
+        for link in self._open:
+            for pending in tuple(link.pending.values()):
+                if pending.deadline_s is None or pending.ended:
+                    continue
+                if pending.deadline_s <= now:
+                    pending.expire()
+                elif pending.deadline_s < earliest_s:
+                    earliest_s = pending.deadline_s
+        self._timer = None
+        self._watch(earliest_s)
 
     async def wait_for_another(self, service: str, error: CallError, until_s: float, deadline_s: float | None) -> None:
         """Return when it makes sense to ask again; raise ``error`` when it does not."""
@@ -315,9 +343,14 @@ class Caller:
         except OSError as error:
             raise NotBegun(f"{service} cannot be reached: {error.strerror or error}") from None
         self._links[address.calls] = link
+        self._open.add(link)
         return link
 
     def _on_lost(self, link: Link) -> None:
+        self._open.discard(link)
+        self._forget(link)
+
+    def _forget(self, link: Link) -> None:
         if self._links.get(link.address.calls) is link:
             del self._links[link.address.calls]
 
@@ -325,7 +358,7 @@ class Caller:
         present = set(self.routes.known(service))
         for link in tuple(self._links.values()):
             if link.service == service and link.address not in present:
-                self._on_lost(link)
+                self._forget(link)
                 link.withdraw()
 
     # ---- streams -----------------------------------------------------------------------------------------------------
@@ -449,10 +482,10 @@ def split(name: str) -> tuple[str, str]:
 def packed(name: str, args: list[Any], named: dict[str, Any]) -> Frames:
     """The arguments as they travel. Raises ``CallRefused``."""
     try:
-        value = values.pack([args, named])
+        value = values.pack_arguments(args, named)
     except ProtocolError as error:
         raise CallRefused(f"cannot call {name}: {error}") from None
-    size = sum(map(len, value))
+    size = sum(map(len, value)) if len(value) > 1 else 0
     if size > MAX_CALL_BYTES:
         raise CallRefused(f"cannot call {name}: {size} bytes; at most {MAX_CALL_BYTES} travel in one call. Use streams")
     return value

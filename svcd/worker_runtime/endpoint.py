@@ -67,7 +67,7 @@ class Endpoint:
         bounds: Bounds = Bounds(),
     ) -> None:
         self.service = service
-        self.target = target
+        self.functions = {name: getattr(target, name) for name in methods}
         self.methods = methods
         self.run_sync = run_sync
         self.on_error = on_error
@@ -259,8 +259,8 @@ class Conversation:
         current.set(request)
         try:
             if not request.is_stopped:
-                request.begun(asyncio.current_task())
-                await serve(request, method, getattr(self._endpoint.target, method.name), arguments)
+                request.has_begun = True
+                await serve(request, method, self._endpoint.functions[method.name], arguments)
         except BaseException as error:  # whatever user code raises
             self._raised(request, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):  # the service wants to end, and says so to its stub

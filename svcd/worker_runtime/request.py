@@ -19,10 +19,10 @@ class Request:
 
     __slots__ = (
         "_stopped",
-        "_task",
         "caller",
         "credit",
         "deadline_s",
+        "has_begun",
         "id",
         "is_sync",
         "is_waiting",
@@ -43,7 +43,7 @@ class Request:
         self.credit = 0
         self.is_waiting: asyncio.Future[None] | None = None
         self.task: asyncio.Task[Any] | None = None  # the loop itself only remembers tasks weakly
-        self._task: asyncio.Task[Any] | None = None
+        self.has_begun = False  # what has not is not cancelled as a task: it would never come to its own end
         self._stopped = False
 
     @property
@@ -51,18 +51,14 @@ class Request:
         """Nobody waits for its answer any more."""
         return self._stopped
 
-    def begun(self, task: asyncio.Task[Any] | None) -> None:
-        """For the endpoint: from here on a stop reaches the code itself."""
-        self._task = task
-
     def stop(self, reason: str) -> None:
         """For the endpoint: nobody waits for it. A coroutine is cancelled; a thread finds its token cancelled."""
         if self._stopped:
             return
         self._stopped = True
         self.token.cancel(reason)
-        if self._task is not None and not self.is_sync:
-            self._task.cancel()
+        if self.task is not None and self.has_begun and not self.is_sync:
+            self.task.cancel()
         self.more(0)
 
     def more(self, items: int) -> None:
