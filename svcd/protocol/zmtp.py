@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+Buffer = bytes | bytearray | memoryview
+
 SIGNATURE_BYTES: Final = 10
 GREETING_BYTES: Final = 64
 MAX_FRAMES: Final = 16  # of one message; svcd's have two
@@ -71,11 +73,11 @@ def obey(command: bytes) -> tuple[bool, bytes]:
     return name == b"READY", answer
 
 
-def pack_pieces(
-    frames: Sequence[bytes | bytearray | memoryview], own_bytes: int
-) -> list[bytes | bytearray | memoryview]:
+def pack_pieces(frames: Sequence[Buffer], own_bytes: int) -> list[Buffer]:
     """One message as pieces to be sent one after the other: what has ``own_bytes`` or more is a piece, uncopied."""
-    pieces: list[bytes | bytearray | memoryview] = []
+    if max(map(len, frames)) <= _SHORT_LIMIT:
+        return [_short(frames)]
+    pieces: list[Buffer] = []
     run, last = bytearray(), len(frames) - 1
     for index, body in enumerate(frames):
         size, flags = len(body), 0 if index == last else _MORE
@@ -88,6 +90,15 @@ def pack_pieces(
     if run:
         pieces.append(run)
     return pieces
+
+
+def _short(frames: Sequence[Buffer]) -> bytes:
+    """As most calls are."""
+    *first, last = frames
+    parts: list[Buffer] = []
+    for body in first:
+        parts += (_SHORT_MORE[len(body)], body)
+    return b"".join((*parts, _SHORT_LAST[len(last)], last))
 
 
 class Incoming:

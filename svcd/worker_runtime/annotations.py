@@ -313,9 +313,17 @@ def _dataclass(cls: Any, rows: dict[str, Check]) -> Convert:
 
 
 def _typed_dict(cls: Any, rows: dict[str, Check]) -> Convert:
+    # ``__required_keys__`` does not see what is written in annotations that are strings yet.
+    marks = {name: get_origin(hint) for name, hint in get_type_hints(cls, include_extras=True).items()}
+    required = sorted(
+        name
+        for name, mark in marks.items()
+        if mark is typing.Required or (name in cls.__required_keys__ and mark is not typing.NotRequired)
+    )
+
     def to_dict(value: Any, where: str) -> Any:
         named = _named(value, rows, where, cls.__name__)
-        for name in sorted(cls.__required_keys__):
+        for name in required:
             if name not in named:
                 raise Mismatch(f"{where}: {cls.__name__} lacks {name!r}")
         return named

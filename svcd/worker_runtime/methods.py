@@ -134,6 +134,7 @@ def _functions(cls: type) -> list[tuple[str, Callable[..., Any]]]:
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             if not inspect.isfunction(value):
+                found.pop(name, None)
                 continue
             for mark in (_RPC, _EVENTS):
                 if name in found and hasattr(found[name], mark) and not hasattr(value, mark):
