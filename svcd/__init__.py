@@ -8,13 +8,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.protocol.call_errors import (
+        CallError,
+        CallRefused,
+        DeadlineExceeded,
+        Draining,
+        PermissionDenied,
+        RemoteError,
+        ServiceUnavailable,
+    )
+    from svcd.worker_runtime.methods import on_event, rpc
     from svcd.worker_runtime.sdk import Context, Service, StateError
 
     __version__: str
 
-__all__ = ["Context", "Service", "StateError", "__version__"]
+__all__ = [
+    "CallError",
+    "CallRefused",
+    "Context",
+    "DeadlineExceeded",
+    "Draining",
+    "PermissionDenied",
+    "RemoteError",
+    "Service",
+    "ServiceUnavailable",
+    "StateError",
+    "__version__",
+    "on_event",
+    "rpc",
+]
 
-_HOME = {"Service": "sdk", "Context": "sdk", "StateError": "sdk"}
+_CONTENTS = {
+    "worker_runtime.sdk": ("Service", "Context", "StateError"),
+    "worker_runtime.methods": ("rpc", "on_event"),
+    "protocol.call_errors": (
+        "CallError",
+        "CallRefused",
+        "DeadlineExceeded",
+        "Draining",
+        "PermissionDenied",
+        "RemoteError",
+        "ServiceUnavailable",
+    ),
+}
+_HOME = {name: home for home, names in _CONTENTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -23,7 +60,7 @@ def __getattr__(name: str) -> object:
     elif name in _HOME:
         from importlib import import_module  # noqa: PLC0415 - nothing at module level, see above
 
-        value = getattr(import_module(f"svcd.worker_runtime.{_HOME[name]}"), name)
+        value = getattr(import_module(f"svcd.{_HOME[name]}"), name)
     else:
         raise AttributeError(f"module 'svcd' has no attribute {name!r}")
     globals()[name] = value

@@ -92,6 +92,8 @@ class Door:
         except OSError:
             connected.close()
             return
+        except Exception as error:  # whoever knows does not: nobody gets in by that
+            refusal = f"cannot tell who calls: {error}"
         self._inside += 1
         self._welcome(connected, name, refusal)
 

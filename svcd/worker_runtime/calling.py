@@ -94,7 +94,7 @@ class Link:
         self.is_withdrawn = False  # its route is gone: it ends with what is under way on it
         self._on_lost = on_lost
         self._next_id = 0
-        loop = asyncio.get_running_loop()
+        loop = self._loop = asyncio.get_running_loop()
         connected = dial(address.calls)
         self._wire = WireSocket(
             loop, connected, b"DEALER", MAX_CALL_BYTES, Handlers(lambda: None, self._taken, self._lost)
@@ -123,6 +123,13 @@ class Link:
         assert pending.said is not None
         if not self._wire.withdraw(pending.said):
             self._wire.say((call_wire.encode(Cancel(id_)),))
+
+    def forget(self, id_: int) -> None:
+        """``cancel`` from any thread, as the garbage collector has it."""
+        try:
+            self._loop.call_soon_threadsafe(self.cancel, id_)
+        except RuntimeError:  # the loop is closed, and the connection with it
+            pass
 
     def more(self, id_: int, items: int) -> None:
         if id_ in self.pending and self.is_open:
@@ -256,6 +263,8 @@ class Caller:
             frames = await pending.future
         except BaseException:  # a timeout or a cancellation; if the callee has ended it, there is nothing to cancel
             link.cancel(id_)
+            if pending.error is not None and pending.future is not None and pending.future.done():
+                pending.future.exception()  # cancelled in the same moment: asyncio is not to complain of its loss
             raise
         finally:
             if link.is_withdrawn:
@@ -468,7 +477,7 @@ class Stream:
 
     def __del__(self) -> None:
         if self._link is not None and not self._pending.ended:
-            self._cancel()
+            self._link.forget(self._id)
 
 
 def split(name: str) -> tuple[str, str]:

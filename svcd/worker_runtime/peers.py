@@ -102,6 +102,13 @@ class Peers:
                 part.close()
 
     @property
+    def offered(self) -> Endpoint:
+        """Raises ``StateError`` before ``serve``."""
+        if self.endpoint is None:
+            raise StateError(f"{self.service_name} does not serve requests: it is not up yet, or offers none")
+        return self.endpoint
+
+    @property
     def request(self) -> Request | None:
         """The request that is being served here, None where there is none."""
         return current.get()
