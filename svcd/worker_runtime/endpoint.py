@@ -250,17 +250,23 @@ class Conversation:
         endpoint.in_flight.begin()
         if deadline_s is not None:
             endpoint.watch_deadlines()
-        serve = self._serve_stream if method.is_stream else self._serve
-        request.task = endpoint.loop.create_task(self._run(serve, request, method, arguments), name=call.method)
+        request.task = endpoint.loop.create_task(self._run(request, method, arguments), name=call.method)
 
-    async def _run(
-        self, serve: Callable[..., Awaitable[None]], request: Request, method: Method, arguments: dict[str, Any]
-    ) -> None:
+    async def _run(self, request: Request, method: Method, arguments: dict[str, Any]) -> None:
         current.set(request)
         try:
             if not request.is_stopped:
                 request.has_begun = True
-                await serve(request, method, self._endpoint.functions[method.name], arguments)
+                function = self._endpoint.functions[method.name]
+                if method.is_stream:
+                    await self._serve_stream(request, method, function, arguments)
+                else:
+                    if method.is_async:
+                        result = await function(**arguments)
+                    else:
+                        result = await self._endpoint.run_sync(partial(function, **arguments))
+                    if not request.is_stopped:
+                        self._say_value(call_wire.encode(Result(request.id)), method, result)
         except BaseException as error:  # whatever user code raises
             self._raised(request, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):  # the service wants to end, and says so to its stub
@@ -270,14 +276,6 @@ class Conversation:
             self.requests.pop(request.id, None)
             self._wire.say_at_once = len(self.requests) <= 1
             self._endpoint.in_flight.end()
-
-    async def _serve(self, request: Request, method: Method, function: Any, arguments: dict[str, Any]) -> None:
-        if method.is_async:
-            result = await function(**arguments)
-        else:
-            result = await self._endpoint.run_sync(partial(function, **arguments))
-        if not request.is_stopped:
-            self._say_value(call_wire.encode(Result(request.id)), method, result)
 
     async def _serve_stream(self, request: Request, method: Method, function: Any, arguments: dict[str, Any]) -> None:
         rows = function(**arguments)

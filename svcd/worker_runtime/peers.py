@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar, cast
 
 from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
@@ -115,15 +115,15 @@ class Peers:
 
     # ---- what it asks for --------------------------------------------------------------------------------------------
 
-    async def call(
+    def call(
         self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """The result of ``service.method``, asked with these arguments.
 
         ``timeout``: seconds until ``DeadlineExceeded``; by default what is left to the request that is being served, or
         30. ``wait``: how many of them to wait for a service that does not run. Raises a ``CallError``.
         """
-        return await self._caller.call(name, list(args), named, timeout, wait)
+        return self._caller.call(name, list(args), named, timeout, wait)
 
     def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
         """``call`` for threads. Raises ``StateError`` on a thread that runs an event loop."""

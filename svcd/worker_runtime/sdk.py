@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
@@ -215,9 +215,9 @@ class Context:
             raise StateError(f"{self.name} cannot reach other services: it has not been connected with them")
         return self._peers
 
-    async def call(
+    def call(
         self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
-    ) -> Any:
+    ) -> Coroutine[Any, Any, Any]:
         """The result of ``service.method``, asked with these arguments.
 
         ``timeout``: seconds until ``DeadlineExceeded``; by default what is left to the request that is being served, or
@@ -225,7 +225,7 @@ class Context:
         ``Draining``, ``DeadlineExceeded``, ``PermissionDenied``, ``CallRefused`` or ``RemoteError``, each a
         ``CallError``. Large arrays and buffers are sent as they are: let them be until the call has returned.
         """
-        return await self._joined.call(name, *args, timeout=timeout, wait=wait, **named)
+        return self._joined.call(name, *args, timeout=timeout, wait=wait, **named)
 
     def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
         """``call`` for plain methods. Raises ``StateError`` on a thread that runs an event loop."""
