@@ -200,6 +200,23 @@ def test_what_is_said_of_unknown_requests_is_ignored() -> None:
     play(scene)
 
 
+def test_what_is_late_when_it_comes_is_not_begun() -> None:
+    async def scene(stage: Stage) -> None:
+        history = History()
+        served = stage.serve(history)
+        with socket.socket(socket.AF_UNIX) as caller:
+            caller.settimeout(20)
+            caller.connect(served.address.calls)  # type: ignore[attr-defined]
+            late = call_wire.encode(Call(1, "rows", 1, 4))
+            caller.sendall(zmtp.hello(b"DEALER") + zmtp.pack([late, b"\x92\x91\x05\x80"]))
+            came = b""
+            while b"history.rows was not begun: its deadline is over" not in came:
+                came += await asyncio.to_thread(caller.recv, 65536)
+        assert history.made == 0
+
+    play(scene)
+
+
 def test_a_callee_that_answers_nonsense_is_left() -> None:
     """An enemy on the other side of a call: the connection ends, and the call with it."""
 

@@ -383,6 +383,9 @@ def test_what_is_cancelled_before_it_was_sent_is_never_begun() -> None:
         await asyncio.sleep(0)  # they have said it; nothing is out: the handshake is not over
         for each in calls:
             each.cancel()
+        await asyncio.wait(calls)
+        (link,) = caller._caller._open
+        assert link._wire.backlog_bytes == 0
         assert await caller.call("billing.charge", "ann") == {"ann": 1}
         assert not billing.begun.is_set()
 
