@@ -23,7 +23,6 @@ from svcd.protocol.zmtp_large import LARGE_BYTES, Frame, Receiver
 
 READ_BYTES: Final = 65536
 READS: Final = 16  # of one turn: a peer that never stops must not starve the others
-RUN: Final = 32  # messages that go out together: the other side need not wait for all of a turn's
 MAX_PIECES: Final = 64  # of one sendmsg
 SEND_BUFFER_BYTES: Final = 1024 * 1024
 LOW_WATER_BYTES: Final = 256 * 1024
@@ -139,8 +138,6 @@ class WireSocket:
         if not (self._flushing or self._writing):
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
-        if len(self._queue) >= RUN and not self._writing:
-            self._flush()
         return said
 
     def withdraw(self, said: Outgoing) -> bool:
