@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin,
 Convert = Callable[[Any, str], Any]
 
 SHOWN_LENGTH: Final = 60
+_ALIAS: Final[Any] = getattr(typing, "TypeAliasType", ())  # ``type X = …``, from Python 3.12 on
 
 
 class Mismatch(Exception):  # noqa: N818 - it says what it found
@@ -158,7 +159,7 @@ _MAKERS: Final[dict[Any, Callable[[_Compiler, tuple[Any, ...]], Check]]] = {
 
 
 def _plain(hint: Any) -> Any:
-    """Without what says nothing about the value: ``Annotated``, ``Required``, ``NewType``, numpy's element types."""
+    """Without what says nothing about the value: ``Annotated``, ``Required``, ``NewType``, aliases, numpy's element types."""
     while True:
         if hint is None:
             return types.NoneType
@@ -166,6 +167,10 @@ def _plain(hint: Any) -> Any:
             hint = get_args(hint)[0]
         elif isinstance(hint, typing.NewType):
             hint = hint.__supertype__
+        elif isinstance(hint, _ALIAS):
+            hint = hint.__value__
+        elif isinstance(get_origin(hint), _ALIAS):  # what it is filled with goes unchecked, as TypeVars do
+            hint = get_origin(hint).__value__
         elif getattr(get_origin(hint), "__module__", "") == "numpy":
             hint = get_origin(hint)
         else:
