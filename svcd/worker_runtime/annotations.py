@@ -159,7 +159,7 @@ _MAKERS: Final[dict[Any, Callable[[_Compiler, tuple[Any, ...]], Check]]] = {
 
 
 def _plain(hint: Any) -> Any:
-    """Without what says nothing about the value: ``Annotated``, ``Required``, ``NewType``, aliases, numpy's element types."""
+    """Without what says nothing about the value: ``Annotated``, ``NewType``, aliases, numpy's element types."""
     while True:
         if hint is None:
             return types.NoneType
