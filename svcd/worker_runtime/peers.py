@@ -14,7 +14,7 @@ from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
 from svcd.protocol.errors import ProtocolError
 from svcd.worker_runtime.accepting import CheckPeer
 from svcd.worker_runtime.annotations import Mismatch
-from svcd.worker_runtime.calling import Caller, Stream
+from svcd.worker_runtime.calling import Caller
 from svcd.worker_runtime.cancellation import Token
 from svcd.worker_runtime.endpoint import Bounds, Endpoint, OnError
 from svcd.worker_runtime.listening import Subscriptions
@@ -23,6 +23,7 @@ from svcd.worker_runtime.publishing import Publisher, QueueBounds
 from svcd.worker_runtime.request import Request, current
 from svcd.worker_runtime.routes import Routes
 from svcd.worker_runtime.sdk import StateError
+from svcd.worker_runtime.stream import Stream
 from svcd.worker_runtime.threads import Threads
 
 Offered = TypeVar("Offered")

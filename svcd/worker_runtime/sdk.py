@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
-    from svcd.worker_runtime.calling import Stream
     from svcd.worker_runtime.cancellation import InFlight, Token
     from svcd.worker_runtime.peers import Peers
     from svcd.worker_runtime.request import Request
+    from svcd.worker_runtime.stream import Stream
 
 Offered = TypeVar("Offered")
 StopRequest = Callable[["str | BaseException | None"], None]

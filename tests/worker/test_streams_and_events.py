@@ -18,7 +18,7 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.worker_runtime.calling import STREAM_CREDIT
+from svcd.worker_runtime.link import STREAM_CREDIT
 from svcd.worker_runtime.methods import on_event, rpc
 from svcd.worker_runtime.peers import Peers
 from svcd.worker_runtime.publishing import QueueBounds
