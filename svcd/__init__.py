@@ -8,8 +8,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.protocol.call_errors import (
+        CallError,
+        CallRefused,
+        DeadlineExceeded,
+        Draining,
+        PermissionDenied,
+        RemoteError,
+        ServiceUnavailable,
+    )
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.methods import on_event, rpc
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
     from svcd.worker_runtime.sdk import Context, Service
     from svcd.worker_runtime.startable import Startable
@@ -18,26 +28,43 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "CallError",
+    "CallRefused",
     "Context",
+    "DeadlineExceeded",
+    "Draining",
     "Outcome",
+    "PermissionDenied",
+    "RemoteError",
     "Service",
+    "ServiceUnavailable",
     "Startable",
     "State",
     "StateError",
     "__version__",
     "guarded",
+    "on_event",
+    "rpc",
 ]
 
-_HOME = {
-    "AbortedError": "outcome",
-    "Context": "sdk",
-    "Outcome": "outcome",
-    "Service": "sdk",
-    "Startable": "startable",
-    "State": "life",
-    "StateError": "outcome",
-    "guarded": "guard",
+_CONTENTS = {
+    "worker_runtime.sdk": ("Service", "Context"),
+    "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
+    "worker_runtime.life": ("State",),
+    "worker_runtime.startable": ("Startable",),
+    "worker_runtime.guard": ("guarded",),
+    "worker_runtime.methods": ("rpc", "on_event"),
+    "protocol.call_errors": (
+        "CallError",
+        "CallRefused",
+        "DeadlineExceeded",
+        "Draining",
+        "PermissionDenied",
+        "RemoteError",
+        "ServiceUnavailable",
+    ),
 }
+_HOME = {name: home for home, names in _CONTENTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -46,7 +73,7 @@ def __getattr__(name: str) -> object:
     elif name in _HOME:
         from importlib import import_module  # noqa: PLC0415 - nothing at module level, see above
 
-        value = getattr(import_module(f"svcd.worker_runtime.{_HOME[name]}"), name)
+        value = getattr(import_module(f"svcd.{_HOME[name]}"), name)
     else:
         raise AttributeError(f"module 'svcd' has no attribute {name!r}")
     globals()[name] = value

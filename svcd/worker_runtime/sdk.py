@@ -7,11 +7,18 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from svcd.worker_runtime.outcome import StateError
 
+if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
+    from svcd.worker_runtime.cancellation import InFlight, Token
+    from svcd.worker_runtime.peers import Peers
+    from svcd.worker_runtime.request import Request
+    from svcd.worker_runtime.stream import Stream
+
+Offered = TypeVar("Offered")
 StopRequest = Callable[["str | BaseException | None"], None]
 
 
@@ -149,6 +156,7 @@ class Context:
 
     __slots__ = (
         "_logger",
+        "_peers",
         "_request_stop",
         "cluster",
         "config",
@@ -178,6 +186,7 @@ class Context:
         self._request_stop = request_stop
         self._logger: Any = None
         self.paused = Paused()
+        self._peers: Peers | None = None
 
     @property
     def logger(self) -> Any:
@@ -191,6 +200,72 @@ class Context:
     def stop(self, error: str | BaseException | None = None) -> None:
         """Let this service stop by itself: well, or with ``error`` as a crash. Returns at once; from any thread."""
         self._request_stop(error)
+
+    # ---- other services ----------------------------------------------------------------------------------------------
+
+    def join(self, peers: Peers) -> None:
+        """For the runtime: from here on others can be called."""
+        self._peers = peers
+
+    @property
+    def _joined(self) -> Peers:
+        if self._peers is None:
+            raise StateError(f"{self.name} cannot reach other services: it has not been connected with them")
+        return self._peers
+
+    def call(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """The result of ``service.method``, asked with these arguments.
+
+        ``timeout``: seconds until ``DeadlineExceeded``; by default what is left to the request that is being served, or
+        30. ``wait``: how many of them to wait for a service that does not run. Raises ``ServiceUnavailable``,
+        ``Draining``, ``DeadlineExceeded``, ``PermissionDenied``, ``CallRefused`` or ``RemoteError``, each a
+        ``CallError``. Large arrays and buffers are sent as they are: let them be until the call has returned.
+        """
+        return self._joined.call(name, *args, timeout=timeout, wait=wait, **named)
+
+    def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
+        """``call`` for plain methods. Raises ``StateError`` on a thread that runs an event loop."""
+        return self._joined.call_sync(name, *args, timeout=timeout, wait=wait, **named)
+
+    def stream(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Stream:
+        """The items of ``service.method``, for ``async for``; in ``async with`` where it may be left early."""
+        return self._joined.stream(name, *args, timeout=timeout, wait=wait, **named)
+
+    def service(
+        self, of: type[Offered] | str, name: str | None = None, *, timeout: float | None = None, wait: float = 0.0
+    ) -> Offered:
+        """Something with the methods of another service: ``await ctx.service(Billing).charge(user="ann")``.
+
+        ``of``: its class, against whose annotations arguments and results are checked on this side too, or its name.
+        ``name``: what it is called in the cluster; by default the class' name in small letters.
+        """
+        return self._joined.service(of, name, timeout=timeout, wait=wait)
+
+    def publish(self, topic: str, value: Any = None) -> None:
+        """Tell all who listen to this service's ``topic``. Nobody is waited for; who is too slow loses it, counted."""
+        self._joined.publish(topic, value)
+
+    @property
+    def request(self) -> Request | None:
+        """The request that is being served here: its ``caller``, ``deadline_s`` and ``token``. None elsewhere."""
+        return self._joined.request
+
+    @property
+    def primary_token(self) -> Token:
+        """Cancelled when the service is to stop."""
+        return self._joined.primary
+
+    @property
+    def endpoint_token(self) -> Token:
+        """Below the primary one: cancelled when no new requests are taken."""
+        return self._joined.offered.token
+
+    @property
+    def in_flight(self) -> InFlight:
+        """The requests that were begun and have not ended."""
+        return self._joined.offered.in_flight
 
 
 class Service:

@@ -1,0 +1,227 @@
+"""All that a service has to do with other services, put together: what ``ctx`` offers of calls, streams and events.
+
+Must not know the controller: routes, permissions and paths are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, cast
+
+from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
+from svcd.protocol.errors import ProtocolError
+from svcd.worker_runtime.accepting import CheckPeer
+from svcd.worker_runtime.annotations import Mismatch
+from svcd.worker_runtime.calling import Caller
+from svcd.worker_runtime.cancellation import Token
+from svcd.worker_runtime.endpoint import Bounds, Endpoint, OnError
+from svcd.worker_runtime.listening import Subscriptions
+from svcd.worker_runtime.methods import Method, listeners_of, methods_of
+from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.publishing import Publisher, QueueBounds
+from svcd.worker_runtime.request import Request, current
+from svcd.worker_runtime.routes import Routes
+from svcd.worker_runtime.stream import Stream
+from svcd.worker_runtime.threads import Threads
+
+Offered = TypeVar("Offered")
+
+
+def nobody(_peer: object) -> str:
+    """A ``CheckPeer`` that refuses everybody: what holds until somebody says better."""
+    raise PermissionDenied("cannot call this service: it is not known yet who may")
+
+
+class Peers:
+    """To be made on the loop that serves. ``serve`` opens what a service offers; ``close`` ends everything."""
+
+    def __init__(
+        self,
+        service: str,
+        routes: Routes,
+        check_peer: CheckPeer = nobody,
+        primary: Token | None = None,
+        on_error: OnError = lambda method, error: None,
+    ) -> None:
+        self.service_name = service
+        self.primary = primary if primary is not None else Token()
+        self.threads = Threads()
+        self.endpoint: Endpoint | None = None
+        self.publisher: Publisher | None = None
+        self.subscriptions: Subscriptions | None = None
+        self._routes = routes
+        self._check_peer = check_peer
+        self._on_error = on_error
+        self._loop = asyncio.get_running_loop()
+        self._caller = Caller(routes)
+
+    # ---- what it offers ----------------------------------------------------------------------------------------------
+
+    def serve(
+        self,
+        target: object,
+        calls_path: str | None,
+        events_path: str | None = None,
+        bounds: Bounds | None = None,
+        queue_bounds: QueueBounds | None = None,
+    ) -> None:
+        """Open what ``target`` offers, and hear what it listens to. Raises ``OSError``; ``TypeError`` for annotations
+        whose values cannot travel.
+        """
+        cls = type(target)
+        methods, listeners = methods_of(cls), listeners_of(cls)
+        if events_path is not None:
+            self.publisher = Publisher(events_path, self._check_peer, queue_bounds or QueueBounds())
+            self.publisher.open()
+        if listeners:
+            self.subscriptions = Subscriptions(target, listeners, self._routes, self.threads.run, self._on_error)
+            self.subscriptions.open()
+        if calls_path is not None:
+            self.endpoint = Endpoint(
+                calls_path,
+                self.service_name,
+                target,
+                methods,
+                self._check_peer,
+                self.primary,
+                self.threads.run,
+                self._on_error,
+                bounds or Bounds(),
+            )
+            self.endpoint.open()
+
+    async def drain(self, timeout_s: float | None) -> int:
+        """Take nothing new, wait for what is in flight; how many requests are left after ``timeout_s``."""
+        return 0 if self.endpoint is None else await self.endpoint.drain(timeout_s)
+
+    def close(self) -> None:
+        """Everything at once. What is still in flight is cancelled."""
+        for part in (self.endpoint, self.subscriptions, self.publisher, self._caller, self.threads):
+            if part is not None:
+                part.close()
+
+    @property
+    def offered(self) -> Endpoint:
+        """Raises ``StateError`` before ``serve``."""
+        if self.endpoint is None:
+            raise StateError(f"{self.service_name} does not serve requests: it is not up yet, or offers none")
+        return self.endpoint
+
+    @property
+    def request(self) -> Request | None:
+        """The request that is being served here, None where there is none."""
+        return current.get()
+
+    # ---- what it asks for --------------------------------------------------------------------------------------------
+
+    def call(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
+    ) -> Coroutine[Any, Any, Any]:
+        """The result of ``service.method``, asked with these arguments.
+
+        ``timeout``: seconds until ``DeadlineExceeded``; by default what is left to the request that is being served, or
+        30. ``wait``: how many of them to wait for a service that does not run. Raises a ``CallError``.
+        """
+        return self._caller.call(name, list(args), named, timeout, wait)
+
+    def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
+        """``call`` for threads. Raises ``StateError`` on a thread that runs an event loop."""
+        if asyncio._get_running_loop() is not None:
+            raise StateError("ctx.call_sync() would block the event loop: use 'await ctx.call()'")
+        request = current.get()
+
+        async def ask() -> Any:
+            current.set(request)  # the loop's own context knows nothing of it
+            return await self._caller.call(name, list(args), named, timeout, wait)
+
+        return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
+
+    def stream(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Stream:
+        """The items of ``service.method``, for ``async for``."""
+        return self._caller.stream(name, list(args), named, timeout, wait)
+
+    def service(
+        self, of: type[Offered] | str, name: str | None = None, *, timeout: float | None = None, wait: float = 0.0
+    ) -> Offered:
+        """Something with the methods of that service, each a call to it, or a stream.
+
+        ``of``: its class, against whose annotations arguments and results are checked on this side too, or its name.
+        ``name``: what it is called in the cluster, by default the class' name in small letters.
+        """
+        if isinstance(of, str):
+            return cast("Offered", Proxy(self._caller, of, None, timeout, wait))
+        return cast("Offered", Proxy(self._caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
+
+    def publish(self, topic: str, value: Any = None) -> None:
+        """Tell all who listen to this service's ``topic``. Nobody is waited for; who is too slow loses it, counted.
+
+        From any thread. Raises ``ValueError`` for what cannot travel, where it is called on the loop's own thread.
+        """
+        publisher = self.publisher
+        if publisher is None:
+            raise StateError(f"{self.service_name} cannot publish: it is not up yet")
+        if asyncio._get_running_loop() is self._loop:
+            self._publish(publisher, topic, value)
+        else:
+            self._loop.call_soon_threadsafe(self._publish, publisher, topic, value)
+
+    @staticmethod
+    def _publish(publisher: Publisher, topic: str, value: Any) -> None:
+        try:
+            publisher.publish(topic, value)
+        except ProtocolError as error:
+            raise ValueError(f"cannot publish {topic}: {error}") from None
+
+
+class Proxy:
+    """``ctx.service(...)``: its attributes are the methods of another service."""
+
+    def __init__(
+        self, caller: Caller, name: str, methods: dict[str, Method] | None, timeout: float | None, wait: float
+    ) -> None:
+        self._caller = caller
+        self._name = name
+        self._methods = methods
+        self._timeout = timeout
+        self._wait = wait
+
+    def __getattr__(self, method: str) -> Callable[..., Any]:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        name = f"{self._name}.{method}"
+        if self._methods is None:
+            return functools.partial(self._call, name, None)
+        row = self._methods.get(method)
+        if row is None:
+            raise AttributeError(
+                f"{self._name} offers no {method!r}, but {', '.join(sorted(self._methods)) or 'nothing'}"
+            )
+        return functools.partial(self._stream if row.is_stream else self._call, name, row)
+
+    async def _call(self, name: str, row: Method | None, *args: Any, **named: Any) -> Any:
+        self._check(name, row, args, named)
+        result = await self._caller.call(name, list(args), named, self._timeout, self._wait)
+        return result if row is None else _checked(name, row, result)
+
+    async def _stream(self, name: str, row: Method, *args: Any, **named: Any) -> Any:
+        self._check(name, row, args, named)
+        async with self._caller.stream(name, list(args), named, self._timeout, self._wait) as rows:
+            async for each in rows:
+                yield _checked(name, row, each)
+
+    @staticmethod
+    def _check(name: str, row: Method | None, args: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if row is not None:
+            try:
+                row.arguments(list(args), named)
+            except Mismatch as error:
+                raise CallRefused(f"cannot call {name}: {error}") from None
+
+
+def _checked(name: str, row: Method, value: Any) -> Any:
+    try:
+        return row.result(value, "its result")
+    except Mismatch as error:
+        raise RemoteError(f"{name} answered otherwise than its class here says: {error}") from None

@@ -1,0 +1,90 @@
+"""Where the services are that this one may call: told by the controller, asked by calls, waited for by those who can.
+
+Must not connect, nor decide what is permitted: that is handed in as well.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from svcd.protocol.call_errors import PermissionDenied, ServiceUnavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One running instance of a service: the path of its socket for calls and, if it publishes, of that for events.
+    ``pid``: who must be listening there, None where anybody may.
+    """
+
+    calls: str
+    events: str | None = None
+    pid: int | None = None
+
+
+class Routes:
+    """``set_route`` and ``withdraw`` as the controller says; ``permits`` says whether a service may be called at all.
+
+    ``on_missing`` is told the name of a service that somebody waits for: it may get it started.
+    """
+
+    def __init__(
+        self,
+        permits: Callable[[str], bool] = lambda service: True,
+        on_missing: Callable[[str], None] = lambda service: None,
+    ) -> None:
+        self._permits = permits
+        self._on_missing = on_missing
+        self._addresses: dict[str, tuple[Address, ...]] = {}
+        self._why: dict[str, str] = {}
+        self._watchers: list[Callable[[str], None]] = []
+        self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
+        """From now on it is found there, and only there."""
+        self._addresses[service] = addresses
+        self._changed(service)
+
+    def withdraw(self, service: str, why: str = "it does not run") -> None:
+        """From now on it is not found. What is under way there goes on."""
+        self._addresses.pop(service, None)
+        self._why[service] = why
+        self._changed(service)
+
+    def lookup(self, service: str) -> tuple[Address, ...]:
+        """At least one. Raises ``PermissionDenied`` or ``ServiceUnavailable``."""
+        found = self._addresses.get(service)
+        if found:
+            return found
+        if not self._permits(service):
+            raise PermissionDenied(f"cannot call {service}: it is neither in depends_on nor in permissions.services")
+        raise ServiceUnavailable(f"cannot call {service}: {self._why.get(service, 'it does not run')}")
+
+    def known(self, service: str) -> tuple[Address, ...]:
+        """As ``lookup``, with nothing where there is none."""
+        return self._addresses.get(service, ())
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call this with the name of each service whose route has changed."""
+        self._watchers.append(watcher)
+
+    async def wait_change(self, service: str, timeout_s: float) -> bool:
+        """Until its route changes, or for so long; whether it did."""
+        if not self._addresses.get(service):
+            self._on_missing(service)
+        changed = asyncio.get_running_loop().create_future()
+        waiting = self._waiting.setdefault(service, [])
+        waiting.append(changed)
+        try:
+            await asyncio.wait((changed,), timeout=timeout_s)
+        finally:
+            waiting.remove(changed)
+        return changed.done()
+
+    def _changed(self, service: str) -> None:
+        for each in self._waiting.get(service, ()):
+            if not each.done():
+                each.set_result(None)
+        for watcher in self._watchers:
+            watcher(service)
