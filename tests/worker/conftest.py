@@ -67,6 +67,12 @@ class Stub:
     def stop(self, reason: str = "asked") -> None:
         self.tell(Stop(self.invocation, reason))
 
+    def stops_well(self) -> None:
+        """Asked to, it stops, says so and nothing else, and exits with 0."""
+        self.stop()
+        self.expect_states("stopping")
+        assert self.end()[0] == 0
+
     def expect(self, kind: type[M]) -> M:
         """The next message, which must be of this type."""
         message = self.next()

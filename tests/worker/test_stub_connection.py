@@ -237,9 +237,7 @@ def test_messages_are_read_however_many_come_at_once(controller: Any) -> None:
     stub.tell(*[Ping(7)] * 500)
     for _ in range(500):
         stub.expect(Pong)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_samples() -> None:

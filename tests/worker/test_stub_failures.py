@@ -103,9 +103,7 @@ class Web(svcd.Service):
     said = [stub.next() for _ in range(5)]
     raised = [each for each in said if isinstance(each, ExceptionRaised)]
     assert [(each.message, each.frames[0].function) for each in raised] == [("in the background", "work")]
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_thread_that_fails_is_recorded_and_the_service_goes_on(controller: Any) -> None:
@@ -121,9 +119,7 @@ class Web(svcd.Service):
     said = [stub.next() for _ in range(5)]
     raised = [each for each in said if isinstance(each, ExceptionRaised)]
     assert [(each.message, each.frames[0].function) for each in raised] == [("in a thread", "work")]
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 HOSTILE = """

@@ -185,8 +185,11 @@ class Cluster:
 
     def _miss_no_more(self, unit: Unit) -> None:
         for each in unit.newest.dependencies:
-            missing = self.missed.get(each.target, {})
-            if missing.pop(unit, self) is None and not missing:
+            missing = self.missed.get(each.target)
+            if missing is None:
+                continue
+            missing.pop(unit, None)
+            if not missing:
                 del self.missed[each.target]
 
     def forget(self, unit: Unit) -> None:

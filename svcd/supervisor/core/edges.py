@@ -9,7 +9,7 @@ from typing import Final
 
 from svcd.supervisor.core.spec import Condition
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Unit
+from svcd.supervisor.core.unit import Edge, Group, Unit
 
 ENDED_BY_ITSELF: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 FALLBACK_LIMIT: Final = 8  # links of a chain of fallbacks that are followed
@@ -156,6 +156,13 @@ def refresh_cover(unit: Unit) -> bool:
     else:
         del fallback.bereft[unit]
     return True
+
+
+def join_group(edge: Edge, groups: dict[str | None, Group]) -> None:
+    """This edge is one of several of which any one is enough, if its spec says so. ``groups``: its dependent's."""
+    if edge.spec.group is not None:
+        edge.group = groups.setdefault(edge.spec.group, Group())
+        edge.group.edges[edge] = None
 
 
 def leave_group(edge: Edge) -> None:

@@ -72,14 +72,12 @@ class _Future:
             self._read(unit, each.spec)
 
     def _read(self, unit: Unit, spec: ServiceSpec) -> None:
-        groups: dict[str, Group] = {}
+        groups: dict[str | None, Group] = {}
         for each in spec.dependencies:
             if each.target not in self._units:
                 continue  # it is new: nobody runs against it
             edge = Edge(unit, self._units[each.target], each)
-            if each.group is not None:
-                edge.group = groups.setdefault(each.group, Group())
-                edge.group.edges[edge] = None
+            edges.join_group(edge, groups)
             self._new.setdefault(each.target, []).append(edge)
 
     def late(self) -> Iterator[Unit]:
