@@ -38,8 +38,8 @@ class RemoteReady(Message):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, paused, stopping); ``error`` is one
-    line, with stopping.
+    """The stub reached ``state`` (loaded, initialized, starting, running, paused, drained, stopping); ``error``
+    is one line, with stopping.
     """
 
     direction: ClassVar[str] = "stub to controller"
@@ -117,13 +117,63 @@ class HealthReported(Message):
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointOpened(Message):
+    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    calls: bool
+    events: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress(Message):
+    """So many requests are in flight while the service drains."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAsked(Message):
+    """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
+    ``PeerIdentified``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    pid: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLookup(Message):
+    """Somebody waits for ``target``. ``start``: it is to be started; so it is where it starts on demand. Answered by
+    ``LookupEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    target: str
+    start: bool = False
+
+
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
-    stub imports it.
+    stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
+    ``heard``: somebody may listen to what it publishes.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -137,6 +187,8 @@ class ServiceSpec(Message):
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     watchdog_s: float | None = None
+    endpoint: str = ""
+    heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +240,65 @@ class Stop(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Message):
+    """Serve late requests for ``grace_s``, then take no more; those in flight have ``timeout_s`` to end. Answered by
+    ``DrainProgress`` and, at the end, the state drained.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    grace_s: float = 0.0
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Message):
+    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not."""
+
+    direction: ClassVar[str] = "part of RouteChanged and RouteReported"
+    calls: str
+    events: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanged(Message):
+    """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
+    may not call it any more. ``on_demand``: asking for it starts it.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    target: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    permitted: bool = True
+    on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentified(Message):
+    """Who that is; ``refusal``: why it is not to be let in."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    name: str
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupEnded(Message):
+    """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +442,14 @@ class ShutDown(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class GetRoute(Message):
+    """Where to call ``service``. Answered by ``RouteReported``. A program of the cluster needs the permission to."""
+
+    direction: ClassVar[str] = "client to controller"
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
 class GetGraph(Message):
     """Answered by ``GraphReported``."""
 
@@ -422,6 +541,17 @@ class GraphReported(Message):
     cluster: str
     services: tuple[str, ...]
     edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReported(Message):
+    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for."""
+
+    direction: ClassVar[str] = "controller to client"
+    service: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,6 +162,7 @@ class Guardian:
         while self.parts and time.monotonic() < deadline:
             self.turn(max(0.0, deadline - time.monotonic()))
         self.sweep(spared=())
+        self.clear_endpoints()
         for name in RUN_FILES:
             try:
                 os.unlink(os.path.join(self.given["run_dir"], name))
@@ -172,6 +173,14 @@ class Guardian:
                 os.rmdir(os.path.join(self.given["run_dir"], name))
             except OSError:
                 pass  # not ours alone
+
+    def clear_endpoints(self) -> None:
+        """What services have left behind there, when the controller could not."""
+        path = os.path.join(self.given["run_dir"], "peers")
+        if os.path.isdir(path):
+            import shutil  # noqa: PLC0415 - half a megabyte that is not needed before the end
+
+            shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self, spared: Collection[int]) -> None:
         """SIGKILL to every other child until none is left: those of a child that dies become ours."""

@@ -24,6 +24,7 @@ from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.stream import Stream, unpacked
 
 DEFAULT_TIMEOUT_S: Final = 30.0
+LONGEST_WAIT_S: Final = 86400.0  # at a time
 RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
 
@@ -51,15 +52,16 @@ class Caller:
         self._watch(math.inf)
 
     async def call(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float = 0.0
+        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float | None = None
     ) -> Any:
         """The result. ``timeout``: seconds for all of it, by default 30 and never beyond the deadline of the request
-        that is being served; ``wait``: how many of them to wait for a service that does not run.
+        that is being served; ``wait``: how many of them to wait for a service that does not run, by default none,
+        or all where asking for it starts it.
         """
         service, method = split(name)
         deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S)
         value = packed(name, args, named)
-        patience_s = self._loop.time() + wait
+        patience_s = self._patience_s(service, wait)
         while True:
             try:
                 return await self._ask(self._link(service), name, method, value, deadline_s)
@@ -113,11 +115,29 @@ class Caller:
             return
         if isinstance(error, _DoorFull) or until_s > (deadline_s or until_s):
             until_s = until_s if deadline_s is None else deadline_s
+        until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
             raise error
         step_s = left_s if isinstance(error, Draining) or not self.routes.known(service) else min(left_s, REDIAL_S)
         await self.routes.wait_change(service, step_s)
+
+    async def wait_found(self, service: str, wait: float | None) -> None:
+        """Until there is somebody to ask. Raises ``CallError``."""
+        until_s = self._patience_s(service, wait)
+        while True:
+            try:
+                self.routes.lookup(service)
+            except ServiceUnavailable as error:
+                await self.wait_for_another(service, error, until_s, None)
+            else:
+                return
+
+    def _patience_s(self, service: str, wait: float | None) -> float:
+        """Until when to wait for a service that does not run."""
+        if wait is None:
+            return math.inf if service in self.routes.on_demand else self._loop.time()
+        return self._loop.time() + wait
 
     def deadline(self, timeout: float | None, default_s: float | None) -> float | None:
         """On the loop's clock. A request's own deadline holds for all that is called in its course."""
@@ -187,7 +207,7 @@ class Caller:
     # ---- streams -----------------------------------------------------------------------------------------------------
 
     def stream(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float = 0.0
+        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float | None = None
     ) -> Stream:
         """Its items, one by one; asked for with the first of them. ``timeout`` is for all of them together, by default
         what is left to the request that is being served.
@@ -197,7 +217,7 @@ class Caller:
         deadline_s = self.deadline(timeout, None)
 
         async def begin(pending: Pending) -> tuple[Link, int]:
-            patience_s = self._loop.time() + wait
+            patience_s = self._patience_s(service, wait)
             while True:
                 try:
                     link = self._link(service)

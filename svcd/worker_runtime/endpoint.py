@@ -76,6 +76,7 @@ class Endpoint:
         self.in_flight = InFlight()
         self.loop = asyncio.get_running_loop()
         self.malformed = 0
+        self.resting: str | None = None  # why it takes no requests just now
         self.callers: set[Conversation] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
         self._sweep: asyncio.TimerHandle | None = None
@@ -214,6 +215,8 @@ class Conversation:
             return FailureCode.DENIED, self._refusal
         if endpoint.token.reason is not None:
             return FailureCode.DRAINING, f"{endpoint.service} takes no new requests: {endpoint.token.reason}"
+        if endpoint.resting is not None:
+            return FailureCode.UNAVAILABLE, f"{endpoint.service} takes no requests now: {endpoint.resting}"
         method = endpoint.methods.get(call.method)
         if method is None:
             return FailureCode.REFUSED, endpoint.unknown(call.method)

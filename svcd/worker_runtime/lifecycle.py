@@ -26,7 +26,8 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+    """``on_started`` is called with the service's object when its start has ended well; what it raises makes that a
+    failed one. ``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
 
     A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
     """
@@ -38,6 +39,7 @@ class Lifecycle:
         self._reports = reports
         self._begun = False
         self.exit_code = OK
+        self.on_started: Callable[[object], None] = lambda target: None
         self.on_running: Callable[[], None] = lambda: None
         self.on_paused: Callable[[bool], None] = lambda paused: None
         self._up = False
@@ -69,13 +71,18 @@ class Lifecycle:
         if not await orders.until(lambda: orders.start_asked):
             return False
         reports.state("starting")
-        if not await self._attempt("start", self._body.start()) or orders.stop_asked:
+        if not await self._attempt("start", self._start()) or orders.stop_asked:
             return False
         reports.phase = "run"
         reports.state("running")
         self._up = True
         self.on_running()
         return True
+
+    async def _start(self) -> None:
+        await self._body.start()
+        if not self._orders.stop_asked:
+            self.on_started(self._body.target)
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""

@@ -36,6 +36,7 @@ from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
+from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
@@ -119,6 +120,7 @@ class Process:
         self._stopping = Stopping()
         self._orders = Orders(self._loop, self._on_stop_asked)
         self._reports = Reports(settings.service, settings.invocation, self._send)
+        self._neighbours = Neighbours(self._reports, self._send)
         self._function: FunctionBody | None = None
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
@@ -169,10 +171,20 @@ class Process:
             self._reports.failed("load", error)
             return USER_FAILURE
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
+        lifecycle.on_started = self._neighbours.serve
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
         self._watchdog_s = spec.watchdog_s
-        return self._complete(lifecycle.run())
+        return self._complete(self._among_others(lifecycle, spec))
+
+    async def _among_others(self, lifecycle: Lifecycle, spec: ServiceSpec) -> int:
+        """The service's whole life, with what it has to do with other services around it."""
+        assert self._ctx is not None
+        self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard))
+        try:
+            return await lifecycle.run()
+        finally:
+            self._neighbours.close()
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings
@@ -207,6 +219,7 @@ class Process:
         if self._function is not None:
             self._function.stop_asked()
         self._stopping.set()
+        self._neighbours.stop(self._orders.reason)
         if self._ctx is not None:
             self._ctx.paused.end()
 
@@ -252,7 +265,7 @@ class Process:
             check.add_done_callback(self._checks.discard)
         elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
             self._orders.receive(message)
-        elif not isinstance(message, Welcome):
+        elif not (self._neighbours.receive(message) or isinstance(message, Welcome)):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
 
     def _on_back(self) -> None:
@@ -286,6 +299,7 @@ class Process:
     def _on_paused(self, paused: bool) -> None:
         if self._ctx is not None and not self._orders.stop_asked:
             (self._ctx.paused.begin if paused else self._ctx.paused.end)()
+            self._neighbours.pause(paused)
 
     async def _check_health(self, message: CheckHealth) -> None:
         settings, lifecycle = self._settings, self._lifecycle

@@ -214,7 +214,7 @@ class Context:
         return self._peers
 
     def call(
-        self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
     ) -> Coroutine[Any, Any, Any]:
         """The result of ``service.method``, asked with these arguments.
 
@@ -225,16 +225,25 @@ class Context:
         """
         return self._joined.call(name, *args, timeout=timeout, wait=wait, **named)
 
-    def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
+    def call_sync(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
+    ) -> Any:
         """``call`` for plain methods. Raises ``StateError`` on a thread that runs an event loop."""
         return self._joined.call_sync(name, *args, timeout=timeout, wait=wait, **named)
 
-    def stream(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Stream:
+    def stream(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
+    ) -> Stream:
         """The items of ``service.method``, for ``async for``; in ``async with`` where it may be left early."""
         return self._joined.stream(name, *args, timeout=timeout, wait=wait, **named)
 
     def service(
-        self, of: type[Offered] | str, name: str | None = None, *, timeout: float | None = None, wait: float = 0.0
+        self,
+        of: type[Offered] | str,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,
+        wait: float | None = None,
     ) -> Offered:
         """Something with the methods of another service: ``await ctx.service(Billing).charge(user="ann")``.
 
@@ -242,6 +251,23 @@ class Context:
         ``name``: what it is called in the cluster; by default the class' name in small letters.
         """
         return self._joined.service(of, name, timeout=timeout, wait=wait)
+
+    async def lookup(
+        self,
+        of: type[Offered] | str,
+        name: str | None = None,
+        *,
+        start: bool = False,
+        timeout: float | None = None,
+        wait: float | None = None,
+    ) -> Offered:
+        """What ``service`` gives, once that one runs: ``reports = await ctx.lookup("reports", start=True)``.
+
+        ``start``: where it does not run, it is started first, with what it requires; who looks it up meanwhile waits
+        for the same start. ``wait``: seconds to wait, by default none, or as long as a start takes. Raises
+        ``ServiceUnavailable`` with the reason, or ``PermissionDenied``.
+        """
+        return await self._joined.lookup(of, name, start=start, timeout=timeout, wait=wait)
 
     def publish(self, topic: str, value: Any = None) -> None:
         """Tell all who listen to this service's ``topic``. Nobody is waited for; who is too slow loses it, counted."""

@@ -160,6 +160,8 @@ _POLICY: Final[dict[str, _Look]] = {
     "schedule": lambda each: (each.spec.scheduled, each.spec.overlap, each.launch.schedule),
     "idle_timeout": lambda each: each.launch.idle_timeout_s,
     "tags": lambda each: each.launch.tags,
+    "permissions.services": lambda each: each.launch.may_call,
+    "permissions.spawn": lambda each: each.launch.max_children,
 }
 """What svcd itself goes by: a new value holds from now on."""
 

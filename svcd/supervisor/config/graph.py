@@ -23,6 +23,7 @@ MAX_CYCLES: Final = 50  # nobody reads more at once
 class Vertex:
     """A service in the graph. ``type`` None: not known, for its own definition is wrong. ``node``: its mapping.
     ``has_health``, None: not known either. ``instances``: how many there are of it.
+    ``may_call``: whom it is permitted to call besides.
     """
 
     edges: Mapping[str, Edge]
@@ -31,6 +32,7 @@ class Vertex:
     fallback: str | None = None
     has_health: bool | None = None
     instances: int = 1
+    may_call: tuple[str, ...] = ()
 
 
 Absent = Mapping[str, tuple[str, str]]
@@ -55,6 +57,7 @@ def check(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) ->
         text = f"services depend on each other in a circle: {' → '.join(cycle)}"
         _add(findings, vertices[cycle[0]], cycle[0], cycle[1], text, "remove one of these dependencies")
     _check_fallbacks(vertices, findings, absent)
+    _check_permissions(vertices, findings, absent)
 
 
 def _unknown(target: str, vertices: Mapping[str, Vertex]) -> tuple[str, str]:
@@ -122,6 +125,18 @@ def _path(start: str, goal: str, vertices: Mapping[str, Vertex]) -> list[str] | 
                 came_from[target] = here
                 todo.append(target)
     return None
+
+
+# ---- permissions ---------------------------------------------------------------------------------------------------
+
+
+def _check_permissions(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) -> None:
+    for name, vertex in vertices.items():
+        for index, target in enumerate(vertex.may_call):
+            if target not in vertices:
+                mark = locate(vertex.node, ("permissions", "services", index))
+                found = absent.get(target) or _unknown(target, vertices)
+                findings.add(mark, f"services.{name}.permissions.services.{index}", *found)
 
 
 # ---- cycles --------------------------------------------------------------------------------------------------------

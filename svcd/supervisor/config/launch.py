@@ -138,7 +138,8 @@ class LaunchSpec:
 
     ``env`` is complete except for what svcd adds at each spawn (SVCD_*, NOTIFY_SOCKET). ``uid``/``gid`` None: svcd's
     own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
-    the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look.
+    the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look. ``may_call``: services
+    (names of the file) that it may call without depending on them; ``max_children``: child services at a time.
     """
 
     run: Program | PythonCode
@@ -157,6 +158,8 @@ class LaunchSpec:
     idle_timeout_s: float | None = None
     schedule: Schedule | None = None
     port: int | None = None
+    may_call: tuple[str, ...] = ()
+    max_children: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -447,6 +447,7 @@ PositiveSize = Annotated[int, Parsed(_positive_size, "size", _SIZE_SCHEMA, show_
 Signal = Annotated[int, Parsed(parse_signal, "signal", _SIGNAL_SCHEMA, show_signal)]
 Parallel = Annotated[int, _whole(0, 100_000)]
 Instances = Annotated[int, _whole(1, 1000)]
+Children = Annotated[int, _whole(0, 1000)]
 Threshold = Annotated[int, _whole(1, 1000)]
 HttpStatus = Annotated[int, _whole(100, 599)]
 Descriptor = Annotated[int, _whole(3, 255)]

@@ -335,6 +335,7 @@ class _Reading:
                 block.fallback,
                 None if "health" in bad else block.health is not None,
                 len(self.around.names[name]),
+                block.permissions.services,
             )
         return vertices
 

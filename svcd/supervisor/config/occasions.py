@@ -43,10 +43,10 @@ def resolve_occasions(source: ServiceSource, run: str | None, notes: Notes, arou
 def _check_start(block: Service, run: str, notes: Notes) -> None:
     loc = ("start",)
     if block.start is StartMode.ON_DEMAND:
-        if run != "command":
-            text = "on_demand needs command:, for only programs are handed sockets"
-            notes.find(loc, text, "use eager, manual or preload")
-        elif not block.sockets:
+        if run == "script":
+            text = "on_demand does not go with script:, which is neither handed sockets nor called"
+            notes.find(loc, text, "use eager or manual")
+        elif run == "command" and not block.sockets:
             text = "on_demand needs sockets: it starts at the first connection to one of them"
             notes.find(loc, text, "add sockets: [{listen: '127.0.0.1:8080'}]")
     elif block.start is StartMode.PRELOAD and run not in ("python", "code"):

@@ -221,6 +221,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "hooks": _by_name(HookCommand),
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
+        "may_call": tuple,
     },
     Program: {"argv": tuple},
     PythonCode: {"path": tuple},

@@ -54,7 +54,8 @@ def _backoff(block: Restart, notes: Notes) -> Backoff:
 
 
 def stop_policy(block: Service) -> StopPolicy:
-    return StopPolicy(signal=block.stop.signal, timeout_s=block.stop.timeout)
+    written = block.stop
+    return StopPolicy(written.signal, written.timeout, written.drain_timeout, written.drain_grace)
 
 
 def health_policy(block: Service) -> HealthPolicy | None:

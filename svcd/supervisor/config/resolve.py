@@ -103,6 +103,8 @@ class _Resolution:
             idle_timeout_s=block.idle_timeout,
             schedule=occasions.schedule,
             port=source.port,
+            may_call=block.permissions.services,
+            max_children=block.permissions.spawn.max,
         )
         return ServiceDefinition(spec, launch, source.name, source.instance, len(names))
 

@@ -14,6 +14,7 @@ from svcd.supervisor.config.leaves import (
     PYTHON,
     SEEING,
     Account,
+    Children,
     Code,
     Command,
     Config,
@@ -67,6 +68,7 @@ READY_WORDS: Final = ("immediate", "notify")
 HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
 HTTP_ONLY_KEYS: Final = ("status", "body")
 MAX_INSTANCES: Final = 1000
+MAX_CHILDREN: Final = 1000
 SCHEDULE_KEYS: Final = ("cron", "every")
 PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
@@ -173,8 +175,12 @@ class Stop(Block):
 
     signal: Signal = Field(default=15, description="Name or number, sent to the process group. Default: `SIGTERM`.")
     timeout: Duration = Field(default=10.0, description="Then SIGKILL to everything that the service has started.")
-    drain_timeout: Annotated[None, Later(PYTHON, "10s")] = None
-    drain_grace: Annotated[None, Later(PYTHON, "0s", 0)] = None
+    drain_timeout: Duration = Field(
+        default=10.0, description="Python: how long requests in flight may take before it is told to stop."
+    )
+    drain_grace: Duration = Field(
+        default=0.0, description="Python: for so long late requests are still served, once nobody finds it any more."
+    )
 
 
 class Logs(Block):
@@ -373,6 +379,29 @@ ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or m
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
+def _expand_spawn(value: Any) -> Any:
+    return {"max": MAX_CHILDREN if value else 0} if isinstance(value, bool) else value
+
+
+class Spawn(Block):
+    example: ClassVar[str] = "{max: 10}"
+
+    max: Children = Field(default=0, description="Child services that it may have at a time.")
+
+
+_SpawnOrFlag = Annotated[Spawn, Shorthand(_expand_spawn, "true, false or mapping", {"type": "boolean"})]
+
+
+class Permissions(Block):
+    example: ClassVar[str] = "{services: [mailer], spawn: {max: 10}}"
+
+    services: NameList = Field(default=(), description="Services that it may call without depending on them.")
+    spawn: _SpawnOrFlag = Field(
+        default=Spawn.model_construct(),
+        description=f"Whether it may have child services; `true`: up to {MAX_CHILDREN} at a time.",
+    )
+
+
 class Service(Block):
     example: ClassVar[str] = "{command: [python3, server.py]}"
 
@@ -451,9 +480,9 @@ class Service(Block):
     version: Annotated[None, Later(PYTHON)] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
     runtime: Annotated[None, Later(PYTHON, {}, _RUNTIME)] = None
-    permissions: Annotated[
-        None, Later(PYTHON, {}, {"services": []}, {"spawn": False}, {"services": [], "spawn": False})
-    ] = None
+    permissions: Permissions = Field(
+        default=Permissions.model_construct(), description="What it may do beyond calling what it depends on."
+    )
 
 
 class Cluster(Block):
@@ -493,5 +522,7 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME.hooks.NAME": Hook,
     "services.NAME.pause": Pause,
     "services.NAME.logs": Logs,
+    "services.NAME.permissions": Permissions,
+    "services.NAME.permissions.spawn": Spawn,
 }
 """Every block, by the place where it stands."""

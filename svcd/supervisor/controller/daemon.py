@@ -28,17 +28,21 @@ from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.reload import Reload
 from svcd.supervisor.controller.requests import Requests
+from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
 from svcd.supervisor.controller.spawning import Spawner
@@ -102,15 +106,6 @@ class Daemon:
         self._control = Control(loop, self._receive)
         self._records = Records(self._row_changed)
         self._publisher = Publisher(self._control, self._journal, self._whole)
-        self._stubs = Stubs(
-            self._control,
-            self._runs,
-            self._registry,
-            self._engine.submit,
-            self._take_exception,
-            self._take_sample,
-            self._take_health,
-        )
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
         self._status = Status(
@@ -134,6 +129,22 @@ class Daemon:
             self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
+        self._endpoints = Endpoints(self._places.endpoints)
+        self._routes = Routes(self._registry, self._machine, self._tell_stub)
+        self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._stubs = Stubs(
+            self._control,
+            self._runs,
+            self._registry,
+            self._engine.submit,
+            self._take_exception,
+            self._take_sample,
+            self._take_health,
+            self._endpoints,
+            self._routes,
+            self._lookups,
+            Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid),
+        )
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
             loop,
@@ -179,6 +190,7 @@ class Daemon:
 
     def _open_doors(self) -> None:
         """Bind the sockets. Only if there are such stubs does the run directory let others pass through (0711)."""
+        self._endpoints.open()
         control, events_socket = str(self._places.control), str(self._places.events)
         if not any(launching.needs_side_door(each, os.geteuid()) for each in self._cluster.services):
             self._control.open(control, events_socket, None)
@@ -336,6 +348,7 @@ class Daemon:
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
+        self._routes.transitioned(action)
         self._callers.transitioned(action)
 
     def _publish_notice(self, action: actions.PublishNotice) -> None:
@@ -350,6 +363,9 @@ class Daemon:
 
     def _take_health(self, message: messages.HealthReported) -> None:
         self._health.take_answer(message)
+
+    def _tell_stub(self, invocation: int, message: messages.Message) -> None:
+        self._stubs.send(invocation, message)
 
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
@@ -366,7 +382,9 @@ class Daemon:
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
-        if action.request != BOOT:
+        if self._lookups.owns(action.request):
+            self._lookups.answer(action)
+        elif action.request != BOOT:
             self._requests.answer(action)
         elif self._whole.state == "starting":
             self._enter("running", action.text)
@@ -422,6 +440,7 @@ class Daemon:
         self._callers.close()
         self._timers.cancel_all()
         self._control.close()
+        self._endpoints.close()
         self._containment.close()
         self._journal.close()
         self._parts.send_guardian(wiring.ClusterEnded(self._exit_code))
@@ -434,6 +453,7 @@ class Daemon:
         takedown.kill_all((self._runs, self._errands.runs), self._containment)
         self._callers.close()
         self._control.close()
+        self._endpoints.close()
         self._containment.close()
         self._journal.close()
         takedown.clear(self._places, self._guardian_pid)

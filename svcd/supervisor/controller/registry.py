@@ -5,7 +5,7 @@ Must not decide when a new definition takes effect: the core says so (``AdoptSpe
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -28,12 +28,18 @@ class Registry:
         self._newest: dict[str, ServiceDefinition] = dict(self.current)
         self._instances: dict[str, list[str]] | None = None
         self._followers: list[Follower] = []
+        self._watchers: list[Callable[[], None]] = []
+        self._covered: dict[str, list[str]] | None = None
 
     def followed_by(self, follower: Follower) -> None:
         """Tell it of every service now, and of each that comes, changes or goes."""
         self._followers.append(follower)
         for each in self.current.values():
             follower.adopt(each)
+
+    def watched_by(self, watcher: Callable[[], None]) -> None:
+        """Call this whenever a new configuration is in force."""
+        self._watchers.append(watcher)
 
     def __getitem__(self, service: str) -> ServiceDefinition:
         """What the present run of ``service`` was made from, and the next one will be unless that changes."""
@@ -45,6 +51,18 @@ class Registry:
     def newest(self, service: str) -> ServiceDefinition:
         return self._newest[service]
 
+    def find_newest(self, service: str) -> ServiceDefinition | None:
+        return self._newest.get(service)
+
+    def covered_by(self, fallback: str) -> list[str]:
+        """The full names of those that this service stands in for."""
+        if self._covered is None:
+            self._covered = {}
+            for name, definition in self.current.items():
+                if definition.spec.fallback is not None:
+                    self._covered.setdefault(definition.spec.fallback, []).append(name)
+        return self._covered.get(fallback, [])
+
     def change(self, cluster: ClusterSpec) -> None:
         """A new configuration is in force: what is new takes effect at once, what has changed when it is adopted."""
         self.cluster = cluster
@@ -53,9 +71,12 @@ class Registry:
             self._newest[each.spec.name] = each
             if each.spec.name not in self.current:
                 self.adopt(each.spec.name)
+        for watcher in self._watchers:
+            watcher()
 
     def adopt(self, service: str) -> None:
         self.current[service] = self._newest[service]
+        self._covered = None
         for each in self._followers:
             each.adopt(self.current[service])
 
@@ -64,6 +85,7 @@ class Registry:
         self.current.pop(service, None)
         self._newest.pop(service, None)
         self._instances = None
+        self._covered = None
         for each in self._followers:
             each.forget(service)
 

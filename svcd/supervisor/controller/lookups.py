@@ -1,0 +1,97 @@
+"""Services that are looked up by others: found, or started for who asks and then found.
+
+Must not decide whether a start is possible: the core does, and its answer ends the lookup. Who looks up the same
+service at the same time shares one start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from svcd.protocol.messages import LookupEnded, Message, ServiceLookup
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.routes import NO_METHODS, Routes, callable_by
+from svcd.supervisor.core.actions import AnswerRequest, Outcome
+from svcd.supervisor.core.events import DemandArose, Event, StartRequested
+from svcd.supervisor.core.machine import Machine
+
+PREFIX: Final = "lookup-"
+
+
+class Lookups:
+    """``answer`` takes the core's answers to the requests that ``owns`` says are made here."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        machine: Machine,
+        routes: Routes,
+        submit: Callable[[Event], None],
+        tell: Callable[[int, Message], None],
+    ) -> None:
+        self._registry = registry
+        self._machine = machine
+        self._routes = routes
+        self._submit = submit
+        self._tell = tell
+        self._count = 0
+        self._asked: dict[str, ServiceLookup] = {}
+
+    def begin(self, message: ServiceLookup) -> None:
+        """A stub asks; it is told the end of it."""
+        definition = self._registry.find_newest(message.service)
+        if definition is None or message.target not in callable_by(definition):
+            self._end(message, "it is neither in depends_on nor in permissions.services")
+            return
+        target = self._routes.target(message.target)
+        if target.routes:
+            self._end(message, None)
+        elif message.start:
+            self._start(message)
+        elif target.on_demand:
+            self._demand(message)
+        else:
+            self._end(message, target.why)
+
+    def _names(self, message: ServiceLookup) -> tuple[str, ...]:
+        return tuple(each for each in self._registry.expand([message.target]) if each in self._machine.services)
+
+    def _demand(self, message: ServiceLookup) -> None:
+        """Demand starts it, unless it was stopped by name: that is not overruled by who calls it."""
+        names = self._names(message)
+        for name in names:
+            self._submit(DemandArose(clock.now(), name, f"called by {message.service}"))
+        if any(self._machine.services[name].held_back for name in names):
+            self._end(message, self._routes.target(message.target).why)
+        else:
+            self._start(message)
+
+    def _start(self, message: ServiceLookup) -> None:
+        names = self._names(message)
+        if not names:
+            self._end(message, "there is no such service")
+            return
+        self._count += 1
+        key = f"{PREFIX}{self._count}"
+        self._asked[key] = message
+        self._submit(StartRequested(clock.now(), key, names))
+
+    @staticmethod
+    def owns(request: str) -> bool:
+        return request.startswith(PREFIX)
+
+    def answer(self, action: AnswerRequest) -> None:
+        """The start has ended, well or badly."""
+        message = self._asked.pop(action.request, None)
+        if message is None:
+            return
+        if action.outcome is Outcome.DONE:
+            self._end(message, None if self._routes.target(message.target).routes else NO_METHODS)
+            return
+        texts = [each.text for each in action.results if each.text and each.outcome is not Outcome.DONE]
+        self._end(message, "; ".join(texts) or action.text or action.outcome.value)
+
+    def _end(self, message: ServiceLookup, error: str | None) -> None:
+        self._tell(message.invocation, LookupEnded(message.invocation, message.token, error))
