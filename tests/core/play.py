@@ -66,6 +66,10 @@ def requires(target: str, condition: Condition = Condition.RUNNING, on_crash: On
 
 LINES: dict[type, Callable[[Any], str]] = {
     act.SpawnProcess: lambda a: f"spawn {a.service}",
+    act.SpawnSuccessor: lambda a: f"spawn successor of {a.service}",
+    act.HoldRoutes: lambda a: f"hold {a.service}",
+    act.ReleaseRoutes: lambda a: f"release {a.service}",
+    act.SwitchRun: lambda a: f"switch {a.service} {a.old} > {a.invocation}",
     act.TellStub: lambda a: f"tell {a.service} {a.order.value}",
     act.AwaitReadiness: lambda a: f"probe {a.service}",
     act.CheckHealth: lambda a: f"check {a.service}",
