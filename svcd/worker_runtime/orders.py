@@ -12,7 +12,7 @@ from svcd.protocol.messages import Init, Message, Pause, Resume, ServiceSpec, St
 
 
 class Orders:
-    """``stop_asked`` ends every wait. Only the first reason and the first error count."""
+    """``stop_asked`` ends every wait. Only the first reason counts. ``tell_life`` gets every stop, in the same tick."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> None:
         self.loop = loop
@@ -23,7 +23,7 @@ class Orders:
         self.pause_news = False
         self.stop_asked = False
         self.reason = ""
-        self.error: str | BaseException | None = None
+        self.tell_life: Callable[[str | BaseException | None], None] = lambda error: None
         self._on_stop = on_stop
         self._wake: asyncio.Future[None] | None = None
 
@@ -44,11 +44,18 @@ class Orders:
 
     def ask_stop(self, reason: str, error: str | BaseException | None = None) -> None:
         """Stop, once whatever is in progress has ended; joins a stop that was asked for already."""
-        if self.stop_asked:
-            return
-        self.stop_asked, self.reason, self.error = True, reason, error
-        self._on_stop()
+        if not self.stop_asked:
+            self.stop_asked, self.reason = True, reason
+            self._on_stop()
+        self.tell_life(error)
         self.changed()
+
+    def ask_stop_of_own(self, reason: str, error: str | BaseException | None = None) -> None:
+        """``ask_stop`` for the service's own code: at once where that runs on the loop, soon from another thread."""
+        if asyncio._get_running_loop() is self.loop:
+            self.ask_stop(reason, error)
+        else:
+            self.ask_stop_from_anywhere(reason, error)
 
     def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None) -> None:
         """``ask_stop`` for other threads and signal handlers."""
@@ -69,10 +76,12 @@ class Orders:
             try:
                 await self._wake
             except asyncio.CancelledError:  # user code that cancels every task there is means its own
-                self._forgive()
+                forgive()
         return not self.stop_asked
 
-    def _forgive(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
+
+def forgive() -> None:
+    """A cancellation was caught here: the next thing that is awaited is not to find it."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

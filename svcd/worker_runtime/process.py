@@ -40,6 +40,7 @@ from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
 from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
@@ -169,6 +170,8 @@ class Process:
             self._reports.failed("load", error)
             return USER_FAILURE
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
+        if self._ctx is not None:
+            self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
         self._watchdog_s = spec.watchdog_s
@@ -183,7 +186,7 @@ class Process:
             settings.invocation,
             spec.config,
             self._stopping,
-            lambda error: self._orders.ask_stop_from_anywhere("it asked for it", error),
+            lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
