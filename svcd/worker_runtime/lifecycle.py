@@ -15,8 +15,9 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from svcd.protocol.messages import ServiceSpec
-from svcd.worker_runtime.body import Body
+from svcd.worker_runtime.body import Body, StateMismatch
 from svcd.worker_runtime.exceptions import linked_with, one_line
+from svcd.worker_runtime.exporting import Exports
 from svcd.worker_runtime.life import State
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
@@ -40,6 +41,7 @@ class Lifecycle:
         self._orders = orders
         self._reports = reports
         self.life = ServiceLife(spec.service, orders)
+        self.exports = Exports(body, spec, reports, orders.loop)
         self._taken: list[BaseException] = []
         self.exit_code = OK
         self.on_running: Callable[[], None] = lambda: None
@@ -51,9 +53,9 @@ class Lifecycle:
         """Everything, from ``loaded`` to the end; the exit code."""
         self._reports.state("loaded")
         if await self._orders.until(lambda: self._orders.init_asked):
-            self.life.start()
+            self.life.begin()
             await self._rise()
-            if await self.life.has_risen():
+            if self.life.has_risen():
                 self._come_up()
                 await self._stay()
         await self._fall()
@@ -74,11 +76,22 @@ class Lifecycle:
         if not await orders.until(lambda: orders.start_asked):
             return
         reports.state("starting")
-        await self._attempt("start", self._body.start())
+        if not orders.import_asked or await self._attempt("import", self._import()):
+            await self._attempt("start", self._body.start())
+
+    async def _import(self) -> None:
+        from svcd.worker_runtime.state import unpack_state  # noqa: PLC0415 - for the few services that import
+
+        orders = self._orders
+        if orders.state is None:
+            raise StateMismatch("the state that was to be imported did not come whole")
+        state, orders.state = unpack_state(orders.state), None
+        await self._body.import_state(state, orders.state_version)
 
     def _come_up(self) -> None:
         self._reports.phase = "run"
         self._reports.state("running")
+        self.exports.begin()
         self.on_running()
 
     async def _stay(self) -> None:
@@ -148,6 +161,9 @@ class Lifecycle:
         orders.ask_stop("it ended by itself")  # where nobody has asked yet: sets ctx.stopping
         self._take_reason(self.life.ended.error)
         reports.state("stopping")
+        if self.exit_code == OK and self.life.ended.error is None:
+            await self.exports.keep()
+        self.exports.end()
         if self.life.state is State.STOPPING:  # what never began is stopped by now
             await self._attempt("stop", self._body.stop(orders.reason))
             error = await self.life.has_fallen()

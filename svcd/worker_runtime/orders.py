@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from svcd.protocol.messages import Init, Message, Pause, Resume, ServiceSpec, Start, Stop
+from svcd.protocol.errors import ProtocolError
+from svcd.protocol.messages import ImportState, Init, Message, Pause, Resume, ServiceSpec, Start, Stop
+from svcd.protocol.state_parts import Assembly
 
 
 class Orders:
@@ -19,6 +21,10 @@ class Orders:
         self.spec: ServiceSpec | None = None
         self.init_asked = False
         self.start_asked = False
+        self.import_asked = False
+        self.state: bytes | None = None  # to be imported, once it is whole
+        self.state_version: str | None = None
+        self._assembly = Assembly()
         self.pause_asked = False  # the last that was asked: to pause, or not to
         self.pause_news = False
         self.stop_asked = False
@@ -35,12 +41,23 @@ class Orders:
             self.init_asked = True
         elif isinstance(message, Start):
             self.start_asked = True
+        elif isinstance(message, ImportState):
+            self._take_state(message)
         elif isinstance(message, Pause | Resume):
             self.pause_asked = isinstance(message, Pause)
             self.pause_news = True
         elif isinstance(message, Stop):
             self.ask_stop(message.reason)
         self.changed()
+
+    def _take_state(self, message: ImportState) -> None:
+        """A state that does not come whole is none: ``import_asked`` says that there should be one."""
+        self.import_asked = True
+        try:
+            self.state = self._assembly.add(message.part, message.parts, message.data)
+        except ProtocolError:
+            self.state = None
+        self.state_version = message.version
 
     def ask_stop(self, reason: str, error: str | BaseException | None = None) -> None:
         """Stop, once whatever is in progress has ended; joins a stop that was asked for already."""

@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
     CheckHealth,
+    ExportState,
     HealthReported,
+    ImportState,
     Init,
     LoopAlive,
     Message,
@@ -27,6 +29,8 @@ from svcd.protocol.messages import (
     Resume,
     ServiceSpec,
     Start,
+    StateExported,
+    StateSaved,
     Stop,
     Welcome,
 )
@@ -188,6 +192,7 @@ class Process:
             self._stopping,
             lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
+        ctx.version = spec.version
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
@@ -253,10 +258,23 @@ class Process:
             check = self._loop.create_task(self._check_health(message), name="health")
             self._checks.add(check)
             check.add_done_callback(self._checks.discard)
-        elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
+        elif isinstance(message, ServiceSpec | Init | ImportState | Start | Pause | Resume | Stop):
             self._orders.receive(message)
+        elif isinstance(message, ExportState | StateSaved):
+            self._on_state(message)
         elif not isinstance(message, Welcome):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
+
+    def _on_state(self, message: ExportState | StateSaved) -> None:
+        lifecycle = self._lifecycle
+        if isinstance(message, StateSaved):
+            if lifecycle is not None:
+                lifecycle.exports.take_saved(message)
+        elif lifecycle is not None:
+            lifecycle.exports.answer(message)
+        else:
+            name, invocation = self._settings.service, self._settings.invocation
+            self._send(StateExported(name, invocation, message.token))  # a script, or nothing yet
 
     def _on_back(self) -> None:
         if self._patience is not None:

@@ -155,7 +155,8 @@ class Context:
 
     ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
     run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop, ``paused`` whether the
-    service is paused (``svcd pause``): a function that never looks is paused by word alone.
+    service is paused (``svcd pause``): a function that never looks is paused by word alone. ``version`` is what the
+    cluster file says, ``state_version`` that of the service whose state ``import_state`` is given.
     """
 
     __slots__ = (
@@ -169,7 +170,9 @@ class Context:
         "invocation",
         "name",
         "paused",
+        "state_version",
         "stopping",
+        "version",
     )
 
     def __init__(
@@ -191,6 +194,8 @@ class Context:
         self._request_stop = request_stop
         self._logger: Any = None
         self._life: Startable | None = None
+        self.version: str | None = None
+        self.state_version: str | None = None
         self.paused = Paused()
         self._peers: Peers | None = None
 
@@ -353,6 +358,23 @@ class Service:
 
     def resume(self) -> Awaitable[None] | None:
         """Go on where ``pause`` has stopped. What it raises leaves the service paused."""
+        return None
+
+    def export_state(self) -> Any:
+        """What a later run, or the next version, is to know: called at an orderly stop before ``stop``, with
+        ``state: keep`` also every so often, and for a hot update. Must leave the service as it is.
+
+        Returns anything that can travel: None, bool, int, float, str, bytes, dates, enums, dataclasses, numpy arrays,
+        and lists, tuples, sets and dicts of them. What cannot is left out, and named in the log.
+        """
+        return None
+
+    def import_state(self, state: Any) -> Awaitable[None] | None:
+        """Take over what was exported: called after ``init`` and before ``start``. What it raises is a failed start.
+
+        It gets lists for tuples and sets, dicts for dataclasses, values for enums, unless its annotation says what
+        they are. ``self.ctx.state_version`` is the version that has exported it.
+        """
         return None
 
     def start_part(self, part: Startable) -> Outcome:

@@ -1,6 +1,6 @@
 """The Startable that a service is: how its stub's orders and steps become the start and the stop of design 4.2.
 
-Must not call the service's own code: ``lifecycle`` does, in a task of its own; the raw start and stop wait for it.
+Must not call the service's own code: ``lifecycle`` does, in a task of its own, and the raw stop waits for it.
 
 So ``init``, ``start`` and ``stop`` run in one task, as a task group wants it, and who cancels every task there is does
 not stop the service. The states, who is told of a stop and when, and the order of the parts are ``life``'s alone.
@@ -30,9 +30,26 @@ class ServiceLife(Startable):
     def __init__(self, name: str, orders: Orders) -> None:
         super().__init__(name=name)
         self._orders = orders
-        self._risen = orders.loop.create_future()
         self._fallen = orders.loop.create_future()
         orders.tell_life = self._obey
+
+    def begin(self) -> None:
+        """``init`` is about to be called, in this task, as all that follows."""
+        self._svcd_rules.leader = asyncio.current_task()
+        self.start()
+
+    def has_risen(self) -> bool:
+        """``init`` and ``start`` have ended, well or badly; whether it runs now. If not, it is stopping."""
+        return self._svcd_rules.arrived()
+
+    async def has_fallen(self) -> BaseException | None:
+        """``stop`` has ended, well or badly: let the parts stop; what went wrong with them."""
+        self._svcd_rules.leader = None  # who waits here
+        self._fallen.set_result(None)
+        return await _settled(super().stop())
+
+    async def raw_stop(self, error: BaseException | None) -> None:
+        await _over(self._fallen)
 
     def stop(self, error: BaseException | None = None) -> Outcome:
         """What breaks as a part ends up here: the whole service stops, with its error."""
@@ -40,23 +57,6 @@ class ServiceLife(Startable):
             return super().stop(error)  # which says so
         self._orders.ask_stop(OWN_WISH if error is None else f"it broke: {one_line(error)}", error)
         return super().stop()
-
-    async def raw_start(self) -> None:
-        await _over(self._risen)
-
-    async def raw_stop(self, error: BaseException | None) -> None:
-        await _over(self._fallen)
-
-    async def has_risen(self) -> bool:
-        """``init`` and ``start`` have ended, well or badly; whether it runs now. If not, it is stopping."""
-        self._risen.set_result(None)
-        await _settled(self.start())
-        return self.state is State.STARTED
-
-    async def has_fallen(self) -> BaseException | None:
-        """``stop`` has ended, well or badly: let the parts stop; what went wrong with them."""
-        self._fallen.set_result(None)
-        return await _settled(super().stop())
 
     def _obey(self, error: str | BaseException | None) -> None:
         """``orders`` have it that it is to stop."""

@@ -315,3 +315,30 @@ def test_outside_of_a_stub_there_is_no_life() -> None:
     with pytest.raises(TypeError, match="cannot stop web with int: say why in words, or an exception"):
         ctx.stop(5)  # type: ignore[arg-type]  # on purpose
     assert repr(Service.state)
+
+
+@pytest.mark.parametrize("what", ["self.ended", "self.ctx.life.stop()", "self.ctx.life.start()"])
+@pytest.mark.parametrize("step", ["init(self, config)", "start(self)"])
+def test_waiting_for_itself_is_refused(controller: Any, what: str, step: str) -> None:
+    stub = controller.spawn()
+    stub.run(code=f"import svcd\nclass Web(svcd.Service):\n  async def {step}: await {what}")
+    phase = step.partition("(")[0]
+    stub.expect_states(*UP[: 1 if phase == "init" else 3])
+    assert "cannot wait for" in stub.expect_failure(phase)[0].message
+    assert stub.end()[0] == 1
+
+
+def test_nothing_comes_between_the_end_of_its_start_and_started(controller: Any) -> None:
+    """Else what it has begun in its start, and what breaks at once, would find it starting still."""
+    code = """
+import asyncio, svcd
+class Web(svcd.Service):
+    async def start(self): self.task = asyncio.create_task(self.work())
+    async def work(self):
+        print(self.state.value)
+        self.ctx.stop()
+"""
+    stub = controller.spawn()
+    stub.run(code=code)
+    stub.expect_states(*UP, "stopping")
+    assert stub.end() == (0, "started\n", "")

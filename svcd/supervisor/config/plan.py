@@ -26,6 +26,7 @@ from svcd.supervisor.config.launch import (
     Schedule,
     ServiceDefinition,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.core.spec import (
     Backoff,
@@ -221,6 +222,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "hooks": _by_name(HookCommand),
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
+        "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},
     PythonCode: {"path": tuple},
@@ -231,6 +233,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
     HookCommand: {"argv": tuple},
     SocketSpec: {},
     Schedule: {},
+    StatePolicy: {},
 }
 _APART: Final = {
     **dict.fromkeys(_DECODERS, frozenset[str]()),
