@@ -15,6 +15,7 @@ from typing import Final
 
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised, Frame
+from svcd.worker_runtime.outcome import AbortedError
 
 MAX_LINE_LENGTH: Final = 300
 MAX_NAME_LENGTH: Final = 200
@@ -62,6 +63,22 @@ def safe_text(error: BaseException) -> str:
         return str(error)
     except BaseException as broken:  # a SystemExit in __str__ must not end the stub
         return f"<{type(broken).__name__} in its __str__>"
+
+
+def linked_with(error: BaseException, other: BaseException) -> bool:
+    """Whether ``other`` is ``error``, among what led to it, in its group, or a stand-in for its cancellation."""
+    if isinstance(other, AbortedError) and other.__cause__ is error:
+        return True
+    todo, seen = [error], set[int]()
+    while todo:
+        each = todo.pop()
+        if each is other:
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            group = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+            todo += [linked for linked in (each.__cause__, each.__context__, *group) if linked is not None]
+    return False
 
 
 def bounded(text: str, limit_bytes: int) -> str:

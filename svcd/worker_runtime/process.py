@@ -16,7 +16,9 @@ from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
     CheckHealth,
+    ExportState,
     HealthReported,
+    ImportState,
     Init,
     LoopAlive,
     Message,
@@ -27,6 +29,8 @@ from svcd.protocol.messages import (
     Resume,
     ServiceSpec,
     Start,
+    StateExported,
+    StateSaved,
     Stop,
     Welcome,
 )
@@ -41,6 +45,7 @@ from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
 from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
@@ -172,6 +177,8 @@ class Process:
             return USER_FAILURE
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
+        if self._ctx is not None:
+            self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
         self._watchdog_s = spec.watchdog_s
@@ -195,8 +202,9 @@ class Process:
             settings.invocation,
             spec.config,
             self._stopping,
-            lambda error: self._orders.ask_stop_from_anywhere("it asked for it", error),
+            lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
+        ctx.version = spec.version
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
@@ -263,10 +271,23 @@ class Process:
             check = self._loop.create_task(self._check_health(message), name="health")
             self._checks.add(check)
             check.add_done_callback(self._checks.discard)
-        elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
+        elif isinstance(message, ServiceSpec | Init | ImportState | Start | Pause | Resume | Stop):
             self._orders.receive(message)
+        elif isinstance(message, ExportState | StateSaved):
+            self._on_state(message)
         elif not (self._neighbours.receive(message) or isinstance(message, Welcome)):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
+
+    def _on_state(self, message: ExportState | StateSaved) -> None:
+        lifecycle = self._lifecycle
+        if isinstance(message, StateSaved):
+            if lifecycle is not None:
+                lifecycle.exports.take_saved(message)
+        elif lifecycle is not None:
+            lifecycle.exports.answer(message)
+        else:
+            name, invocation = self._settings.service, self._settings.invocation
+            self._send(StateExported(name, invocation, message.token))  # a script, or nothing yet
 
     def _on_back(self) -> None:
         if self._patience is not None:

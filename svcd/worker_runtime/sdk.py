@@ -8,17 +8,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 
 from svcd.worker_runtime.outcome import StateError
 
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
     from svcd.worker_runtime.cancellation import InFlight, Token
+    from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.outcome import Outcome
     from svcd.worker_runtime.peers import Peers
     from svcd.worker_runtime.request import Request
+    from svcd.worker_runtime.startable import Startable
     from svcd.worker_runtime.stream import Stream
 
 Offered = TypeVar("Offered")
+Shown = TypeVar("Shown")
 StopRequest = Callable[["str | BaseException | None"], None]
 
 
@@ -151,10 +155,12 @@ class Context:
 
     ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
     run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop, ``paused`` whether the
-    service is paused (``svcd pause``): a function that never looks is paused by word alone.
+    service is paused (``svcd pause``): a function that never looks is paused by word alone. ``version`` is what the
+    cluster file says, ``state_version`` that of the service whose state ``import_state`` is given.
     """
 
     __slots__ = (
+        "_life",
         "_logger",
         "_peers",
         "_request_stop",
@@ -164,7 +170,9 @@ class Context:
         "invocation",
         "name",
         "paused",
+        "state_version",
         "stopping",
+        "version",
     )
 
     def __init__(
@@ -185,6 +193,9 @@ class Context:
         self.stopping = stopping
         self._request_stop = request_stop
         self._logger: Any = None
+        self._life: Startable | None = None
+        self.version: str | None = None
+        self.state_version: str | None = None
         self.paused = Paused()
         self._peers: Peers | None = None
 
@@ -198,8 +209,30 @@ class Context:
         return self._logger
 
     def stop(self, error: str | BaseException | None = None) -> None:
-        """Let this service stop by itself: well, or with ``error`` as a crash. Returns at once; from any thread."""
+        """Let this service stop by itself: well, or with ``error`` as a crash. Returns at once; from any thread.
+
+        Can be given to a Startable as its hook: ``start(on_stopping=ctx.stop)``.
+        """
+        if error is not None and not isinstance(error, str | BaseException):
+            raise TypeError(f"cannot stop {self.name} with {type(error).__name__}: say why in words, or an exception")
         self._request_stop(error)
+
+    # ---- its life ----------------------------------------------------------------------------------------------------
+
+    def live(self, life: Startable) -> None:
+        """For the runtime: this is the life of the service."""
+        self._life = life
+
+    @property
+    def life(self) -> Startable:
+        """The Startable that this service is: ``state``, ``ended``, ``start_part``, ``watch``, and for others to watch.
+
+        ``starting`` from ``init`` on, ``started`` once ``start`` has ended. What is started with ``start_part`` stops
+        after the service's own ``stop``, in reverse order; if it breaks, the service stops with its error, as a crash.
+        """
+        if self._life is None:
+            raise StateError(f"{self.name} has no life: it does not run in a stub")
+        return self._life
 
     # ---- other services ----------------------------------------------------------------------------------------------
 
@@ -294,14 +327,41 @@ class Context:
         return self._joined.offered.in_flight
 
 
+class _OfLife(Generic[Shown]):
+    """Something of the service's life; hidden where a subclass or its object has an attribute of that name."""
+
+    __slots__ = ("_look",)
+
+    def __init__(self, look: Callable[[Startable], Shown]) -> None:
+        self._look = look
+
+    @overload
+    def __get__(self, service: None, owner: type[Service]) -> Self: ...
+    @overload
+    def __get__(self, service: Service, owner: type[Service]) -> Shown: ...
+    def __get__(self, service: Service | None, owner: type[Service]) -> Self | Shown:
+        return self if service is None else self._look(service.ctx.life)
+
+
 class Service:
     """Base of a service's class. Each method may be ``async def`` or plain; plain ones run in one thread of their own.
 
     ``start`` returns once others may use the service; it then runs until it is told to stop. ``stop`` is called
     once ``init`` was, even where ``init`` or ``start`` failed. ``self.ctx`` is there before ``__init__`` is called.
+
+    It is a Startable, with the life ``self.ctx.life``: what it is made of is started by ``start_part`` or observed by
+    ``watch``, ``state`` and ``ended`` say where it stands, ``@guarded`` holds for its methods. These names are free
+    for uses of your own; ``self.ctx.life`` has them always.
     """
 
     ctx: Context
+    state: _OfLife[State] = _OfLife(lambda life: life.state)
+    ended: _OfLife[Outcome] = _OfLife(lambda life: life.ended)
+
+    @property
+    def _svcd_life(self) -> Startable:
+        """For ``@guarded``."""
+        return self.ctx.life
 
     def init(self, config: dict[str, Any]) -> Awaitable[None] | None:
         """Prepare: ``config`` is the mapping from the cluster file."""
@@ -325,6 +385,31 @@ class Service:
     def resume(self) -> Awaitable[None] | None:
         """Go on where ``pause`` has stopped. What it raises leaves the service paused."""
         return None
+
+    def export_state(self) -> Any:
+        """What a later run, or the next version, is to know: called at an orderly stop before ``stop``, with
+        ``state: keep`` also every so often, and for a hot update. Must leave the service as it is.
+
+        Returns anything that can travel: None, bool, int, float, str, bytes, dates, enums, dataclasses, numpy arrays,
+        and lists, tuples, sets and dicts of them. What cannot is left out, and named in the log.
+        """
+        return None
+
+    def import_state(self, state: Any) -> Awaitable[None] | None:
+        """Take over what was exported: called after ``init`` and before ``start``. What it raises is a failed start.
+
+        It gets lists for tuples and sets, dicts for dataclasses, values for enums, unless its annotation says what
+        they are. ``self.ctx.state_version`` is the version that has exported it.
+        """
+        return None
+
+    def start_part(self, part: Startable) -> Outcome:
+        """Start ``part`` as one's own: see ``Startable.start_part``. On the event loop, so not in a plain method."""
+        return self.ctx.life.start_part(part)
+
+    def watch(self, other: Startable) -> Outcome:
+        """Rely on what somebody else has started: see ``Startable.watch``. On the event loop as well."""
+        return self.ctx.life.watch(other)
 
     def fail(self, error: str | BaseException) -> None:
         """End badly: the same as ``self.ctx.stop(error)``."""

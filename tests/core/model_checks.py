@@ -302,4 +302,6 @@ class Before:
         if not self._up.get(unit.name, False):
             return True
         was = self._states[unit.name]
-        return self._runs[unit.name] is None and was in OVER and (unit.state is not was or (unit.updating and unit.again))
+        return (
+            self._runs[unit.name] is None and was in OVER and (unit.state is not was or (unit.updating and unit.again))
+        )

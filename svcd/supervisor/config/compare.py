@@ -122,6 +122,8 @@ _HOW_PYTHON_RUNS: Final[dict[str, _Look]] = {
     "path": _python(lambda run: run.path),
     "interpreter": _python(lambda run: run.interpreter),
     "config": _python(lambda run: run.config),
+    "state": lambda each: each.launch.state,
+    "version": lambda each: each.launch.version,
 }
 _PROCESS: Final[dict[str, _Look]] = {
     "workdir": lambda each: each.launch.workdir,

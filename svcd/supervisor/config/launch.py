@@ -133,6 +133,14 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePolicy:
+    """Whether a Python service's state is kept over its runs, and how often it is saved beside its stops; 0: never."""
+
+    keep: bool = False
+    every_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """Everything that the shell needs to run one service.
 
@@ -160,6 +168,8 @@ class LaunchSpec:
     port: int | None = None
     may_call: tuple[str, ...] = ()
     max_children: int = 0
+    state: StatePolicy = field(default_factory=StatePolicy)
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, 
 PYTHON: Final = "Python-services"
 SEEING: Final = "observability"
 
+MAX_VERSION_LENGTH: Final = 100
+
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
 _SCALAR: Final = {"type": ["string", "number", "boolean"]}
@@ -117,6 +119,15 @@ def parse_name(value: Any) -> str:
     text = value if isinstance(value, str) else parse_text(value)
     if not NAME.fullmatch(text):
         raise RefusedError(f'"{text[:80]}" cannot be a name', f"use {NAME_RULE}")
+    return text
+
+
+def parse_version(value: Any) -> str:
+    text = parse_text(value)
+    if not text.strip() or len(text) > MAX_VERSION_LENGTH or not text.isprintable():
+        raise RefusedError(
+            f'"{text[:80]!s}" is no version', f"use a word such as 1.4.2, of at most {MAX_VERSION_LENGTH} letters"
+        )
     return text
 
 
@@ -405,6 +416,10 @@ NameList = Annotated[
     ),
 ]
 Path = Annotated[str, Parsed(parse_path, "path", _PATH_SCHEMA)]
+Version = Annotated[
+    str,
+    Parsed(parse_version, "word", {"type": "string", "maxLength": MAX_VERSION_LENGTH, "pattern": r"\S"}),
+]
 Command = Annotated[tuple[str, ...], Parsed(parse_command, "list of arguments, or string", _COMMAND_SCHEMA, list)]
 Entry = Annotated[str, Parsed(parse_entry, "`module:name`", {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
 Code = Annotated[str, Parsed(parse_code, "text", {"type": "string", "pattern": r"\S"})]

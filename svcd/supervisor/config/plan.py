@@ -26,6 +26,7 @@ from svcd.supervisor.config.launch import (
     Schedule,
     ServiceDefinition,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.core.spec import (
     Backoff,
@@ -222,6 +223,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
         "may_call": tuple,
+        "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},
     PythonCode: {"path": tuple},
@@ -232,6 +234,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
     HookCommand: {"argv": tuple},
     SocketSpec: {},
     Schedule: {},
+    StatePolicy: {},
 }
 _APART: Final = {
     **dict.fromkeys(_DECODERS, frozenset[str]()),

@@ -21,7 +21,14 @@ from svcd.supervisor.config.launch import (
 )
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.occasions import resolve_occasions
-from svcd.supervisor.config.policies import dependencies, health_policy, pause_policy, restart_policy, stop_policy
+from svcd.supervisor.config.policies import (
+    dependencies,
+    health_policy,
+    pause_policy,
+    restart_policy,
+    state_policy,
+    stop_policy,
+)
 from svcd.supervisor.config.probing import ready_timeout_s, resolve_health, resolve_ready
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
@@ -63,6 +70,7 @@ class _Resolution:
         health = resolve_health(block, kind, notes, self._check_command)
         hooks = self._resolve_hooks()
         occasions = resolve_occasions(source, kind, notes, self._around)
+        state = state_policy(source, kind, notes)
         if run is None or notes.wrong:
             return None
         names = self._around.names[source.name]
@@ -105,6 +113,8 @@ class _Resolution:
             port=source.port,
             may_call=block.permissions.services,
             max_children=block.permissions.spawn.max,
+            state=state,
+            version=None if kind == "command" else block.version,
         )
         return ServiceDefinition(spec, launch, source.name, source.instance, len(names))
 
@@ -127,7 +137,7 @@ class _Resolution:
             self.notes.find((key,), f"does not go with {given[0]}:", "keep one of the two", node.key_marks[key])
         if given[0] == "command":
             for key in PYTHON_ONLY_KEYS:
-                if is_given(own, key):
+                if is_given(own, key) and not self._means_nothing(key):
                     text = "goes with python:, script: or code:, not with command:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         else:
@@ -139,6 +149,9 @@ class _Resolution:
                     text = f"goes with command:, not with {given[0]}:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         return given[0] if len(given) == 1 else None
+
+    def _means_nothing(self, key: str) -> bool:
+        return key == "state" and self._block.state is not None and not self._block.state.keep
 
     def _resolve_identity(self) -> Identity:
         if self._source.bad & {"user", "group"}:

@@ -46,6 +46,7 @@ from svcd.supervisor.config.leaves import (
     Tags,
     Threshold,
     Umask,
+    Version,
     choice,
 )
 from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
@@ -69,8 +70,9 @@ HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
 HTTP_ONLY_KEYS: Final = ("status", "body")
 MAX_INSTANCES: Final = 1000
 MAX_CHILDREN: Final = 1000
+STATE_WORDS: Final = ("none", "keep")
 SCHEDULE_KEYS: Final = ("cron", "every")
-PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config")
+PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config", "state", "version")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 
 
@@ -311,6 +313,25 @@ def _expand_schedule(value: Any) -> Any:
     return {"cron": value} if isinstance(value, str) else value
 
 
+class State(Block):
+    example: ClassVar[str] = "{keep: true, every: 30s}"
+
+    keep: Flag = Field(default=True, description="Whether its state is saved and restored.")
+    every: Duration = Field(
+        default=30.0, description="It is saved so often, and at each orderly stop; 0: at the stop only."
+    )
+
+
+def _expand_state(value: Any) -> Any:
+    if isinstance(value, dict | State):
+        return value
+    if value in STATE_WORDS:
+        return {"keep": value == "keep"}
+    near = near_miss(value, STATE_WORDS) if isinstance(value, str) else ""
+    shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
+    raise RefusedError(f"{shown} is not one of {', '.join(STATE_WORDS)}", near or f"write keep, or {State.example}")
+
+
 class Edge(Block):
     example: ClassVar[str] = "{kind: requires}"
 
@@ -375,6 +396,7 @@ _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueIte
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
+StateOrWord = Annotated[State, Shorthand(_expand_state, "`none`, `keep` or mapping", {"enum": list(STATE_WORDS)})]
 ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
 _RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
@@ -420,6 +442,14 @@ class Service(Block):
         default=None, description="Python: another interpreter, such as `.venv/bin/python`."
     )
     config: Config | None = Field(default=None, description="Python: handed to `init(config)`.")
+    state: StateOrWord | None = Field(
+        default=None,
+        description="Python: `keep` saves what `export_state()` returns, and hands it to `import_state()` of the next "
+        "start. Default: `none`.",
+    )
+    version: Version | None = Field(
+        default=None, description="Python: of the service, in words of your own; shown, and saved with its state."
+    )
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
     )
@@ -476,8 +506,6 @@ class Service(Block):
     )
 
     preload: Annotated[None, Later(PYTHON, [])] = None
-    state: Annotated[None, Later(PYTHON, "none")] = None
-    version: Annotated[None, Later(PYTHON)] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
     runtime: Annotated[None, Later(PYTHON, {}, _RUNTIME)] = None
     permissions: Permissions = Field(
@@ -518,6 +546,7 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME.stop": Stop,
     "services.NAME.sockets": Socket,
     "services.NAME.schedule": Schedule,
+    "services.NAME.state": State,
     "services.NAME.hooks": Hooks,
     "services.NAME.hooks.NAME": Hook,
     "services.NAME.pause": Pause,
