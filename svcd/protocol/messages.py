@@ -123,7 +123,7 @@ class HealthReported(Message):
 @dataclass(frozen=True, slots=True)
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
-    stub imports it.
+    stub imports it. ``runtime``: by which its threads and processes are made; what is not there has its default.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -137,6 +137,7 @@ class ServiceSpec(Message):
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     watchdog_s: float | None = None
+    runtime: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,10 +44,12 @@ class Peers:
         check_peer: CheckPeer = nobody,
         primary: Token | None = None,
         on_error: OnError = lambda method, error: None,
+        threads: Threads | None = None,
     ) -> None:
+        """``threads``: those of the plain methods; by default eight of its own."""
         self.service_name = service
         self.primary = primary if primary is not None else Token()
-        self.threads = Threads()
+        self.threads = threads if threads is not None else Threads()
         self.endpoint: Endpoint | None = None
         self.publisher: Publisher | None = None
         self.subscriptions: Subscriptions | None = None

@@ -37,9 +37,10 @@ from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
 from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.sdk import Context, Service, Stopping, enter
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
@@ -124,6 +125,7 @@ class Process:
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._ctx: Context | None = None
+        self._pools: Pools | None = None
         self._watchdog_s: float | None = None
         self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
@@ -145,6 +147,7 @@ class Process:
         try:
             return self._live()
         finally:
+            self._close_pools()
             self._connection.close()
 
     # ---- the service ---------------------------------------------------------------------------------------------
@@ -185,10 +188,18 @@ class Process:
             self._stopping,
             lambda error: self._orders.ask_stop_from_anywhere("it asked for it", error),
         )
+        self._pools = pools_for(ctx, spec, self._loop)
+        ctx.equip(self._pools)
+        enter(ctx)
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
         return self._function
+
+    def _close_pools(self) -> None:
+        enter(None)
+        if self._pools is not None:
+            self._pools.close(print_text)
 
     def _complete(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
         """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:
