@@ -122,6 +122,7 @@ _HOW_PYTHON_RUNS: Final[dict[str, _Look]] = {
     "path": _python(lambda run: run.path),
     "interpreter": _python(lambda run: run.interpreter),
     "config": _python(lambda run: run.config),
+    "runtime": _python(lambda run: run.runtime),  # its variables are compared as variables
 }
 _PROCESS: Final[dict[str, _Look]] = {
     "workdir": lambda each: each.launch.workdir,

@@ -14,8 +14,10 @@ from svcd.supervisor.config.leaves import (
     PYTHON,
     SEEING,
     Account,
+    BlockingThreads,
     Code,
     Command,
+    ComputeThreads,
     Config,
     Descriptor,
     Duration,
@@ -41,8 +43,10 @@ from svcd.supervisor.config.leaves import (
     Restarts,
     Shorthand,
     Signal,
+    StackSize,
     SuccessCodes,
     Tags,
+    ThreadPrefix,
     Threshold,
     Umask,
     choice,
@@ -75,6 +79,11 @@ PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 class LogDriver(Enum):
     FILE = "file"
     NONE = "none"
+
+
+class ComputeIn(Enum):
+    THREADS = "threads"
+    PROCESSES = "processes"
 
 
 class SocketType(Enum):
@@ -290,6 +299,27 @@ class Pause(Block):
     resume_signal: Signal | None = Field(default=None, description="Resumes it. Default: SIGCONT.")
 
 
+class Runtime(Block):
+    example: ClassVar[str] = "{compute_threads: 4}"
+
+    compute: Annotated[ComputeIn, choice(ComputeIn)] = Field(
+        default=ComputeIn.THREADS,
+        description="What `ctx.compute()` runs functions in. Pure Python gains nothing from several `threads`, but "
+        "from `processes`; arguments and results are pickled then.",
+    )
+    compute_threads: ComputeThreads = Field(
+        default=2,
+        description="At most so many of them. 0: none; `ctx.compute()` uses the threads of `ctx.blocking()`.",
+    )
+    max_blocking_threads: BlockingThreads = Field(
+        default=8,
+        description="At most so many threads for `ctx.blocking()` and the service's plain methods together, of which "
+        "each leaves the other at least one.",
+    )
+    stack_size: StackSize = Field(default=2 * 1024 * 1024, description="Of each thread that computes.")
+    thread_prefix: ThreadPrefix = Field(default="compute", description="Of their names: `compute-0` and so on.")
+
+
 class Schedule(Block):
     example: ClassVar[str] = "{every: 10m}"
 
@@ -370,7 +400,6 @@ _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueIte
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
 ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
-_RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
 class Service(Block):
@@ -391,6 +420,10 @@ class Service(Block):
         default=None, description="Python: another interpreter, such as `.venv/bin/python`."
     )
     config: Config | None = Field(default=None, description="Python: handed to `init(config)`.")
+    runtime: Runtime = Field(
+        default=Runtime.model_construct(),
+        description="`python:` and `code:`: what `ctx.compute()` and `ctx.blocking()` run in.",
+    )
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
     )
@@ -450,7 +483,6 @@ class Service(Block):
     state: Annotated[None, Later(PYTHON, "none")] = None
     version: Annotated[None, Later(PYTHON)] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
-    runtime: Annotated[None, Later(PYTHON, {}, _RUNTIME)] = None
     permissions: Annotated[
         None, Later(PYTHON, {}, {"services": []}, {"spawn": False}, {"services": [], "spawn": False})
     ] = None
@@ -488,6 +520,7 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME.restart.by_cause": ByCause,
     "services.NAME.stop": Stop,
     "services.NAME.sockets": Socket,
+    "services.NAME.runtime": Runtime,
     "services.NAME.schedule": Schedule,
     "services.NAME.hooks": Hooks,
     "services.NAME.hooks.NAME": Hook,

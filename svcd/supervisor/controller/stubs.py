@@ -177,6 +177,7 @@ class Stubs:
             controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
             watchdog_s=definition.spec.watchdog_s,
+            runtime={**run.runtime, **run.runtime_variables},
         )
 
     def _send(self, invocation: int, message: messages.Message) -> None:
