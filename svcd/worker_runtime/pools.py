@@ -74,7 +74,7 @@ class Pools:
         return self._computing.run_sync(self._lane, what, functools.partial(function, *args, **named))
 
     def blocking(self, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Coroutine[Any, Any, Any]:
-        what = _checked(function, "blocking", "a thread may block, and calls the function itself")
+        what = _checked(function, "blocking", "a thread calls the function itself")
         return self._shared.run(BLOCKING, what, functools.partial(function, *args, **named))
 
     def _call(self, what: str, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Call:

@@ -44,10 +44,11 @@ class Job:
         self.is_abandoned = False
         self._context = copy_context()
 
-    def run(self) -> None:
-        """Nothing may be left to the future: no future carries a StopIteration, and none is to carry a SystemExit."""
-        outcome = self._context.run(_caught, self.call)
-        self.future.set_result(outcome)
+    def run(self) -> Caught:
+        """What came out of it. None of it is left to a future's own way with exceptions: no future carries a
+        StopIteration, and none is to carry a SystemExit.
+        """
+        return self._context.run(_caught, self.call)
 
 
 def _caught(call: Callable[[], Any]) -> Caught:
@@ -88,7 +89,7 @@ class ThreadPool:
         self._on_lost = on_lost
         self._turns = deque(self.lanes.values())
         self._changed = threading.Condition(threading.Lock())
-        self._idle = 0  # threads that wait and have not been woken
+        self._spare = 0  # threads that wait for a job, or are about to look for one
         self._made = 0
         self._running: set[Job] = set()
         self._is_closed = False
@@ -152,15 +153,14 @@ class ThreadPool:
     def abandon(self, lane: str, job: Job) -> None:
         """Nobody waits for it any more."""
         with self._changed:
-            job.is_abandoned = True
+            job.is_abandoned = job in self._running
             if job.future.cancel():
                 try:
                     self.lanes[lane].queue.remove(job)
                 except ValueError:  # a thread has just found it
                     pass
                 return
-            runs = job in self._running
-        if not runs:  # it has ended in this very moment
+        if not job.is_abandoned:  # it has ended in this very moment
             self._tell_lost(job)
         elif job.on_abandoned is not None:
             job.on_abandoned()
@@ -202,13 +202,11 @@ class ThreadPool:
 
     def _rouse(self) -> None:
         """With the lock: see to it that somebody takes what can be taken."""
-        if not any(lane.queue and lane.busy < lane.limit for lane in self._turns):
-            return
-        if self._idle:
-            self._idle -= 1
-            self._changed.notify()
-        elif self._made < self._limit:
+        ready = sum(min(len(lane.queue), lane.limit - lane.busy) for lane in self._turns)
+        if ready > self._spare and self._made < self._limit:
             self._make_thread()
+        elif ready:
+            self._changed.notify()
 
     def _make_thread(self) -> None:
         number = f"-{self._made}"
@@ -221,17 +219,19 @@ class ThreadPool:
                 if self._stack_size_bytes:
                     threading.stack_size(before)
         self._made += 1
+        self._spare += 1
 
     def _work(self, number: str) -> None:
         _here.pool = self
         _name_for_kernel(f"{self._prefix[: COMM_CHARACTERS - len(number)]}{number}")
         while (found := self._next()) is not None:
             lane, job = found
-            try:
-                job.run()
-            finally:
-                self._done(lane, job)
-            del found, job  # or what it holds would live as long as this thread is idle
+            outcome = job.run()
+            self._done(lane, job)
+            job.future.set_result(outcome)
+            if job.is_abandoned:
+                self._tell_lost(job)
+            del found, job, outcome  # or what they hold would live as long as this thread is idle
 
     def _next(self) -> tuple[Lane, Job] | None:
         """The next job, waited for; None at the end."""
@@ -239,6 +239,7 @@ class ThreadPool:
             while True:
                 found = self._take()
                 if found is not None:
+                    self._spare -= 1
                     self._running.add(found[1])
                     try:
                         self._rouse()
@@ -247,7 +248,6 @@ class ThreadPool:
                     return found
                 if self._is_closed:
                     return None
-                self._idle += 1
                 self._changed.wait()
 
     def _take(self) -> tuple[Lane, Job] | None:
@@ -263,14 +263,13 @@ class ThreadPool:
         return None
 
     def _done(self, lane: Lane, job: Job) -> None:
+        """Before anybody hears of it: what is asked for next is to find this thread."""
         with self._changed:
             lane.busy -= 1
+            self._spare += 1
             self._running.discard(job)
             if self._is_closed:
                 self._changed.notify_all()
-            is_lost = job.is_abandoned
-        if is_lost:
-            self._tell_lost(job)
 
     def _tell_lost(self, job: Job) -> None:
         error = job.future.result()[1]
