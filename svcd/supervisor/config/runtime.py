@@ -73,8 +73,10 @@ def read_variable(variable: str, text: str) -> Setting | None:
     """What it sets; None when it is empty, which is as good as not there. Raises ``RefusedError``."""
     key = VARIABLES.get(variable)
     if key is None:
-        near = near_miss(variable, VARIABLES)
-        raise RefusedError("there is no such setting", near or f"the variables are {', '.join(VARIABLES)}")
+        # what they all begin with is no likeness
+        near = near_miss(variable.removeprefix(PREFIX), map(str.upper, _KEYS))
+        meant = near.replace("did you mean ", f"did you mean {PREFIX}")
+        raise RefusedError("there is no such setting", meant or f"the variables are {', '.join(VARIABLES)}")
     if not text:
         return None
     value = resolve(text) if key in _NUMBERS else text
