@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # who computes in threads does not pay for processes
 BLOCKING: Final = "blocking"
 COMPUTE: Final = "compute"
 LEFTOVERS_S: Final = 0.5  # for functions that still run when the service has ended
+LEFTOVERS_SHARE: Final = 0.1  # of the stop timeout, where that is less: nobody is to be killed for them
 
 
 def _forget(_what: str, _error: BaseException) -> None:
@@ -39,7 +40,9 @@ def _forget(_what: str, _error: BaseException) -> None:
 class Pools:
     """``told``: what compute processes are told of the service. ``methods``: the threads of its plain methods."""
 
-    def __init__(self, settings: RuntimeSettings, told: dict[str, Any], on_lost: Lost = _forget) -> None:
+    def __init__(
+        self, settings: RuntimeSettings, told: dict[str, Any], on_lost: Lost = _forget, leftovers_s: float = LEFTOVERS_S
+    ) -> None:
         def lost(what: str, error: BaseException) -> None:
             if not isinstance(error, Abandoned):
                 on_lost(what, error)
@@ -48,6 +51,7 @@ class Pools:
         self._told = {**told, "stack_size_bytes": size, "name": settings.thread_prefix}
         self._in_processes = settings.compute == PROCESSES and count > 0
         self._processes: ProcessPool | None = None
+        self._leftovers_s = leftovers_s
         lanes = (BLOCKING, METHODS)
         self._shared = ThreadPool(settings.max_blocking_threads, BLOCKING, lanes, 0 if count else size, lost)
         self._computing, self._lane = self._shared, BLOCKING
@@ -85,7 +89,7 @@ class Pools:
         return process_pool.Call(self._processes, what, function, args, named)
 
     def close(self, complain: Callable[[str], None] = lambda text: None) -> None:
-        """What has not begun never will; compute processes are killed; threads get ``LEFTOVERS_S`` to end."""
+        """What has not begun never will; compute processes are killed; threads get a moment to end."""
         pools = {self._shared, self._computing}
         for pool in pools:
             pool.close()
@@ -94,7 +98,7 @@ class Pools:
         if self._processes is not None:
             self._processes.close()
         for pool in pools:
-            for what in pool.wait_idle(LEFTOVERS_S):
+            for what in pool.wait_idle(self._leftovers_s):
                 complain(f"svcd: {what} still runs, and ends with the process\n")
 
 
@@ -114,7 +118,8 @@ def pools_for(ctx: Context, spec: ServiceSpec, loop: asyncio.AbstractEventLoop) 
         except RuntimeError:  # the loop is closed: the end is near anyhow
             pass
 
-    return Pools(settings, {"context": context, "code": spec.code, "title": title}, on_lost)
+    leftovers_s = min(LEFTOVERS_S, spec.stop_timeout_s * LEFTOVERS_SHARE)
+    return Pools(settings, {"context": context, "code": spec.code, "title": title}, on_lost, leftovers_s)
 
 
 class InPlace:
