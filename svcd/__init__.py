@@ -17,11 +17,12 @@ if TYPE_CHECKING:
         RemoteError,
         ServiceUnavailable,
     )
+    from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service
+    from svcd.worker_runtime.sdk import Context, Service, current_context
     from svcd.worker_runtime.startable import Startable
 
     __version__: str
@@ -30,6 +31,7 @@ __all__ = [
     "AbortedError",
     "CallError",
     "CallRefused",
+    "ComputeError",
     "Context",
     "DeadlineExceeded",
     "Draining",
@@ -42,13 +44,15 @@ __all__ = [
     "State",
     "StateError",
     "__version__",
+    "current_context",
     "guarded",
     "on_event",
     "rpc",
 ]
 
 _CONTENTS = {
-    "worker_runtime.sdk": ("Service", "Context"),
+    "worker_runtime.sdk": ("Service", "Context", "current_context"),
+    "worker_runtime.compute_errors": ("ComputeError",),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
     "worker_runtime.startable": ("Startable",),

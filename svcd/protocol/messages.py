@@ -196,7 +196,7 @@ class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
     stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
     ``heard``: somebody may listen to what it publishes. ``keep_state``: it exports its state by itself when it stops,
-    and every ``export_every_s``, if that is not 0.
+    and every ``export_every_s``, if that is not 0. ``runtime``: by which its threads and processes are made.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -215,6 +215,7 @@ class ServiceSpec(Message):
     keep_state: bool = False
     export_every_s: float = 0.0
     version: str | None = None
+    runtime: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

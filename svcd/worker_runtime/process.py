@@ -42,9 +42,10 @@ from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
 from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.sdk import Context, Service, Stopping, enter
 from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
@@ -131,6 +132,7 @@ class Process:
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._ctx: Context | None = None
+        self._pools: Pools | None = None
         self._watchdog_s: float | None = None
         self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
@@ -152,6 +154,7 @@ class Process:
         try:
             return self._live()
         finally:
+            self._close_pools()
             self._connection.close()
 
     # ---- the service ---------------------------------------------------------------------------------------------
@@ -187,7 +190,8 @@ class Process:
     async def _among_others(self, lifecycle: Lifecycle, spec: ServiceSpec) -> int:
         """The service's whole life, with what it has to do with other services around it."""
         assert self._ctx is not None
-        self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard))
+        threads = None if self._pools is None else self._pools.methods
+        self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard, threads))
         try:
             return await lifecycle.run()
         finally:
@@ -205,10 +209,18 @@ class Process:
             lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
         ctx.version = spec.version
+        self._pools = pools_for(ctx, spec, self._loop)
+        ctx.equip(self._pools)
+        enter(ctx)
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
         return self._function
+
+    def _close_pools(self) -> None:
+        enter(None)
+        if self._pools is not None:
+            self._pools.close(print_text)
 
     def _complete(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
         """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
 
 from svcd.worker_runtime.outcome import StateError
 
@@ -17,12 +17,15 @@ if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.outcome import Outcome
     from svcd.worker_runtime.peers import Peers
+    from svcd.worker_runtime.pools import InPlace, Pools
     from svcd.worker_runtime.request import Request
     from svcd.worker_runtime.startable import Startable
     from svcd.worker_runtime.stream import Stream
 
 Offered = TypeVar("Offered")
 Shown = TypeVar("Shown")
+Given = ParamSpec("Given")
+Returned = TypeVar("Returned")
 StopRequest = Callable[["str | BaseException | None"], None]
 
 
@@ -163,6 +166,7 @@ class Context:
         "_life",
         "_logger",
         "_peers",
+        "_pools",
         "_request_stop",
         "cluster",
         "config",
@@ -198,6 +202,7 @@ class Context:
         self.state_version: str | None = None
         self.paused = Paused()
         self._peers: Peers | None = None
+        self._pools: Pools | InPlace | None = None
 
     @property
     def logger(self) -> Any:
@@ -233,6 +238,46 @@ class Context:
         if self._life is None:
             raise StateError(f"{self.name} has no life: it does not run in a stub")
         return self._life
+
+    # ---- code that would block the event loop ------------------------------------------------------------------------
+
+    def equip(self, pools: Pools | InPlace) -> None:
+        """For the runtime: from here on there are threads to run code in."""
+        self._pools = pools
+
+    @property
+    def _equipped(self) -> Pools | InPlace:
+        if self._pools is None:
+            raise StateError(f"{self.name} has no threads to run code in: nothing runs it")
+        return self._pools
+
+    def compute(
+        self, function: Callable[Given, Returned], /, *args: Given.args, **named: Given.kwargs
+    ) -> Coroutine[Any, Any, Returned]:
+        """What ``function`` returns, run beside the event loop: for what needs the processor.
+
+        At most ``compute_threads`` of them run at a time, in threads or, with ``compute: processes``, in processes.
+        What it raises is raised here; ``ComputeError`` is what a process could not take, bring back or survive. When
+        nobody waits for it any more it is not begun; if it has begun, a thread goes on in vain, a process is killed.
+        """
+        return self._equipped.compute(function, args, named)
+
+    def compute_sync(
+        self, function: Callable[Given, Returned], /, *args: Given.args, **named: Given.kwargs
+    ) -> Returned:
+        """``compute`` for plain methods and threads. A computing thread, or process, just goes on with it."""
+        result: Returned = self._equipped.compute_sync(function, args, named)
+        return result
+
+    def blocking(
+        self, function: Callable[Given, Returned], /, *args: Given.args, **named: Given.kwargs
+    ) -> Coroutine[Any, Any, Returned]:
+        """What ``function`` returns, run in a thread: for what waits, for a disk or a server, without asyncio.
+
+        ``max_blocking_threads`` are shared with the plain methods of this service; one is always left for those. A
+        thread that blocks already needs nothing of the kind: it calls the function.
+        """
+        return self._equipped.blocking(function, args, named)
 
     # ---- other services ----------------------------------------------------------------------------------------------
 
@@ -341,6 +386,26 @@ class _OfLife(Generic[Shown]):
     def __get__(self, service: Service, owner: type[Service]) -> Shown: ...
     def __get__(self, service: Service | None, owner: type[Service]) -> Self | Shown:
         return self if service is None else self._look(service.ctx.life)
+
+
+_current: Context | None = None
+
+
+def current_context() -> Context:
+    """The ``Context`` of the service that this process runs, for code that was not handed it.
+
+    A process runs one service, so this holds in each of its threads, whoever made them, and in its compute processes.
+    Raises ``StateError`` where no service runs, and while its code is only being imported.
+    """
+    if _current is None:
+        raise StateError("no service runs in this process, or its code is only being imported")
+    return _current
+
+
+def enter(ctx: Context | None) -> None:
+    """For the runtime: this process runs that service from here on; None: no more."""
+    global _current
+    _current = ctx
 
 
 class Service:

@@ -124,6 +124,7 @@ _HOW_PYTHON_RUNS: Final[dict[str, _Look]] = {
     "config": _python(lambda run: run.config),
     "state": lambda each: each.launch.state,
     "version": lambda each: each.launch.version,
+    "runtime": _python(lambda run: run.runtime),  # its variables are compared as variables
 }
 _PROCESS: Final[dict[str, _Look]] = {
     "workdir": lambda each: each.launch.workdir,

@@ -26,6 +26,8 @@ class PythonCode:
 
     ``path``: absolute directories, put on ``sys.path`` before everything else. ``interpreter``: absolute path of
     another Python, or None for a fork of the warm server. ``config``: JSON values, handed to ``init(config)``.
+    ``runtime``: what the files say of its threads and processes, where that is not the default; ``runtime_variables``:
+    what the SVCD_RUNTIME_* of its environment say instead.
     """
 
     entry: str | None = None
@@ -34,6 +36,8 @@ class PythonCode:
     path: tuple[str, ...] = ()
     interpreter: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    runtime_variables: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

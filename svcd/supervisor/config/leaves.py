@@ -33,6 +33,10 @@ from svcd.supervisor.config.units import (
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
 
+THREAD_PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+MIN_STACK_BYTES: Final = 256 * 1024  # with less, some of Python's own modules cannot even be imported
+MAX_STACK_BYTES: Final = 1024 * 1024 * 1024
+
 PYTHON: Final = "Python-services"
 SEEING: Final = "observability"
 
@@ -317,6 +321,22 @@ def _positive_size(value: Any) -> int:
     return size
 
 
+def _stack_size(value: Any) -> int:
+    size = parse_size(value)
+    if not MIN_STACK_BYTES <= size <= MAX_STACK_BYTES:
+        limits = f"{show_size(MIN_STACK_BYTES)} to {show_size(MAX_STACK_BYTES)}"
+        raise RefusedError(f"{show_size(size)} is out of range", f"use {limits}")
+    return size
+
+
+def parse_thread_prefix(value: Any) -> str:
+    text = parse_text(value)
+    if not THREAD_PREFIX.fullmatch(text):
+        rule = "letters, digits, -, _ and ., beginning with a letter or digit, at most 32"
+        raise RefusedError(f'"{text[:80]}" cannot begin the name of a thread', f"use {rule}")
+    return text
+
+
 def parse_restarts(value: Any) -> int | None:
     """How many, or None for unlimited."""
     if value == "unlimited":
@@ -459,6 +479,13 @@ PositiveDuration = Annotated[
     float, Parsed(_positive_duration, "duration above zero", _POSITIVE_DURATION_SCHEMA, show_duration)
 ]
 PositiveSize = Annotated[int, Parsed(_positive_size, "size", _SIZE_SCHEMA, show_size)]
+StackSize = Annotated[int, Parsed(_stack_size, "size, 256KiB to 1GiB", _SIZE_SCHEMA, show_size)]
+ThreadPrefix = Annotated[
+    str,
+    Parsed(parse_thread_prefix, "word", {"type": "string", "pattern": f"^{THREAD_PREFIX.pattern}$"}),
+]
+ComputeThreads = Annotated[int, _whole(0, 256)]
+BlockingThreads = Annotated[int, _whole(2, 1024)]
 Signal = Annotated[int, Parsed(parse_signal, "signal", _SIGNAL_SCHEMA, show_signal)]
 Parallel = Annotated[int, _whole(0, 100_000)]
 Instances = Annotated[int, _whole(1, 1000)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from svcd.supervisor.config import envfile
+from svcd.supervisor.config import envfile, runtime
 from svcd.supervisor.config.accounts import Identity, identity
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import (
@@ -54,6 +54,7 @@ class _Resolution:
         self._block = source.block
         self._workdir = ""
         self._env: dict[str, str] = {}
+        self._runtime_places: dict[str, Mark] = {}
         self._identity = Identity()
         self.notes = Notes(source, around)
 
@@ -63,7 +64,8 @@ class _Resolution:
         self._identity = self._resolve_identity()
         self._workdir = self._resolve_workdir()
         self._env = self._resolve_env()
-        run = self._resolve_run(kind) if kind else None
+        settings = runtime.resolve_runtime(source, kind, self._env, self._runtime_places, notes)
+        run = self._resolve_run(kind, settings) if kind else None
         restart = restart_policy(block, notes)
         ready, probe = resolve_ready(block, kind, notes, self._check_command)
         timeout_s = ready_timeout_s(block, notes)
@@ -73,6 +75,7 @@ class _Resolution:
         state = state_policy(source, kind, notes)
         if run is None or notes.wrong:
             return None
+        self._around.on_runtime(source.name, settings)
         names = self._around.names[source.name]
         spec = ServiceSpec(
             name=names[source.instance],
@@ -181,14 +184,18 @@ class _Resolution:
     def _resolve_env(self) -> dict[str, str]:
         """svcd's own, then the files of the defaults, its own files, then ``env`` of both (merged already)."""
         env = dict(self._around.environ)
+        self._runtime_places = {name: runtime.own_place(name) for name in env if name.startswith(runtime.PREFIX)}
         if self._around.defaults is not None:
             self._read_env_files(self._around.defaults, ("defaults",), env)
         self._read_env_files(self._source.own, ("services", self._source.name), env)
         for name, value in (self._block.env or {}).items():
             if value is None:
                 env.pop(name, None)
+                self._runtime_places.pop(name, None)
             else:
                 env[name] = value
+                if name.startswith(runtime.PREFIX):
+                    self._runtime_places[name] = self.notes.mark("env", name)
         return env
 
     def _read_env_files(self, where: Mapping, prefix: Loc, env: dict[str, str]) -> None:
@@ -201,17 +208,22 @@ class _Resolution:
             path = self._around.absolute(each.value, each.mark)
             found = self._around.once(self._read_env_file, path, each.value, each.mark, dotted(loc))
             self.notes.wrong = self.notes.wrong or found is None
-            env.update(found or {})
+            variables, marks = found or ({}, {})
+            env.update(variables)
+            self._runtime_places.update({name: marks[name] for name in variables if name.startswith(runtime.PREFIX)})
 
-    def _read_env_file(self, path: str, written: str, mark: Mark, key: str) -> dict[str, str] | None:
-        findings = Findings()
+    def _read_env_file(
+        self, path: str, written: str, mark: Mark, key: str
+    ) -> tuple[dict[str, str], dict[str, Mark]] | None:
+        """The variables, and where those for svcd stand."""
+        findings, marks = Findings(), dict[str, Mark]()
         data = read_bytes(path, written, envfile.MAX_FILE_BYTES, mark, key, findings)
         text = decode(data, written, findings) if data is not None else None
-        found = envfile.parse(text, written, findings) if text is not None else None
+        found = envfile.parse(text, written, findings, marks) if text is not None else None
         self._around.findings.extend(findings)
-        return None if findings else found
+        return None if findings or found is None else (found, marks)
 
-    def _resolve_run(self, kind: str) -> Program | PythonCode | None:
+    def _resolve_run(self, kind: str, settings: tuple[runtime.Setting, ...]) -> Program | PythonCode | None:
         if self._source.bad & {kind, "workdir", "env", "path", "interpreter"}:
             return None
         if kind == "command":
@@ -228,6 +240,8 @@ class _Resolution:
             path=self._resolve_path(script),
             interpreter=interpreter,
             config=block.config or {},
+            runtime=runtime.of_files(settings),
+            runtime_variables=runtime.of_variables(settings),
         )
 
     def _resolve_program(self) -> Program:

@@ -14,9 +14,11 @@ from svcd.supervisor.config.leaves import (
     PYTHON,
     SEEING,
     Account,
+    BlockingThreads,
     Children,
     Code,
     Command,
+    ComputeThreads,
     Config,
     Descriptor,
     Duration,
@@ -42,8 +44,10 @@ from svcd.supervisor.config.leaves import (
     Restarts,
     Shorthand,
     Signal,
+    StackSize,
     SuccessCodes,
     Tags,
+    ThreadPrefix,
     Threshold,
     Umask,
     Version,
@@ -79,6 +83,11 @@ PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 class LogDriver(Enum):
     FILE = "file"
     NONE = "none"
+
+
+class ComputeIn(Enum):
+    THREADS = "threads"
+    PROCESSES = "processes"
 
 
 class SocketType(Enum):
@@ -298,6 +307,27 @@ class Pause(Block):
     resume_signal: Signal | None = Field(default=None, description="Resumes it. Default: SIGCONT.")
 
 
+class Runtime(Block):
+    example: ClassVar[str] = "{compute_threads: 4}"
+
+    compute: Annotated[ComputeIn, choice(ComputeIn)] = Field(
+        default=ComputeIn.THREADS,
+        description="What `ctx.compute()` runs functions in. Pure Python gains nothing from several `threads`, but "
+        "from `processes`; arguments and results are pickled then.",
+    )
+    compute_threads: ComputeThreads = Field(
+        default=2,
+        description="At most so many of them. 0: none; `ctx.compute()` uses the threads of `ctx.blocking()`.",
+    )
+    max_blocking_threads: BlockingThreads = Field(
+        default=8,
+        description="At most so many threads for `ctx.blocking()` and the service's plain methods together, of which "
+        "each leaves the other at least one.",
+    )
+    stack_size: StackSize = Field(default=2 * 1024 * 1024, description="Of each thread that computes.")
+    thread_prefix: ThreadPrefix = Field(default="compute", description="Of their names: `compute-0` and so on.")
+
+
 class Schedule(Block):
     example: ClassVar[str] = "{every: 10m}"
 
@@ -398,7 +428,6 @@ ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enu
 Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
 StateOrWord = Annotated[State, Shorthand(_expand_state, "`none`, `keep` or mapping", {"enum": list(STATE_WORDS)})]
 ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
-_RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
 
 
 def _expand_spawn(value: Any) -> Any:
@@ -449,6 +478,10 @@ class Service(Block):
     )
     version: Version | None = Field(
         default=None, description="Python: of the service, in words of your own; shown, and saved with its state."
+    )
+    runtime: Runtime = Field(
+        default=Runtime.model_construct(),
+        description="`python:` and `code:`: what `ctx.compute()` and `ctx.blocking()` run in.",
     )
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
@@ -507,7 +540,6 @@ class Service(Block):
 
     preload: Annotated[None, Later(PYTHON, [])] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
-    runtime: Annotated[None, Later(PYTHON, {}, _RUNTIME)] = None
     permissions: Permissions = Field(
         default=Permissions.model_construct(), description="What it may do beyond calling what it depends on."
     )
@@ -545,6 +577,7 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME.restart.by_cause": ByCause,
     "services.NAME.stop": Stop,
     "services.NAME.sockets": Socket,
+    "services.NAME.runtime": Runtime,
     "services.NAME.schedule": Schedule,
     "services.NAME.state": State,
     "services.NAME.hooks": Hooks,

@@ -234,6 +234,7 @@ class Stubs:
             watchdog_s=definition.spec.watchdog_s,
             heard=self._routes.is_heard(definition.service or service),
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
+            runtime={**run.runtime, **run.runtime_variables},
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:
