@@ -214,6 +214,7 @@ class Peers:
     async def _started(self, service: str, wait: float | None) -> None:
         if self._start is None:
             raise ServiceUnavailable(f"cannot start {service}: nobody here can")
+        self._caller.routes.check_permitted(service)
         try:
             async with asyncio.timeout(wait):
                 error = await self._start(service)
