@@ -26,6 +26,7 @@ class PythonCode:
 
     ``path``: absolute directories, put on ``sys.path`` before everything else. ``interpreter``: absolute path of
     another Python, or None for a fork of the warm server. ``config``: JSON values, handed to ``init(config)``.
+    ``preload``: modules that a fork server has imported before; ``preload_auto``: those that its record says.
     """
 
     entry: str | None = None
@@ -34,6 +35,8 @@ class PythonCode:
     path: tuple[str, ...] = ()
     interpreter: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    preload_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -223,7 +223,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "schedule": _optional(_one(Schedule)),
     },
     Program: {"argv": tuple},
-    PythonCode: {"path": tuple},
+    PythonCode: {"path": tuple, "preload": tuple},
     LogPolicy: {},
     ReadyProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
     HealthProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},

@@ -37,6 +37,7 @@ from svcd.supervisor.config.leaves import (
     PathList,
     PositiveDuration,
     PositiveSize,
+    Preload,
     PreventCodes,
     Restarts,
     Shorthand,
@@ -68,7 +69,7 @@ HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
 HTTP_ONLY_KEYS: Final = ("status", "body")
 MAX_INSTANCES: Final = 1000
 SCHEDULE_KEYS: Final = ("cron", "every")
-PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config")
+PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "preload", "config")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 
 
@@ -390,6 +391,11 @@ class Service(Block):
     interpreter: Path | None = Field(
         default=None, description="Python: another interpreter, such as `.venv/bin/python`."
     )
+    preload: Preload = Field(
+        default=(),
+        description="Python: modules that are imported once, before the service is forked; `auto`: those that took "
+        "long when it was loaded before.",
+    )
     config: Config | None = Field(default=None, description="Python: handed to `init(config)`.")
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
@@ -446,7 +452,6 @@ class Service(Block):
         default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
     )
 
-    preload: Annotated[None, Later(PYTHON, [])] = None
     state: Annotated[None, Later(PYTHON, "none")] = None
     version: Annotated[None, Later(PYTHON)] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
