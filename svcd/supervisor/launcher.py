@@ -244,7 +244,7 @@ def run(given: dict[str, Any]) -> None:
         os.set_inheritable(given[name], False)
         links.append(Link(socket.socket(fileno=given[name])))
     if given.get("modules"):
-        _preload(given, parent, *links)
+        _preload(given, *links)
     null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     ground = Ground(parent, null_fd, given["soft_limit"], hard, run_stub, name_process)
     launcher = Launcher(links[0], links[1], ground)
@@ -277,12 +277,13 @@ def _import_runtime() -> tuple[Callable[[dict[str, Any]], int], Callable[[str], 
     return stub.main, setproctitle
 
 
-def _preload(given: dict[str, Any], parent: int, guardian: Link, controller: Link) -> None:
+def _preload(given: dict[str, Any], guardian: Link, controller: Link) -> None:
     """Import what this fork server is for, and say how that went. One that is not fit waits for its end here: what it
     has said is then read before its end is heard of.
     """
     clone.set_parent_death_signal(child_setup.SIGKILL)  # in an import it hears of nobody's end
-    if os.getppid() != parent:
+    guardian.receive()
+    if guardian.closed:  # it ended before that
         os._exit(0)
     try:
         watched = preloading.preload(
@@ -291,6 +292,9 @@ def _preload(given: dict[str, Any], parent: int, guardian: Link, controller: Lin
     except preloading.Unfit as unfit:
         _tell(controller, PreloadEnded(given["part"], unfit.module, unfit.text))
         _wait_for_the_end(guardian)
+    from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
+
+    stub.look_around()
     _tell(controller, PreloadEnded(given["part"], watched=watched))
 
 

@@ -60,7 +60,7 @@ BAD = {
     "wrong word": "{command: [sleep], restart: {policy: sometimes}}",
     "word for a mapping": "{command: [sleep], restart: always}",
     "one module": "{python: 'a:b', preload: json}",
-    "no module": "{python: 'a:b', preload: [a-b]}",
+    "no name of a module": "{python: 'a:b', preload: [a-b]}",
     "a module twice": "{python: 'a:b', preload: [json, json]}",
     "wrong readiness": "{command: [sleep], ready: soon}",
     "number for a umask": "{command: [sleep], umask: 22}",
