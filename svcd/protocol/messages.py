@@ -88,6 +88,18 @@ class ResourceSampled(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportsRecorded(Message):
+    """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
+    the ``ServiceSpec`` asks for it and there is something to say.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    imports: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Pong(Message):
     """The answer to a ``Ping``, from the stub's event loop: it still turns."""
 
@@ -137,6 +149,7 @@ class ServiceSpec(Message):
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     watchdog_s: float | None = None
+    record_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,7 @@ def preload(modules: Iterable[str], path: Iterable[str], began: Callable[[str], 
     """
     first = list(path)
     known, base, outside = set(sys.modules), [each for each in sys.path if each not in first], _surroundings()
+    watched = dict(_states(each for each in base if os.path.basename(each) in PACKAGES))
     sys.path[:] = [*first, *base]
     os.environ.update(WHILE_IMPORTING)
     try:
@@ -102,7 +103,7 @@ def preload(modules: Iterable[str], path: Iterable[str], began: Callable[[str], 
             os.environ.pop(name, None)
         _restore(outside)
         sys.path[:] = [each for each in sys.path if each not in first]
-    return dict(_watched(first, [name for name in sys.modules if name not in known]))
+    return watched | dict(_states(_own_files(first, [name for name in sys.modules if name not in known])))
 
 
 def _import(module: str) -> None:
@@ -204,13 +205,15 @@ def _place_of(error: BaseException) -> str:
 # ---- what to watch --------------------------------------------------------------------------------------------------
 
 
-def _watched(path: list[str], modules: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
-    """The files of modules that came from ``path``, and the directories that a package installer changes."""
+def _own_files(path: list[str], modules: Iterable[str]) -> list[str]:
+    """Those of modules that came from ``path``. Of others the directory is watched that a package installer changes."""
     prefixes = tuple(os.path.join(each, "") for each in path)
     files = {_file_of(sys.modules[name]) for name in modules}
-    own = sorted(each for each in files if each and each.startswith(prefixes)) if prefixes else []
-    installed = [each for each in sys.path if os.path.basename(each) in PACKAGES]
-    for each in [*installed, *own][:MAX_WATCHED]:
+    return sorted(each for each in files if each and each.startswith(prefixes))[:MAX_WATCHED] if prefixes else []
+
+
+def _states(paths: Iterable[str]) -> Iterator[tuple[str, list[int]]]:
+    for each in paths:
         state = state_of(each)
         if state is not None:
             yield each, state

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from svcd.protocol.messages import (
     CheckHealth,
     HealthReported,
+    ImportsRecorded,
     Init,
     LoopAlive,
     Message,
@@ -37,6 +38,7 @@ from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
 from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
 from svcd.worker_runtime.sdk import Context, Service, Stopping
@@ -160,7 +162,7 @@ class Process:
         if spec.script is not None:
             return Script(spec, self._orders, self._reports).run()
         try:
-            found = load(spec)
+            found = self._load(spec)
         except (SystemExit, KeyboardInterrupt) as error:
             code = exit_code_of(error)
             self._reports.state("stopping", one_line(error) if code else None)
@@ -173,6 +175,15 @@ class Process:
         lifecycle.on_paused = self._on_paused
         self._watchdog_s = spec.watchdog_s
         return self._complete(lifecycle.run())
+
+    def _load(self, spec: ServiceSpec) -> Any:
+        if not spec.record_imports:
+            return load(spec)
+        with Recording((*spec.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep))) as recording:
+            found = load(spec)
+        if imports := recording.heavy():
+            self._send(ImportsRecorded(self._settings.service, self._settings.invocation, imports))
+        return found
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings

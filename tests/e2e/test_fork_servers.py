@@ -22,7 +22,7 @@ USER = """
     def main(ctx):
         where = sys.modules["heavy"].pid if "heavy" in sys.modules else None
         import heavy
-        print("preloaded" if where not in (None, os.getpid()) else "imported", heavy.pid, flush=True)
+        print(os.getpid(), "preloaded" if where not in (None, os.getpid()) else "imported", heavy.pid, flush=True)
         ctx.stopping.wait()
 """
 UNFIT = {
@@ -51,8 +51,15 @@ def servers(stage: Stage) -> dict[str, int]:
 
 
 def told(stage: Stage, service: str) -> list[str]:
-    """The last line of a service's output, word by word."""
-    return str(wait_until(lambda: stage.output(service), f"output of {service}"), "utf-8").splitlines()[-1].split()
+    """What the present process of a service says of itself, word by word."""
+    stage.wait_state(service, "running")
+    pid = str(stage.pid_of(service))
+
+    def said() -> list[str]:
+        lines = [line.split() for line in stage.output(service).decode().splitlines()]
+        return next((words[1:] for words in lines if words[0] == pid), [])
+
+    return list(wait_until(said, f"the words of {service}"))
 
 
 def up(stage: Stage, services: str) -> None:
@@ -215,7 +222,7 @@ def test_numpy_is_as_if_each_service_had_imported_it(stage: Stage) -> None:
             import numpy
             a = numpy.ones((300, 300))
             assert (a @ a)[0, 0] == 300
-            print(threads, numpy.random.randint(2**60), "OPENBLAS_NUM_THREADS" in os.environ, flush=True)
+            print(os.getpid(), threads, numpy.random.randint(2**60), "OPENBLAS_NUM_THREADS" in os.environ, flush=True)
             ctx.stopping.wait()
         """,
         "user.py",

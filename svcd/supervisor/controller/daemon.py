@@ -33,6 +33,7 @@ from svcd.supervisor.controller.errands import Errands
 from svcd.supervisor.controller.fork_servers import ForkServers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.import_history import ImportHistory
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
@@ -111,10 +112,12 @@ class Daemon:
             self._take_exception,
             self._take_sample,
             self._take_health,
+            self._take_imports,
         )
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
-        self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, self._journal.note)
+        history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
+        self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
         self._parts.receivers.update(self._fork_servers.receivers)
         self._status = Status(
             self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
@@ -359,6 +362,9 @@ class Daemon:
 
     def _take_health(self, message: messages.HealthReported) -> None:
         self._health.take_answer(message)
+
+    def _take_imports(self, message: messages.ImportsRecorded) -> None:
+        self._fork_servers.recorded(message)
 
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)

@@ -2,7 +2,7 @@
 while theirs imports.
 
 Must not import anything itself, nor know why a service starts. A module that cannot be imported, or hangs, costs the
-services that name it and nobody else.
+services that name it and nobody else; where `auto` has chosen it, it costs nobody anything.
 """
 
 from __future__ import annotations
@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import signal
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from svcd.protocol import messages
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
+from svcd.supervisor.controller.import_history import ImportHistory
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.preload_sets import PreloadSet, has_changed, set_of
+from svcd.supervisor.controller.preload_sets import AUTO, PreloadSet, has_changed, set_of
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Run, Runs
 from svcd.supervisor.core.spec import StartMode
@@ -26,6 +29,9 @@ from svcd.supervisor.core.spec import StartMode
 FORK_SERVER: Final = "fork-server"
 SHORT_LIFE_S: Final = 1.0  # one that ends so soon after its imports is not started again before somebody needs it
 RETIRED_S: Final = 0.5  # between two looks whether one that is out of date still has something to answer
+AUTO_PATIENCE_S: Final = 5.0  # `auto` is there to save time
+AUTO_LIMIT_S: Final = 60.0  # for all of its imports
+SETTLED_S: Final = 1.0  # services that start together tell what they import one after the other
 
 
 @dataclass(slots=True)
@@ -45,14 +51,27 @@ class Server:
 
     part: str
     preload: PreloadSet
+    modules: tuple[str, ...]
     importing: str = ""
     watched: dict[str, list[int]] | None = None
     ready_at: float = 0.0
     held: dict[int, Held] = field(default_factory=dict)
 
+    @property
+    def is_ready(self) -> bool:
+        return self.watched is not None
+
+    @property
+    def at(self) -> str:
+        return self.importing or ", ".join(self.modules)
+
 
 class ForkServers:
-    """Sends orders for Python services where they belong, and follows the registry. ``note`` is svcd's own log."""
+    """Sends orders for Python services where they belong, and follows the registry. ``note`` is svcd's own log.
+
+    There is at most one server in ``_by_set`` for a set, and that is where orders go. One for `auto` that is to replace
+    one that works (``_coming``) gets there when it is ready.
+    """
 
     def __init__(
         self,
@@ -60,18 +79,22 @@ class ForkServers:
         parts: Parts,
         runs: Runs,
         registry: Registry,
+        history: ImportHistory,
         note: Callable[..., None],
     ) -> None:
         self._loop = loop
         self._parts = parts
         self._runs = runs
         self._registry = registry
+        self._history = history
         self._note = note
         self._numbers = itertools.count(1)
         self._servers: dict[str, Server] = {}
         self._by_set: dict[PreloadSet, Server] = {}
+        self._coming: Server | None = None
         self._set_of: dict[str, PreloadSet] = {}
         self._uses: Counter[PreloadSet] = Counter()
+        self._renewal: asyncio.TimerHandle | None = None
         self._is_closed = False
         self.receivers: dict[type, Callable[[Any, list[int]], None]] = {
             wiring.PreloadBegan: lambda message, fds: self._began(message),
@@ -88,10 +111,23 @@ class ForkServers:
                 self._server_for(wanted)
 
     def adopt(self, definition: ServiceDefinition) -> None:
-        self._use(definition.spec.name, set_of(definition, (), os.geteuid()))
+        service, run = definition.spec.name, definition.launch.run
+        wanted = set_of(definition, os.geteuid())
+        if wanted is AUTO and isinstance(run, PythonCode):
+            self._history.adopt(service, run)
+        else:
+            self._history.forget(service)
+        self._use(service, wanted)
 
     def forget(self, service: str) -> None:
+        self._history.forget(service)
         self._use(service, None)
+
+    def recorded(self, message: messages.ImportsRecorded) -> None:
+        """A stub tells what it imported: with that the next start is to be quicker."""
+        definition = self._registry.get(message.service)
+        if definition is not None and self._history.take(definition, message.imports):
+            self._renew_later()
 
     def _use(self, service: str, wanted: PreloadSet | None) -> None:
         """Take note of what a service needs now; what nobody needs any more is ended."""
@@ -107,30 +143,33 @@ class ForkServers:
             if before in self._by_set:
                 self._retire(self._by_set[before])
 
-    # ---- orders ------------------------------------------------------------------------------------------------------
+    # ---- orders -----------------------------------------------------------------------------------------------------
 
     def send(self, definition: ServiceDefinition, run: Run, order: wiring.SpawnRequested, fds: tuple[int, ...]) -> None:
         """Have this order carried out, now or when its modules are imported. ``fds`` stay the caller's."""
-        wanted = set_of(definition, (), os.geteuid())  # again: files may have come or gone
+        wanted = set_of(definition, os.geteuid())  # again: files may have come or gone
         self._use(definition.spec.name, wanted)
-        if wanted is None:
+        server = None if wanted is None else self._server_for(wanted)
+        if server is None:
             self._send_plain(run, order, fds)
-            return
-        server = self._server_for(wanted)
-        run.launcher = server.part
-        if server.watched is not None:
+        elif server.is_ready:
+            run.launcher = server.part
             self._parts.send(server.part, order, fds)
-            return
-        bound_s = definition.spec.ready_timeout_s
-        held = Held(run, order, tuple(map(os.dup, fds)), bound_s)
-        held.deadline = self._loop.call_later(bound_s, self._overdue, server, held)
-        server.held[run.invocation] = held
+        else:
+            run.launcher = server.part
+            bound_s = definition.spec.ready_timeout_s
+            self._hold(server, Held(run, order, tuple(map(os.dup, fds)), bound_s))
 
     def _send_plain(self, run: Run, order: wiring.SpawnRequested, fds: tuple[int, ...]) -> None:
         run.launcher = FORK_SERVER
         if not self._parts.runs(FORK_SERVER):  # a cluster that began without Python services has none
             self._parts.send_guardian(wiring.PartRequested(FORK_SERVER))
         self._parts.send(FORK_SERVER, order, fds)
+
+    def _hold(self, server: Server, held: Held) -> None:
+        server.held[held.run.invocation] = held
+        patience_s = min(held.bound_s, AUTO_PATIENCE_S) if server.preload is AUTO else held.bound_s
+        held.deadline = self._loop.call_later(patience_s, self._overdue, server, held)
 
     def give_up(self, invocation: int, reason: str) -> None:
         """The run is to end: if its order still waits, there will be no process."""
@@ -143,32 +182,53 @@ class ForkServers:
     def _overdue(self, server: Server, held: Held) -> None:
         """It has waited as long as its start may take. A server that nobody waits for any more hangs for nobody."""
         del server.held[held.run.invocation]
-        module = server.importing or ", ".join(server.preload.modules)
-        self._reject(held, f"cannot preload {module}: importing it has not ended within {held.bound_s:g} s")
+        if server.preload is AUTO:
+            self._go_without(held)
+            return
+        self._reject(held, f"cannot preload {server.at}: importing it has not ended within {held.bound_s:g} s")
         if not server.held:
             self._end(server)
+
+    def _go_without(self, held: Held) -> None:
+        try:
+            self._send_plain(held.run, held.order, held.fds)
+        except OSError as error:
+            self._runs.rejected(held.run.invocation, _cannot_pass(error), born=False)
+        _close(held)
 
     def _reject(self, held: Held, reason: str) -> None:
         _close(held)
         self._runs.rejected(held.run.invocation, reason, born=False)
 
-    # ---- servers -----------------------------------------------------------------------------------------------------
+    # ---- servers ----------------------------------------------------------------------------------------------------
 
-    def _server_for(self, wanted: PreloadSet) -> Server:
-        """The one that is there, unless what it has imported is not any more what a start would import."""
+    def _server_for(self, wanted: PreloadSet) -> Server | None:
+        """The one that is there, unless what it has imported is not any more what a start would import. None: there is
+        nothing to preload.
+        """
         found = self._by_set.get(wanted)
         if found is not None and found.watched is not None and has_changed(found.watched):
             self._note("preloaded modules have changed", part=found.part)
             self._retire(found)
             found = None
-        return found or self._start(wanted)
+        modules = self._history.modules() if wanted is AUTO else wanted.modules
+        if found is None and modules:
+            found = self._by_set[wanted] = self._start(wanted, modules)
+        return found
 
-    def _start(self, wanted: PreloadSet) -> Server:
-        server = Server(f"{FORK_SERVER}.{next(self._numbers)}", wanted)
-        self._servers[server.part] = self._by_set[wanted] = server
-        settings = {"modules": list(wanted.modules), "path": list(wanted.path)}
+    def _start(self, wanted: PreloadSet, modules: tuple[str, ...]) -> Server:
+        server = Server(f"{FORK_SERVER}.{next(self._numbers)}", wanted, modules)
+        self._servers[server.part] = server
+        settings = {"modules": list(modules), "path": list(wanted.path)}
         self._parts.send_guardian(wiring.PartRequested(server.part, settings))
+        if wanted is AUTO:
+            self._loop.call_later(AUTO_LIMIT_S, self._end_hanging, server)
         return server
+
+    def _end_hanging(self, server: Server) -> None:
+        if self._servers.get(server.part) is server and not server.is_ready and not self._is_closed:
+            self._end(server)
+            self._fail(server, server.at, f"its import has not ended within {AUTO_LIMIT_S:g} s")
 
     def _began(self, message: wiring.PreloadBegan) -> None:
         server = self._servers.get(message.part)
@@ -181,19 +241,27 @@ class ForkServers:
         if server is None:
             return
         if message.refusal:
-            self._note("preload refused", part=server.part, reason=message.refusal)
             self._end(server)
-            self._fail(server, message.refusal)
+            self._fail(server, message.module, message.refusal)
             return
         server.watched, server.ready_at = message.watched, self._loop.time()
-        self._note("preloaded", part=server.part, modules=list(server.preload.modules))
-        for held in list(server.held.values()):
-            del server.held[held.run.invocation]
-            try:
-                self._parts.send(server.part, held.order, held.fds)
-            except OSError as error:
-                self._runs.rejected(held.run.invocation, f"cannot pass it what it needs: {error.strerror}", born=False)
-            _close(held)
+        self._note("preloaded", part=server.part, modules=list(server.modules))
+        for held in _taken(server):
+            self._release(server, held)
+        if server is self._coming:
+            self._coming = None
+            if AUTO in self._by_set:
+                self._retire(self._by_set[AUTO])
+            self._by_set[AUTO] = server
+        if server.preload is AUTO:
+            self._renew_later()  # more may have been recorded meanwhile
+
+    def _release(self, server: Server, held: Held) -> None:
+        try:
+            self._parts.send(server.part, held.order, held.fds)
+        except OSError as error:
+            self._runs.rejected(held.run.invocation, _cannot_pass(error), born=False)
+        _close(held)
 
     def part_ended(self, message: wiring.PartEnded) -> None:
         """One is gone. If it was killed from outside, the next one imports before somebody needs it."""
@@ -201,27 +269,36 @@ class ForkServers:
         if server is None:
             return
         is_present = self._by_set.get(server.preload) is server
-        if is_present:
-            del self._by_set[server.preload]
-        if server.watched is None:
-            what = f"cannot preload {server.importing or ', '.join(server.preload.modules)}"
-            self._fail(server, f"{what}: the fork server {_how(message)} while importing it")
+        is_wanted = is_present or server is self._coming
+        self._let_go(server)
+        if not server.is_ready:
+            if is_wanted or server.held:
+                reason = f"cannot preload {server.at}: the fork server {_how(message)} while importing it"
+                is_its_fault = message.signal != signal.SIGKILL
+                self._fail(server, server.importing if is_its_fault else "", reason)
         elif is_present and self._is_worth_another(server):
-            self._start(server.preload)
+            self._server_for(server.preload)
 
     def _is_worth_another(self, server: Server) -> bool:
         lived_s = self._loop.time() - server.ready_at
         return not self._is_closed and self._uses[server.preload] > 0 and lived_s >= SHORT_LIFE_S
 
-    def _fail(self, server: Server, reason: str) -> None:
-        for held in list(server.held.values()):
-            del server.held[held.run.invocation]
-            self._reject(held, reason)
+    def _fail(self, server: Server, module: str, reason: str) -> None:
+        """Because of ``module`` it will never fork. Who has asked for it hears why; `auto` goes on without it."""
+        self._note("not preloaded", part=server.part, module=module, reason=reason)
+        if server.preload is not AUTO:
+            for held in _taken(server):
+                self._reject(held, reason)
+            return
+        if module:
+            self._history.refuse(module, reason)
+            self._renew_later()
+        for held in _taken(server):
+            self._go_without(held)
 
     def _retire(self, server: Server) -> None:
         """No new order goes there; it ends when it has answered those that it has."""
-        if self._by_set.get(server.preload) is server:
-            del self._by_set[server.preload]
+        self._let_go(server)
         if server.part not in self._servers or self._is_closed:
             return
         if server.held or any(run.launcher == server.part and run.verdict is None for run in self._runs.all()):
@@ -230,17 +307,46 @@ class ForkServers:
             self._end(server)
 
     def _end(self, server: Server) -> None:
-        if self._by_set.get(server.preload) is server:
-            del self._by_set[server.preload]
+        self._let_go(server)
         self._parts.send_guardian(wiring.PartDismissed(server.part))
 
+    def _let_go(self, server: Server) -> None:
+        if self._by_set.get(server.preload) is server:
+            del self._by_set[server.preload]
+        if self._coming is server:
+            self._coming = None
+
+    # ---- auto -------------------------------------------------------------------------------------------------------
+
+    def _renew_later(self) -> None:
+        if self._renewal is None and not self._is_closed:
+            self._renewal = self._loop.call_later(SETTLED_S, self._renew)
+
+    def _renew(self) -> None:
+        """Have a server for `auto` with what is recorded now, while the one before goes on."""
+        self._renewal = None
+        present, modules = self._by_set.get(AUTO), self._history.modules()
+        latest = self._coming or present
+        if self._is_closed or self._uses[AUTO] <= 0 or (latest is not None and not latest.is_ready):
+            return  # when that one is ready we are called again
+        if modules == (latest.modules if latest is not None else ()):
+            return
+        if present is None:
+            self._server_for(AUTO)
+        elif modules:
+            self._coming = self._start(AUTO, modules)
+        else:
+            self._retire(present)
+
+    # ---- the end ----------------------------------------------------------------------------------------------------
+
     def close(self) -> None:
-        """The end of the cluster."""
         self._is_closed = True
+        if self._renewal is not None:
+            self._renewal.cancel()
         for server in self._servers.values():
-            for held in server.held.values():
+            for held in _taken(server):
                 _close(held)
-            server.held.clear()
 
 
 def needs_fork_server(definition: ServiceDefinition) -> bool:
@@ -248,11 +354,21 @@ def needs_fork_server(definition: ServiceDefinition) -> bool:
     return isinstance(run, PythonCode) and run.interpreter is None
 
 
+def _taken(server: Server) -> list[Held]:
+    taken = list(server.held.values())
+    server.held.clear()
+    return taken
+
+
 def _close(held: Held) -> None:
     if held.deadline is not None:
         held.deadline.cancel()
     for fd in held.fds:
         os.close(fd)
+
+
+def _cannot_pass(error: OSError) -> str:
+    return f"cannot open what it needs: {error.strerror or error}"
 
 
 def _how(message: wiring.PartEnded) -> str:

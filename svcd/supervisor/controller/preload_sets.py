@@ -22,26 +22,29 @@ SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 class PreloadSet:
     """``modules``, sorted: their order says nothing. ``path``: the directories that are first on ``sys.path`` when they
     are imported; empty when none of the modules is found there, so that services in different directories share one
-    fork server. ``is_auto``: made from recorded imports, and worth nothing more than time.
+    fork server.
     """
 
     modules: tuple[str, ...]
     path: tuple[str, ...] = ()
-    is_auto: bool = False
 
 
-def set_of(definition: ServiceDefinition, recorded: tuple[str, ...], own_uid: int) -> PreloadSet | None:
+AUTO: Final = PreloadSet(())
+"""Stands for whatever has been recorded: one for all services that say `auto`."""
+
+
+def set_of(definition: ServiceDefinition, own_uid: int) -> PreloadSet | None:
     """What this service is to be forked from; None: from the plain fork server, or not forked at all.
 
-    ``recorded``: what ``auto`` stands for at present. What another user can write is not imported with our rights: for
-    a service that runs as somebody else only what is installed for svcd counts.
+    What another user can write is not imported with our rights: for a service that runs as somebody else only what is
+    installed for svcd counts, and nothing that it has recorded.
     """
     run, uid = definition.launch.run, definition.launch.uid
     if not isinstance(run, PythonCode) or run.interpreter is not None:
         return None
     is_foreign = uid is not None and uid != own_uid
     if run.preload_auto:
-        return PreloadSet(recorded, is_auto=True) if recorded and not is_foreign else None
+        return None if is_foreign else AUTO
     if not run.preload:
         return None
     path = () if is_foreign else search_path(definition, run)

@@ -35,6 +35,7 @@ class Stubs:
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
         on_health: Callable[[messages.HealthReported], None],
+        on_imports: Callable[[messages.ImportsRecorded], None] = lambda _: None,
     ) -> None:
         self._control = control
         self._runs = runs
@@ -53,6 +54,7 @@ class Stubs:
             messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
             messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
             messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
+            messages.ImportsRecorded: lambda peer, message: self._record(peer, message, on_imports),
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.Pong: lambda peer, message: None,
         }
@@ -177,6 +179,7 @@ class Stubs:
             controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
             watchdog_s=definition.spec.watchdog_s,
+            record_imports=run.preload_auto,
         )
 
     def _send(self, invocation: int, message: messages.Message) -> None:
