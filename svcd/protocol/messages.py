@@ -90,6 +90,18 @@ class ResourceSampled(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportsRecorded(Message):
+    """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
+    the ``ServiceSpec`` asks for it and there is something to say.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    imports: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Pong(Message):
     """The answer to a ``Ping``, from the stub's event loop: it still turns."""
 
@@ -216,6 +228,7 @@ class ServiceSpec(Message):
     export_every_s: float = 0.0
     version: str | None = None
     runtime: dict[str, Any] = field(default_factory=dict)
+    record_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from svcd.protocol.messages import (
     CheckHealth,
     ExportState,
     HealthReported,
+    ImportsRecorded,
     ImportState,
     Init,
     LoopAlive,
@@ -43,6 +44,7 @@ from svcd.worker_runtime.load import load, prepare_path
 from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.pools import Pools, pools_for
+from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
 from svcd.worker_runtime.sdk import Context, Service, Stopping, enter
@@ -170,7 +172,7 @@ class Process:
         if spec.script is not None:
             return Script(spec, self._orders, self._reports).run()
         try:
-            found = load(spec)
+            found = self._load(spec)
         except (SystemExit, KeyboardInterrupt) as error:
             code = exit_code_of(error)
             self._reports.state("stopping", one_line(error) if code else None)
@@ -196,6 +198,15 @@ class Process:
             return await lifecycle.run()
         finally:
             self._neighbours.close()
+
+    def _load(self, spec: ServiceSpec) -> Any:
+        if not spec.record_imports:
+            return load(spec)
+        with Recording((*spec.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep))) as recording:
+            found = load(spec)
+        if imports := recording.heavy():
+            self._send(ImportsRecorded(self._settings.service, self._settings.invocation, imports))
+        return found
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings

@@ -50,6 +50,8 @@ GOOD = {
     "profiles": "{command: [sleep], profiles: []}",
     "descriptor": "{command: [sleep], ready: {notification-fd: 3}}",
     "depends": "{command: [sleep], depends_on: []}",
+    "preload": "{python: 'a:b', preload: [json, xml.sax]}",
+    "preload auto": "{python: 'a:b', preload: auto}",
     "both": "{command: null, python: 'a:b'}",
 }
 
@@ -61,6 +63,9 @@ BAD = {
     "wrong size": "{command: [sleep], logs: {max_size: 5M}}",
     "wrong word": "{command: [sleep], restart: {policy: sometimes}}",
     "word for a mapping": "{command: [sleep], restart: always}",
+    "one module": "{python: 'a:b', preload: json}",
+    "no name of a module": "{python: 'a:b', preload: [a-b]}",
+    "a module twice": "{python: 'a:b', preload: [json, json]}",
     "wrong readiness": "{command: [sleep], ready: soon}",
     "number for a umask": "{command: [sleep], umask: 22}",
     "no list": "{command: [sleep], tags: a}",

@@ -112,6 +112,11 @@ def _ready_environment(each: ServiceDefinition) -> tuple[bool, int | None]:
     return each.spec.ready is ReadyKind.NOTIFY, each.launch.probe.notification_fd
 
 
+def _preload(each: ServiceDefinition) -> tuple[tuple[str, ...], bool]:
+    run = each.launch.run
+    return (run.preload, run.preload_auto) if isinstance(run, PythonCode) else ((), False)
+
+
 _WHAT_RUNS: Final[dict[str, _Look]] = {
     "command": _command,
     "python": _python(lambda run: run.entry),
@@ -165,6 +170,7 @@ _POLICY: Final[dict[str, _Look]] = {
     "tags": lambda each: each.launch.tags,
     "permissions.services": lambda each: each.launch.may_call,
     "permissions.spawn": lambda each: each.launch.max_children,
+    "preload": _preload,
 }
 """What svcd itself goes by: a new value holds from now on."""
 

@@ -28,6 +28,7 @@ class PythonCode:
     another Python, or None for a fork of the warm server. ``config``: JSON values, handed to ``init(config)``.
     ``runtime``: what the files say of its threads and processes, where that is not the default; ``runtime_variables``:
     what the SVCD_RUNTIME_* of its environment say instead.
+    ``preload``: modules that a fork server has imported before; ``preload_auto``: those that its record says.
     """
 
     entry: str | None = None
@@ -38,6 +39,8 @@ class PythonCode:
     config: dict[str, Any] = field(default_factory=dict)
     runtime: dict[str, Any] = field(default_factory=dict)
     runtime_variables: dict[str, Any] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    preload_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True)

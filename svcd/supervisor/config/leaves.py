@@ -36,6 +36,9 @@ NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, 
 THREAD_PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 MIN_STACK_BYTES: Final = 256 * 1024  # with less, some of Python's own modules cannot even be imported
 MAX_STACK_BYTES: Final = 1024 * 1024 * 1024
+AUTO: Final = "auto"
+MAX_PRELOADED: Final = 100
+MAX_MODULE_NAME: Final = 200
 
 PYTHON: Final = "Python-services"
 SEEING: Final = "observability"
@@ -249,6 +252,39 @@ def parse_entry(value: Any) -> str:
     raise RefusedError(f'"{text[:80]}" is not module:name', suggestion)
 
 
+def parse_preload(value: Any) -> tuple[str, ...] | str:
+    """Names of modules, each once; or ``auto``."""
+    if value == AUTO:
+        return AUTO
+    if not isinstance(value, list):
+        hint = f"write [{value}]" if isinstance(value, str) and is_module(value) else "write one such as [numpy]"
+        raise RefusedError(f"must be a list of modules or auto, not {kind_of(value)}", hint)
+    if len(value) > MAX_PRELOADED:
+        raise RefusedError(f"names {len(value)} modules", f"name at most {MAX_PRELOADED}: those that take long")
+    names = _each(value, _parse_module)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise RefusedError(f"{name} is named twice", "remove one of the two", (index,))
+    return names
+
+
+def is_module(text: str) -> bool:
+    """Whether it may be the full name of a module."""
+    return len(text) <= MAX_MODULE_NAME and all(word.isidentifier() for word in text.split("."))
+
+
+def _parse_module(value: Any) -> str:
+    text = parse_text(value)
+    if is_module(text) and text not in ("__main__", AUTO):
+        return text
+    suggestion = "write one such as numpy or scipy.sparse"
+    if text == AUTO:
+        suggestion = "write preload: auto, without brackets"
+    elif text.endswith(".py") or "/" in text or ":" in text:
+        suggestion = "write the name that its users import, such as shop.models"
+    raise RefusedError(f'"{text[:80]}" is no module', suggestion)
+
+
 def parse_code(value: Any) -> str:
     text = parse_text(value)
     if not text.strip():
@@ -442,6 +478,25 @@ Version = Annotated[
 ]
 Command = Annotated[tuple[str, ...], Parsed(parse_command, "list of arguments, or string", _COMMAND_SCHEMA, list)]
 Entry = Annotated[str, Parsed(parse_entry, "`module:name`", {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
+Preload = Annotated[
+    tuple[str, ...] | str,
+    Parsed(
+        parse_preload,
+        "list of modules, or `auto`",
+        {
+            "anyOf": [
+                {"const": AUTO},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": r"^[^\s./:-]+(?:\.[^\s./:-]+)*$"},
+                    "maxItems": MAX_PRELOADED,
+                    "uniqueItems": True,
+                },
+            ]
+        },
+        lambda value: value if isinstance(value, str) else list(value),
+    ),
+]
 Code = Annotated[str, Parsed(parse_code, "text", {"type": "string", "pattern": r"\S"})]
 PathList = Annotated[tuple[str, ...], Parsed(list_of(parse_path, "[lib]"), "list of paths", _PATHS_SCHEMA, list)]
 FileList = Annotated[

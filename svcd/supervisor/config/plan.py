@@ -226,7 +226,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},
-    PythonCode: {"path": tuple},
+    PythonCode: {"path": tuple, "preload": tuple},
     LogPolicy: {},
     ReadyProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
     HealthProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},

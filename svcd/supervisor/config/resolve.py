@@ -20,6 +20,7 @@ from svcd.supervisor.config.launch import (
     ServiceDefinition,
 )
 from svcd.supervisor.config.layers import is_given
+from svcd.supervisor.config.leaves import AUTO
 from svcd.supervisor.config.occasions import resolve_occasions
 from svcd.supervisor.config.policies import (
     dependencies,
@@ -140,21 +141,21 @@ class _Resolution:
             self.notes.find((key,), f"does not go with {given[0]}:", "keep one of the two", node.key_marks[key])
         if given[0] == "command":
             for key in PYTHON_ONLY_KEYS:
-                if is_given(own, key) and not self._means_nothing(key):
+                if is_given(own, key) and self._says_something(key):
                     text = "goes with python:, script: or code:, not with command:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         else:
             for key in PROGRAM_ONLY_KEYS:
-                if (
-                    is_given(own, key)
-                    and getattr(self._block, key) != type(self._block).model_fields[key].get_default()
-                ):
+                if is_given(own, key) and self._says_something(key):
                     text = f"goes with command:, not with {given[0]}:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         return given[0] if len(given) == 1 else None
 
-    def _means_nothing(self, key: str) -> bool:
-        return key == "state" and self._block.state is not None and not self._block.state.keep
+    def _says_something(self, key: str) -> bool:
+        value = getattr(self._block, key)
+        if key == "state":
+            return value is not None and bool(value.keep)
+        return bool(value != type(self._block).model_fields[key].get_default())
 
     def _resolve_identity(self) -> Identity:
         if self._source.bad & {"user", "group"}:
@@ -233,6 +234,7 @@ class _Resolution:
         script = self._resolve_script() if kind == "script" else None
         if kind == "code" and block.code is not None and interpreter is None:
             self._check_code(block.code)
+        preload = self._resolve_preload()
         return PythonCode(
             entry=block.python,
             script=script,
@@ -242,7 +244,19 @@ class _Resolution:
             config=block.config or {},
             runtime=runtime.of_files(settings),
             runtime_variables=runtime.of_variables(settings),
+            preload=() if isinstance(preload, str) else preload,
+            preload_auto=preload == AUTO,
         )
+
+    def _resolve_preload(self) -> tuple[str, ...] | str:
+        """Only svcd's own interpreter forks; what the defaults say is for services that come from it."""
+        written = self._block.preload
+        if self._block.interpreter is None or not written:
+            return written
+        if is_given(self._source.own, "preload"):
+            text = "goes with svcd's own interpreter, which services are forked from, not with interpreter:"
+            self.notes.find(("preload",), text, "keep one of the two")
+        return ()
 
     def _resolve_program(self) -> Program:
         argv = self._block.command or ()

@@ -40,6 +40,7 @@ from svcd.supervisor.config.leaves import (
     PathList,
     PositiveDuration,
     PositiveSize,
+    Preload,
     PreventCodes,
     Restarts,
     Shorthand,
@@ -76,7 +77,7 @@ MAX_INSTANCES: Final = 1000
 MAX_CHILDREN: Final = 1000
 STATE_WORDS: Final = ("none", "keep")
 SCHEDULE_KEYS: Final = ("cron", "every")
-PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config", "state", "version")
+PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "preload", "config", "state", "version")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 
 
@@ -470,6 +471,11 @@ class Service(Block):
     interpreter: Path | None = Field(
         default=None, description="Python: another interpreter, such as `.venv/bin/python`."
     )
+    preload: Preload = Field(
+        default=(),
+        description="Python: modules that are imported once, before the service is forked; `auto`: those that took "
+        "long when it was loaded before.",
+    )
     config: Config | None = Field(default=None, description="Python: handed to `init(config)`.")
     state: StateOrWord | None = Field(
         default=None,
@@ -538,7 +544,6 @@ class Service(Block):
         default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
     )
 
-    preload: Annotated[None, Later(PYTHON, [])] = None
     update: Annotated[None, Later(PYTHON, "restart")] = None
     permissions: Permissions = Field(
         default=Permissions.model_construct(), description="What it may do beyond calling what it depends on."
