@@ -15,6 +15,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,25 @@ def test_signals_for_the_whole_group_do_not_end_it() -> None:
         assert await ask(pools, computing.pid) == pid
 
     play(scene)
+
+
+def test_threads_that_are_the_first_to_ask_all_use_the_same_processes() -> None:
+    async def scene(pools: Pools) -> None:
+        together = threading.Barrier(8)
+
+        def first() -> int:
+            together.wait(DEADLINE_S)
+            pid: int = pools.compute_sync(computing.pid, (), {})
+            return pid
+
+        assert len(set(await asyncio.gather(*(asyncio.to_thread(first) for _ in range(8))))) == 1
+
+    async def with_threads(pools: Pools) -> None:
+        with ThreadPoolExecutor(8) as executor:
+            asyncio.get_running_loop().set_default_executor(executor)
+            await scene(pools)
+
+    play(with_threads)
 
 
 def test_threads_of_the_service_ask_as_well() -> None:
