@@ -27,8 +27,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "svcd.supervisor.core": (),
 }
 
-# The one exception: the fork server is the launcher with the worker runtime already imported, which is its purpose.
-EXCEPTIONS = {("svcd.supervisor.launcher", "svcd.worker_runtime.stub")}
+# The fork server is the launcher with the worker runtime already imported, which is its purpose; and an interpreter
+# without setproctitle names its process as the lean parts do.
+EXCEPTIONS = {
+    ("svcd.supervisor.launcher", "svcd.worker_runtime.stub"),
+    ("svcd.worker_runtime.foreign", "svcd.supervisor.title.set_title"),
+}
 
 # The core decides; whatever could tell it the time, roll dice or touch the world stays outside. What it may use is
 # listed, so that a new clock in the standard library needs no new rule.

@@ -25,6 +25,7 @@ from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.control import Control, Peer
@@ -63,6 +64,7 @@ LAST_FLUSH_S: Final = 1.0
 LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
 HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
+OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
@@ -131,7 +133,11 @@ class Daemon:
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
-            self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
+            self._cluster,
+            str(self._places.control),
+            str(self._side_door),
+            arguments.state_dir,
+            Borrowed(self._places.run_dir),
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
         self._endpoints = Endpoints(self._places.endpoints)
@@ -253,7 +259,17 @@ class Daemon:
             self._errands.runs.orphan_reaped()
         else:
             self._stubs.hear_last_words(message.invocation)
+            self._doubt_interpreter(message)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _doubt_interpreter(self, message: wiring.ProcessReaped) -> None:
+        """It may be anything that can be executed. Exit code 70 is our own code's, which has said why."""
+        if message.service is None or message.invocation is None or message.code in (None, OUR_CODE_ENDED):
+            return
+        interpreter = self._stubs.never_spoke(message.service, message.invocation)
+        if interpreter is not None and not Errands.owns(message.invocation):
+            text = f"{interpreter} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
+            self._notice(message.service, text)
 
     def _runs_of(self, invocation: int) -> Runs:
         return self._errands.runs if Errands.owns(invocation) else self._runs

@@ -168,6 +168,14 @@ class Stubs:
         if invocation in self._route_of:
             self._control.drain()
 
+    def never_spoke(self, service: str, invocation: int) -> str | None:
+        """The interpreter of its own that this run had, if our code in it was never heard of."""
+        definition = self._registry.get(service)
+        run = None if definition is None else definition.launch.run
+        if not isinstance(run, PythonCode) or invocation in self._route_of:
+            return None
+        return run.interpreter
+
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
         self._frozen.discard(invocation)
