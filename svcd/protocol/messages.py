@@ -476,7 +476,8 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now.
+    ``fallback``: the service that stands in for it now. ``in_flight``: the requests that it has not answered, while it
+    drains.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -505,6 +506,7 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

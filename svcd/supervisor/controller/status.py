@@ -145,4 +145,5 @@ class Status:
             next_run=None if view.held_back else record.next_run,
             fallback=view.stand_in,
             on_demand=view.listening,
+            in_flight=view.draining,
         )
