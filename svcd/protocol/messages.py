@@ -549,7 +549,8 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says.
+    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
+    the requests that it has not answered, while it drains.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -579,6 +580,7 @@ class ServiceStatus(Message):
     fallback: str | None = None
     on_demand: bool = False
     version: str | None = None
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,4 +146,5 @@ class Status:
             fallback=view.stand_in,
             on_demand=view.listening,
             version=definition.launch.version,
+            in_flight=view.draining,
         )
