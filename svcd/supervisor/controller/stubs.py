@@ -57,6 +57,10 @@ class Stubs:
             messages.Pong: lambda peer, message: None,
         }
 
+    def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
+        """``receive`` gets what stubs say of this kind, each of its own run."""
+        self.receivers[kind] = lambda peer, message: self._record(peer, message, receive)
+
     # ---- what stubs say ------------------------------------------------------------------------------------------
 
     def _on_ready(self, peer: Peer, message: messages.RemoteReady) -> None:
@@ -81,7 +85,7 @@ class Stubs:
         self._route_of[run.invocation] = peer.route
         self._run_of[peer.route] = run
         if known is not None:
-            self._send(run.invocation, messages.Welcome(run.invocation))
+            self.send(run.invocation, messages.Welcome(run.invocation))
         else:
             self._submit(StubConnected(clock.now(), run.service, run.invocation))
 
@@ -129,7 +133,7 @@ class Stubs:
 
     def check_health(self, invocation: int, token: int, method: str) -> None:
         """Have the service's own method called; its ``HealthReported`` goes to ``on_health``."""
-        self._send(invocation, messages.CheckHealth(invocation, token, method))
+        self.send(invocation, messages.CheckHealth(invocation, token, method))
 
     def tell(self, action: TellStub) -> None:
         """Carry an order. A script has no code for a pause: it is stopped and continued by signal."""
@@ -140,7 +144,7 @@ class Stubs:
                 return
             if action.order is StubOrder.STOP and action.invocation in self._frozen:
                 self._runs.send_signal(action.invocation, signal.SIGCONT, group=True)
-        self._send(action.invocation, self._message_for(action))
+        self.send(action.invocation, self._message_for(action))
 
     def _freeze(self, action: TellStub, frozen: bool) -> None:
         self._runs.send_signal(action.invocation, signal.SIGSTOP if frozen else signal.SIGCONT, group=True)
@@ -177,9 +181,12 @@ class Stubs:
             controller_timeout_s=self._registry.cluster.controller_timeout_s,
             stop_timeout_s=definition.spec.stop.timeout_s,
             watchdog_s=definition.spec.watchdog_s,
+            keep_state=definition.launch.state.keep,
+            export_every_s=definition.launch.state.every_s,
+            version=definition.launch.version,
         )
 
-    def _send(self, invocation: int, message: messages.Message) -> None:
+    def send(self, invocation: int, message: messages.Message) -> None:
         route = self._route_of.get(invocation)
         if route is not None:
             self._control.send(route, b"", message)
