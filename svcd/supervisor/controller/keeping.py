@@ -6,7 +6,7 @@ Must not wait on a disk: files are written and read in one thread of their own, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -189,7 +189,7 @@ class Keeping:
 
     # ---- small parts -------------------------------------------------------------------------------------------------
 
-    def _do(self, work: Any) -> asyncio.Task[None]:
+    def _do(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task: asyncio.Task[None] = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -105,13 +105,17 @@ def read(directory: Path, service: str) -> SavedState | None:
 
 def _read_bytes(path: Path) -> bytes:
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe in its place is not waited for
-    with open(os.open(path, flags), "rb", buffering=0) as file:
-        found = os.fstat(file.fileno())
+    fd = os.open(path, flags)
+    try:
+        found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode):
             raise BadStateFile("it is no regular file")
         if found.st_size > MAX_FILE_BYTES:
             raise BadStateFile(f"it has {found.st_size} bytes; at most {MAX_FILE_BYTES} are read")
-        return file.readall() or b""
+        with open(fd, "rb", buffering=0, closefd=False) as file:
+            return file.readall() or b""
+    finally:
+        os.close(fd)
 
 
 def _opened(data: bytes) -> dict[str, Any]:
@@ -125,7 +129,7 @@ def _opened(data: bytes) -> dict[str, Any]:
         newer = "a newer svcd has written it: " if fields[_KEY] > FORMAT else ""
         raise BadStateFile(f"{newer}it has format {fields[_KEY]}, and this svcd reads {FORMAT}")
     for name, types in _SHAPE.items():
-        if type(fields.get(name)) not in types:
+        if name not in fields or type(fields[name]) not in types:
             raise BadStateFile(f"its {name} is not what it should be")
     return fields
 
