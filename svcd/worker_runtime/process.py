@@ -186,6 +186,7 @@ class Process:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
+        lifecycle.exports.is_connected = lambda: self._patience is None
         self._watchdog_s = spec.watchdog_s
         return self._complete(self._among_others(lifecycle, spec))
 

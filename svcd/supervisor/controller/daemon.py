@@ -32,12 +32,14 @@ from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.exchange import Exchange
 from svcd.supervisor.controller.fork_servers import ForkServers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.import_history import ImportHistory
 from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.keeping import Keeping
 from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
@@ -183,6 +185,19 @@ class Daemon:
             self._notice,
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
+        self._stubs.hears(messages.StateExported, self._exchange.receive)
+        self._keeping = Keeping(
+            loop,
+            self._places.states,
+            self._registry,
+            self._runs,
+            self._exchange,
+            self._stubs.tell,
+            self._stubs.send,
+            self._notice,
+            self._journal,
+        )
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
@@ -316,6 +331,7 @@ class Daemon:
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
+        self._keeping.take_exception(message)
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
@@ -344,7 +360,7 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._stubs.tell,
+            actions.TellStub: self._keeping.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
             actions.CeaseHealthChecks: self._health.cease,
@@ -409,6 +425,7 @@ class Daemon:
     def _forget(self, action: actions.ForgetService) -> None:
         self._registry.forget(action.service)
         self._runs.forget(action.service)
+        self._keeping.forget(action.service)
         self._records.forget(action.service)
         self._status.forget(action.service)
 
@@ -465,6 +482,7 @@ class Daemon:
             self._ended.set_result(None)
 
     async def _close(self) -> None:
+        await self._keeping.close()
         self._enter("ended", "")
         self._sampler.close()
         self._health.close()

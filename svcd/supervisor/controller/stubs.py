@@ -83,6 +83,10 @@ class Stubs:
             messages.Pong: lambda peer, message: None,
         }
 
+    def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
+        """``receive`` gets what stubs say of this kind, each of its own run."""
+        self.receivers[kind] = lambda peer, message: self._record(peer, message, receive)
+
     # ---- what stubs say ------------------------------------------------------------------------------------------
 
     def _on_ready(self, peer: Peer, message: messages.RemoteReady) -> None:
@@ -246,6 +250,9 @@ class Stubs:
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
             runtime={**run.runtime, **run.runtime_variables},
             record_imports=run.preload_auto,
+            keep_state=definition.launch.state.keep,
+            export_every_s=definition.launch.state.every_s,
+            version=definition.launch.version,
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:
