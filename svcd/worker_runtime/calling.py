@@ -38,8 +38,8 @@ class _DoorFull(NotBegun):
 
 
 class Caller:
-    """All calls of one service. ``service.method`` names what is called. ``find``: for who is not told of routes without
-    asking.
+    """All calls of one service. ``service.method`` names what is called. ``find``: for who is told of a route only when
+    asking for it.
     """
 
     def __init__(self, routes: Routes, find: Find | None = None) -> None:

@@ -244,7 +244,7 @@ class Conversation:
         if type(value) is not list or len(value) < 2 or type(value[0]) is not list or type(value[1]) is not dict:
             raise Mismatch("its arguments are not of the form [arguments, named arguments]")
         if len(value) > 2:
-            return typed.arguments(method, *value[:2], value[2:])
+            return typed.arguments(method, value[0], value[1], value[2:])
         return method.arguments(*value)
 
     # ---- what is done about it ---------------------------------------------------------------------------------------

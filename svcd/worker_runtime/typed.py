@@ -2,9 +2,9 @@
 
 Must not know calls or shells: texts go in, arguments as a method takes them or ``Mismatch`` come out.
 
-A text is tried, in this order, as JSON, as the text that it is, as a date, a time or a duration, and as bytes; the first
-that the annotation takes is it. So ``5`` is a number for ``int``, for ``int | str`` and where nothing is annotated, and
-a text for ``str``.
+A text is tried, in this order, as JSON, as the text that it is, as a date, a time or a duration, and as bytes: it is
+the first of them that the annotation takes. So ``5`` is a number for ``int``, for ``int | str`` and where nothing is
+annotated, and a text for ``str``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from svcd.worker_runtime.methods import Method
 
 
 def arguments(method: Method, args: list[Any], named: dict[Any, Any], rest: list[Any]) -> dict[str, Any]:
-    """As ``Method.arguments``. ``rest``: what came behind these, which is to be one map of texts. Raises ``Mismatch``."""
+    """As ``Method.arguments``. ``rest``: what came behind them, which is to be a map of texts. Raises ``Mismatch``."""
     texts = rest[0]
     if len(rest) != 1 or type(texts) is not dict or not {str}.issuperset(map(type, (*texts, *texts.values()))):
         raise Mismatch("what was typed is not of the form {name: text}")
