@@ -8,14 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.client.asynchronous import AsyncClient
+    from svcd.client.threaded import Client
     from svcd.protocol.call_errors import (
         CallError,
         CallRefused,
+        ClusterUnavailable,
         DeadlineExceeded,
         Draining,
         PermissionDenied,
         RemoteError,
         ServiceUnavailable,
+    )
+    from svcd.protocol.messages import (
+        ClusterStateChanged,
+        ExceptionRecorded,
+        NoticeGiven,
+        ServiceStatus,
+        ServiceTransitioned,
+        StatusReported,
     )
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
@@ -28,19 +39,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "AsyncClient",
     "CallError",
     "CallRefused",
+    "Client",
+    "ClusterStateChanged",
+    "ClusterUnavailable",
     "Context",
     "DeadlineExceeded",
     "Draining",
+    "ExceptionRecorded",
+    "NoticeGiven",
     "Outcome",
     "PermissionDenied",
     "RemoteError",
     "Service",
+    "ServiceStatus",
+    "ServiceTransitioned",
     "ServiceUnavailable",
     "Startable",
     "State",
     "StateError",
+    "StatusReported",
     "__version__",
     "guarded",
     "on_event",
@@ -48,6 +68,16 @@ __all__ = [
 ]
 
 _CONTENTS = {
+    "client.asynchronous": ("AsyncClient",),
+    "client.threaded": ("Client",),
+    "protocol.messages": (
+        "ClusterStateChanged",
+        "ExceptionRecorded",
+        "NoticeGiven",
+        "ServiceStatus",
+        "ServiceTransitioned",
+        "StatusReported",
+    ),
     "worker_runtime.sdk": ("Service", "Context"),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
@@ -57,6 +87,7 @@ _CONTENTS = {
     "protocol.call_errors": (
         "CallError",
         "CallRefused",
+        "ClusterUnavailable",
         "DeadlineExceeded",
         "Draining",
         "PermissionDenied",
