@@ -10,6 +10,7 @@ import os
 from collections.abc import Coroutine
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from svcd.client import place
 from svcd.client.control import Control
@@ -40,6 +41,7 @@ class AsyncClient:
         self._control: Control | None = None
         self._finder: Finder | None = None
         self._open_caller: Caller | None = None
+        self._events: WeakSet[Events] = WeakSet()
 
     async def open(self) -> None:
         """Raises ``ClusterUnavailable``, also as a ``ServiceUnavailable``."""
@@ -66,6 +68,8 @@ class AsyncClient:
             finder.close()
             control.close()
             caller.close()
+            for each in tuple(self._events):
+                await each.aclose()
 
     async def __aenter__(self) -> AsyncClient:
         await self.open()
@@ -145,7 +149,9 @@ class AsyncClient:
         """
         from svcd.client.news import Events  # noqa: PLC0415 - most never listen
 
-        return Events(self._opened.place, kinds, timeout)
+        made = Events(self._opened.place, kinds, timeout)
+        self._events.add(made)
+        return made
 
     # ---- what must be so ---------------------------------------------------------------------------------------------
 

@@ -50,13 +50,13 @@ if set(REFUSALS) != set(ErrorCode):
     raise AssertionError("the table of refusals lacks one")
 
 
-def refusal(message: RequestRefused) -> CallError:
-    """What a refusal is to who has asked."""
+def refusal(code: str, text: str) -> CallError:
+    """What a ``RequestRefused`` is to who has asked."""
     try:
-        kind = REFUSALS[ErrorCode(message.code)]
+        kind = REFUSALS[ErrorCode(code)]
     except ValueError:  # of a later version
         kind = ClusterUnavailable
-    return kind(message.text)
+    return kind(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ class Control:
         finally:
             self.forget(correlation)
         if isinstance(message, RequestRefused):
-            raise refusal(message)
+            raise refusal(message.code, message.text)
         if not isinstance(message, kind):
             raise self._strange(f"it answered with {type(message).__name__}")
         return message

@@ -69,7 +69,8 @@ class Finder:
             if not known.done():
                 known.set_result(None)
         elif isinstance(said, RequestRefused):
-            self._leave(service, refusal(said))
+            text = said.text if said.text.startswith("cannot ") else f"cannot call {service}: {said.text}"
+            self._leave(service, refusal(said.code, text))
         elif isinstance(said, CallError):
             self._leave(service, said)
 
