@@ -8,14 +8,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.client.asynchronous import AsyncClient
+    from svcd.client.threaded import Client
     from svcd.protocol.call_errors import (
         CallError,
         CallRefused,
+        ClusterUnavailable,
         DeadlineExceeded,
         Draining,
         PermissionDenied,
         RemoteError,
         ServiceUnavailable,
+    )
+    from svcd.protocol.messages import (
+        ClusterStateChanged,
+        ExceptionRecorded,
+        NoticeGiven,
+        ServiceStatus,
+        ServiceTransitioned,
+        StatusReported,
     )
     from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
@@ -29,20 +40,29 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "AsyncClient",
     "CallError",
     "CallRefused",
+    "Client",
+    "ClusterStateChanged",
+    "ClusterUnavailable",
     "ComputeError",
     "Context",
     "DeadlineExceeded",
     "Draining",
+    "ExceptionRecorded",
+    "NoticeGiven",
     "Outcome",
     "PermissionDenied",
     "RemoteError",
     "Service",
+    "ServiceStatus",
+    "ServiceTransitioned",
     "ServiceUnavailable",
     "Startable",
     "State",
     "StateError",
+    "StatusReported",
     "__version__",
     "current_context",
     "guarded",
@@ -53,6 +73,16 @@ __all__ = [
 _CONTENTS = {
     "worker_runtime.sdk": ("Service", "Context", "current_context"),
     "worker_runtime.compute_errors": ("ComputeError",),
+    "client.asynchronous": ("AsyncClient",),
+    "client.threaded": ("Client",),
+    "protocol.messages": (
+        "ClusterStateChanged",
+        "ExceptionRecorded",
+        "NoticeGiven",
+        "ServiceStatus",
+        "ServiceTransitioned",
+        "StatusReported",
+    ),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
     "worker_runtime.startable": ("Startable",),
@@ -61,6 +91,7 @@ _CONTENTS = {
     "protocol.call_errors": (
         "CallError",
         "CallRefused",
+        "ClusterUnavailable",
         "DeadlineExceeded",
         "Draining",
         "PermissionDenied",

@@ -516,10 +516,17 @@ class ShutDown(Message):
 
 @dataclass(frozen=True, slots=True)
 class GetRoute(Message):
-    """Where to call ``service``. Answered by ``RouteReported``. A program of the cluster needs the permission to."""
+    """Where to call the service that the file calls so. Answered by ``RouteReported``, or by ``RequestRefused``: a
+    program of the cluster needs the permission to call it.
+
+    ``follow``: told again, with the same correlation, whenever that changes. ``start``: where it starts on demand this
+    is one, and the answer comes once it runs or is known not to.
+    """
 
     direction: ClassVar[str] = "client to controller"
     service: str
+    follow: bool = False
+    start: bool = False
 
 
 @dataclass(frozen=True, slots=True)

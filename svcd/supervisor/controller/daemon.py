@@ -37,6 +37,7 @@ from svcd.supervisor.controller.fork_servers import ForkServers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.import_history import ImportHistory
+from svcd.supervisor.controller.inquiries import Inquiries
 from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.keeping import Keeping
@@ -145,6 +146,10 @@ class Daemon:
         self._endpoints = Endpoints(self._places.endpoints)
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
         self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        introductions = Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid)
+        self._inquiries = Inquiries(
+            self._control, self._registry, self._routes, self._lookups, introductions, self._requests
+        )
         self._stubs = Stubs(
             self._control,
             self._runs,
@@ -157,7 +162,7 @@ class Daemon:
             self._endpoints,
             self._routes,
             self._lookups,
-            Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid),
+            introductions,
         )
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
@@ -240,6 +245,8 @@ class Daemon:
             self._stubs.receivers[kind](peer, message)
         elif kind in self._requests.receivers:
             self._requests.receive(peer, correlation, message)
+        elif isinstance(message, messages.GetRoute):
+            self._inquiries.receive(peer, correlation, message)
         else:
             self._control.rejected["not for the controller"] += 1
 

@@ -19,6 +19,7 @@ from svcd.supervisor.core.spec import ReadyKind
 from svcd.supervisor.wiring import SpawnRequested
 
 LAUNCHER: Final = "launcher"
+CONTROL: Final = "SVCD_CONTROL"  # where svcd.Client finds the cluster that its process belongs to
 BOOTSTRAP: Final = str(Path(__file__).parents[2] / "worker_runtime" / "bootstrap.py")
 
 
@@ -45,9 +46,17 @@ class Given:
 
 
 def needs_side_door(definition: ServiceDefinition, own_uid: int) -> bool:
-    """Whether this service's stub cannot pass through a run directory that is ours alone."""
+    """Whether this service's stub, or its program that calls services, cannot pass through a run directory that is ours
+    alone.
+    """
     launch = definition.launch
-    return isinstance(launch.run, PythonCode) and launch.uid is not None and launch.uid != own_uid
+    speaks = isinstance(launch.run, PythonCode) or bool(launch.may_call)
+    return speaks and launch.uid is not None and launch.uid != own_uid
+
+
+def control_of(definition: ServiceDefinition, around: Surroundings) -> str:
+    """The controller's socket, as this service can reach it."""
+    return around.side_door if needs_side_door(definition, os.geteuid()) else around.control
 
 
 def spawn_order(
@@ -68,6 +77,7 @@ def spawn_order(
         "SVCD_SERVICE": name,
         "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
+        CONTROL: control_of(definition, around),
         MARK: mark,
         **given.env,
     }
@@ -79,7 +89,7 @@ def spawn_order(
             "service": name,
             "invocation": invocation,
             "instance": definition.instance,
-            "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
+            "control": control_of(definition, around),
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
         if launch.run.interpreter is not None:
@@ -129,6 +139,7 @@ def errand_order(
             "SVCD_CLUSTER": around.cluster.name,
             "SVCD_SERVICE": name,
             "SVCD_INSTANCE": str(definition.instance),
+            CONTROL: control_of(definition, around),
             MARK: mark,
             **extra_env,
         },

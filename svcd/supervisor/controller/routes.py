@@ -52,6 +52,7 @@ class Routes:
         self._may_call: dict[int, frozenset[str]] = {}
         self._audience: dict[str, dict[int, None]] = {}  # name in the file -> invocations that may call it
         self._heard: frozenset[str] | None = None
+        self._watchers: list[Callable[[str], None]] = []
         registry.watched_by(self._configured)
 
     # ---- what is so ------------------------------------------------------------------------------------------------
@@ -110,6 +111,10 @@ class Routes:
 
     # ---- who is told -----------------------------------------------------------------------------------------------
 
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call this with the name, as in the file, of each service whose routes may have changed."""
+        self._watchers.append(watcher)
+
     def joined(self, service: str, invocation: int) -> None:
         """The stub of this run is connected: it is told whom it may call, and where."""
         self._callers[invocation] = service
@@ -141,6 +146,8 @@ class Routes:
         for each in (service, *self._registry.covered_by(service)):
             definition = self._registry.get(each)
             name = each if definition is None else definition.service or each
+            for watcher in self._watchers:
+                watcher(name)
             audience = self._audience.get(name)
             if audience:
                 target = self.target(name)
