@@ -59,6 +59,27 @@ def the_configuration_changes(world: ModelWorld, draw: Draw) -> None:
         before.check(world, steps)
 
 
+def a_service_creates_a_child(world: ModelWorld, draw: Draw) -> None:
+    """Whether it runs or not, and whatever the child depends on."""
+    if not _has_room(world):
+        return
+    parent = draw([*world.newest])
+    child = random_specs.child(draw, f"c{world.count}", parent, list(world.newest.values()))
+    before = Before(world)
+    steps = world.apply((child,), start=(child.name,) if draw([True, True, False]) else ())
+    if steps is not None:
+        before.check(world, steps)
+
+
+def a_service_removes_a_child(world: ModelWorld, draw: Draw) -> None:
+    children = [each.name for each in world.newest.values() if each.parent is not None]
+    if children:
+        before = Before(world)
+        steps = world.apply(removed=(draw(children),))
+        if steps is not None:
+            before.check(world, steps)
+
+
 def somebody_registers(world: ModelWorld, draw: Draw) -> None:
     if _has_room(world):
         known = list(world.newest.values())
@@ -104,6 +125,8 @@ STEPS: dict[Step, int] = {
     somebody_goes_away: 1,
     somebody_shuts_down: 1,
     the_configuration_changes: 1,
+    a_service_creates_a_child: 2,
+    a_service_removes_a_child: 1,
     somebody_registers: 1,
     anything_happens: 6,
     things_go_well: 4,

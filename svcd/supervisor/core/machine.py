@@ -13,6 +13,7 @@ from svcd.supervisor.core import causes, checks, events, graph
 from svcd.supervisor.core.actions import Action, EndCluster, PublishNotice, PublishTransition
 from svcd.supervisor.core.apply import Apply
 from svcd.supervisor.core.calls import Calls
+from svcd.supervisor.core.children import Children
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.ledger import Transaction
@@ -52,6 +53,7 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings, self._watching, pausing)
         self._wishes = Wishes(self._cluster, self._endings, pausing)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
+        self._children = Children(self._cluster, self._wishes)
         self._apply = Apply(self._cluster, self._endings, self._watching, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
@@ -189,10 +191,13 @@ class Machine:
         run = unit.run
         if unit.bereft or unit.standing_in:
             self._calls.stand_in(unit)
+        if unit.children and not unit.may_have_children:
+            self._children.release(unit)
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:
-            self._apply.forget(unit)
+            if not unit.children:
+                self._apply.forget(unit)
         elif not unit.up:
             self._evaluate_down(unit)
         elif unit.state in _ASLEEP or unit.again:
@@ -208,7 +213,7 @@ class Machine:
             unit.reason = "loaded ahead of time"
             self._endings.wait(unit)
         elif unit.preload and unit.state is State.WAITING:
-            if self._cluster.take_turn(unit):
+            if not self._children.keep_waiting(unit) and self._cluster.take_turn(unit):
                 unit.preload = False
                 self._runs.spawn(unit, held=True)
         elif unit.state in (State.WAITING, State.BACKOFF):
@@ -241,6 +246,8 @@ class Machine:
         if unit.blockers:
             self._cluster.leave_queue(unit)
             self._cluster.say(unit, causes.waiting_words(unit))
+        elif self._children.keep_waiting(unit):
+            self._cluster.leave_queue(unit)
         elif self._cluster.take_turn(unit):
             unit.preload = False
             self._runs.spawn(unit)

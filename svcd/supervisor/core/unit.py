@@ -180,6 +180,8 @@ class Unit:
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
     given_up: bool = False  # ended for good, and has not served since
+    parent: Unit | None = None  # whose run has created it
+    children: dict[Unit, None] = field(default_factory=dict)  # of its present run, or of its last, which end
 
     @property
     def name(self) -> str:
@@ -215,6 +217,11 @@ class Unit:
     @property
     def doomed(self) -> bool:
         return self.run is not None and self.run.doomed
+
+    @property
+    def may_have_children(self) -> bool:
+        """It has a run that goes on."""
+        return self.run is not None and not (self.run.doomed or self.run.held)
 
     @property
     def leaning(self) -> bool:
@@ -277,6 +284,10 @@ class Edge:
     @property
     def hard(self) -> bool:
         return self.spec.kind is DependencyKind.REQUIRES
+
+    @property
+    def leads_to_parent(self) -> bool:
+        return self.dependent.parent is self.target
 
     @property
     def pulls(self) -> bool:
