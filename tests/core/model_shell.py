@@ -142,8 +142,8 @@ class ModelShell:
         self.untold.discard(action.child)
 
     def _note_end(self, service: str, new: State) -> None:
-        unit = self.unit(service)
-        if new in ENDED_BY_ITSELF and unit.parent is not None and unit.parent.may_have_children:
+        unit = self.machine._cluster.units.get(service)
+        if new in ENDED_BY_ITSELF and unit is not None and unit.parent is not None and unit.parent.may_have_children:
             self.untold.add(service)
 
     def _note_preload(self, service: str) -> None:

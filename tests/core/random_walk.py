@@ -61,7 +61,7 @@ def the_configuration_changes(world: ModelWorld, draw: Draw) -> None:
 
 def a_service_creates_a_child(world: ModelWorld, draw: Draw) -> None:
     """Whether it runs or not, and whatever the child depends on."""
-    if not _has_room(world):
+    if not (_has_room(world) and world.newest):
         return
     parent = draw([*world.newest])
     child = random_specs.child(draw, f"c{world.count}", parent, list(world.newest.values()))

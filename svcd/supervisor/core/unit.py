@@ -221,7 +221,8 @@ class Unit:
     @property
     def may_have_children(self) -> bool:
         """It has a run that goes on."""
-        return self.run is not None and not (self.run.doomed or self.run.held)
+        run = self.run
+        return run is not None and run.executed and not (run.doomed or run.held)
 
     @property
     def leaning(self) -> bool:
