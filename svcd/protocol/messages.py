@@ -166,6 +166,34 @@ class ServiceLookup(Message):
     start: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ChildServiceRequested(Message):
+    """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
+    answer comes once it is up. Answered by ``ChildRequestEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    name: str
+    definition: dict[str, Any]
+    start: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrderRequested(Message):
+    """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    child: str
+    order: str
+
+
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
@@ -173,7 +201,7 @@ class ServiceLookup(Message):
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
     stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
-    ``heard``: somebody may listen to what it publishes.
+    ``heard``: somebody may listen to what it publishes. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -189,6 +217,7 @@ class ServiceSpec(Message):
     watchdog_s: float | None = None
     endpoint: str = ""
     heard: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +327,41 @@ class LookupEnded(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequestEnded(Message):
+    """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
+    ``problems`` are those of a definition that cannot be used.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    code: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged(Message):
+    """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    state: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Message):
+    """A run of a child of this service has ended by itself: well, or badly for ``error``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
     error: str | None = None
 
 
@@ -476,7 +540,7 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now.
+    ``fallback``: the service that stands in for it now. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -505,6 +569,7 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -684,7 +749,8 @@ class Remark(Message):
 @dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
+    service that has created it.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -693,6 +759,7 @@ class StoryReported(Message):
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    parent: str | None = None
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -42,7 +42,8 @@ class Lookups:
     def begin(self, message: ServiceLookup) -> None:
         """A stub asks; it is told the end of it."""
         definition = self._registry.find_newest(message.service)
-        if definition is None or message.target not in callable_by(definition):
+        children = self._registry.children_of(message.service)
+        if definition is None or not (message.target in callable_by(definition) or message.target in children):
             self._end(message, "it is neither in depends_on nor in permissions.services")
             return
         target = self._routes.target(message.target)

@@ -20,7 +20,7 @@ from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.preview import Step, preview
 from svcd.supervisor.core.runs import Runs
-from svcd.supervisor.core.spec import Runner, StartMode
+from svcd.supervisor.core.spec import Runner, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
@@ -183,6 +183,14 @@ class Machine:
         checks.check(cluster.units, event.specs, missed=cluster.missed)
         for unit in cluster.enter(event.specs):
             cluster.connect(unit, unit.spec)
+
+    def admit(self, spec: ServiceSpec) -> None:
+        """Whether this service could be registered now; nothing is done.
+
+        Raises:
+            CoreError: it could not
+        """
+        checks.check(self._cluster.units, (spec,), missed=self._cluster.missed)
 
     # ---- one step ----
 
