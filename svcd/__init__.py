@@ -17,9 +17,19 @@ if TYPE_CHECKING:
         RemoteError,
         ServiceUnavailable,
     )
+    from svcd.protocol.child_errors import (
+        BadChildDefinition,
+        ChildError,
+        ChildFailed,
+        ChildNameTaken,
+        ChildRefused,
+        SpawnNotPermitted,
+        UnknownChild,
+    )
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
+    from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
     from svcd.worker_runtime.sdk import Context, Service
     from svcd.worker_runtime.startable import Startable
@@ -28,8 +38,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "BadChildDefinition",
     "CallError",
     "CallRefused",
+    "Child",
+    "ChildError",
+    "ChildFailed",
+    "ChildNameTaken",
+    "ChildRefused",
     "Context",
     "DeadlineExceeded",
     "Draining",
@@ -38,9 +54,11 @@ __all__ = [
     "RemoteError",
     "Service",
     "ServiceUnavailable",
+    "SpawnNotPermitted",
     "Startable",
     "State",
     "StateError",
+    "UnknownChild",
     "__version__",
     "guarded",
     "on_event",
@@ -54,6 +72,16 @@ _CONTENTS = {
     "worker_runtime.startable": ("Startable",),
     "worker_runtime.guard": ("guarded",),
     "worker_runtime.methods": ("rpc", "on_event"),
+    "worker_runtime.offspring": ("Child",),
+    "protocol.child_errors": (
+        "BadChildDefinition",
+        "ChildError",
+        "ChildFailed",
+        "ChildNameTaken",
+        "ChildRefused",
+        "SpawnNotPermitted",
+        "UnknownChild",
+    ),
     "protocol.call_errors": (
         "CallError",
         "CallRefused",

@@ -181,6 +181,7 @@ class Process:
         """The service's whole life, with what it has to do with other services around it."""
         assert self._ctx is not None
         self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard))
+        self._ctx.raise_children(self._neighbours.offspring, spec.parent)
         try:
             return await lifecycle.run()
         finally:

@@ -75,14 +75,13 @@ class Children:
         if definition is None:
             return
         key = self._key()
-        if message.wait:
-            self._asked[key] = message
+        self._asked[key] = message
         self._registry.add_child(definition)
         self._routes.permit(message.service, message.name)
         start = (message.name,) if message.start else ()
         cause = f"{message.service} creates {message.name}"
         self._submit(ConfigurationApplied(clock.now(), key, (definition.spec,), start=start, cause=cause))
-        if not message.wait:
+        if not message.wait and message.name in self._registry.children_of(message.service):
             self._end(message)
 
     def _refusal(self, message: ChildServiceRequested) -> tuple[ChildErrorCode, str] | None:
@@ -172,14 +171,28 @@ class Children:
             return
         texts = [each.text for each in action.results if each.text]
         text = "; ".join(texts) or action.text or action.outcome.value
-        if action.outcome is Outcome.DONE:
+        if isinstance(message, ChildServiceRequested):
+            self._end_creation(message, action.outcome, text)
+        elif action.outcome is Outcome.DONE:
             self._end(message)
         elif action.outcome is Outcome.REFUSED:
             self._end(message, ChildErrorCode.REFUSED, text)
-        elif isinstance(message, ChildServiceRequested):
-            self._remove_again(message, text)
         else:
             self._end(message, ChildErrorCode.FAILED, text)
+
+    def _end_creation(self, message: ChildServiceRequested, outcome: Outcome, text: str) -> None:
+        if outcome is Outcome.REFUSED:
+            self._take_back(message.service, message.name)
+            self._end(message, ChildErrorCode.REFUSED, f"cannot create {message.name}: {text}")
+        elif message.wait and outcome is Outcome.DONE:
+            self._end(message)
+        elif message.wait:
+            self._remove_again(message, text)
+
+    def _take_back(self, parent: str, child: str) -> None:
+        """What was entered here before the core was asked."""
+        self._routes.forbid(parent, child)
+        self._registry.forget(child)
 
     def _remove_again(self, message: ChildServiceRequested, text: str) -> None:
         """It did not come up: nothing is left of it when its parent hears so."""
