@@ -26,12 +26,13 @@ if TYPE_CHECKING:
         SpawnNotPermitted,
         UnknownChild,
     )
+    from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
     from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service
+    from svcd.worker_runtime.sdk import Context, Service, current_context
     from svcd.worker_runtime.startable import Startable
 
     __version__: str
@@ -46,6 +47,7 @@ __all__ = [
     "ChildFailed",
     "ChildNameTaken",
     "ChildRefused",
+    "ComputeError",
     "Context",
     "DeadlineExceeded",
     "Draining",
@@ -60,13 +62,15 @@ __all__ = [
     "StateError",
     "UnknownChild",
     "__version__",
+    "current_context",
     "guarded",
     "on_event",
     "rpc",
 ]
 
 _CONTENTS = {
-    "worker_runtime.sdk": ("Service", "Context"),
+    "worker_runtime.sdk": ("Service", "Context", "current_context"),
+    "worker_runtime.compute_errors": ("ComputeError",),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
     "worker_runtime.startable": ("Startable",),

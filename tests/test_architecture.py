@@ -53,7 +53,9 @@ CORE_MAY_USE = frozenset(
 CORE_MAY_NOT_CALL = frozenset({"open", "input", "eval", "exec", "__import__", "breakpoint"})
 
 # These start before any site directory is on sys.path, or in every process: the standard library and each other only.
-LEAN = ("guardian", "wiring", "clone", "launcher", "child_setup", "collector", "logfile", "part", "title")
+LEAN = (
+    "guardian", "wiring", "clone", "launcher", "preloading", "child_setup", "collector", "logfile", "part", "title",
+)  # fmt: skip
 LEAN_EXCEPT = {
     "svcd.supervisor.launcher": frozenset({"setproctitle", "svcd.worker_runtime"}),  # the fork server's preload
     "svcd.supervisor.child_setup": frozenset({"setproctitle"}),

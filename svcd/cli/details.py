@@ -72,6 +72,8 @@ def _kind(row: ServiceStatus) -> Iterator[tuple[str, str]]:
         yield "instance", f"{row.instance} of {row.service}"
     if row.type != "service":
         yield "type", row.type
+    if row.version is not None:
+        yield "version", row.version
     if row.tags:
         yield "tags", ", ".join(row.tags)
 

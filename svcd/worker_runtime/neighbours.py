@@ -30,6 +30,7 @@ from svcd.worker_runtime.offspring import Offspring
 from svcd.worker_runtime.peers import Peers
 from svcd.worker_runtime.reports import Reports
 from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.threads import Threads
 from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
@@ -73,13 +74,13 @@ class Neighbours:
 
     # ---- the service's life ----------------------------------------------------------------------------------------
 
-    def join(self, directory: str, is_heard: bool) -> Peers:
+    def join(self, directory: str, is_heard: bool, threads: Threads | None = None) -> Peers:
         """From here on the service may call others. What it offers will be opened in ``directory``; ``is_heard``:
-        somebody may listen to what it publishes.
+        somebody may listen to what it publishes. ``threads``: in which its plain methods run.
         """
         self._directory, self._is_heard = directory, is_heard
         service = self._reports.service
-        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start)
+        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
         self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
         self.offspring.join(self.peers.service, self.peers.threads.run)
         return self.peers

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from svcd.supervisor.config.launch import StatePolicy
+from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.core.spec import (
     Backoff,
     Dependency,
@@ -22,7 +24,7 @@ from svcd.supervisor.core.spec import (
 )
 
 if TYPE_CHECKING:  # the daemon resolves child services with these functions, and pays for no validator
-    from svcd.supervisor.config.service_source import Notes
+    from svcd.supervisor.config.service_source import Notes, ServiceSource
     from svcd.supervisor.config.shape import Pause, Restart, Service
 
 
@@ -84,3 +86,15 @@ def dependencies(block: Service, names: dict[str, tuple[str, ...]]) -> tuple[Dep
         on_crash = edge.on_crash or OnCrash.RESTART
         edges += [Dependency(each, edge.kind, edge.condition, on_crash, group) for each in found]
     return tuple(edges)
+
+
+def state_policy(source: ServiceSource, run: str | None, notes: Notes) -> StatePolicy:
+    """``run``: which key says what runs. What ``defaults`` say holds where it can."""
+    written = source.block.state
+    if written is None or not written.keep or run == "command":
+        return StatePolicy()
+    if run == "script":
+        if is_given(source.own, "state"):
+            notes.find(("state",), "needs python: or code:, for a script exports no state", "remove it")
+        return StatePolicy()
+    return StatePolicy(True, written.every)

@@ -16,6 +16,7 @@ READY_KEYS: Final = ("immediate", "delay", "notify", "tcp", "notification-fd", "
 READY_WORDS: Final = ("immediate", "notify")
 HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
 HTTP_ONLY_KEYS: Final = ("status", "body")
+SCHEDULE_KEYS: Final = ("cron", "every")
 MAX_CHILDREN: Final = 1000
 
 

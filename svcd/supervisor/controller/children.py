@@ -99,6 +99,8 @@ class Children:
         if count >= limit:
             text = f"{parent} has {count} children, as many as it may (permissions.spawn)"
             return ChildErrorCode.NOT_PERMITTED, text
+        if self._machine.services[parent].invocation != message.invocation:
+            return ChildErrorCode.REFUSED, f"this run of {parent} has not taken over yet"
         if self._machine.is_ending:
             return ChildErrorCode.REFUSED, "the cluster is shutting down"
         return None

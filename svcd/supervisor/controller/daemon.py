@@ -32,8 +32,10 @@ from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.fork_servers import ForkServers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.import_history import ImportHistory
 from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.lookups import Lookups
@@ -109,6 +111,9 @@ class Daemon:
         self._publisher = Publisher(self._control, self._journal, self._whole)
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
+        history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
+        self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
+        self._parts.receivers.update(self._fork_servers.receivers)
         self._status = Status(
             self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
@@ -142,6 +147,7 @@ class Daemon:
             self._take_exception,
             self._take_sample,
             self._take_health,
+            self._take_imports,
             self._endpoints,
             self._routes,
             self._lookups,
@@ -162,6 +168,7 @@ class Daemon:
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
             self._control.drain,
+            self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
@@ -179,6 +186,8 @@ class Daemon:
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._registry.followed_by(self._callers)
+        self._registry.followed_by(self._fork_servers)
+        self._fork_servers.start_eager()
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._open_doors()  # not before: who asks through them would hear of a cluster without services
@@ -266,6 +275,7 @@ class Daemon:
     def _on_part_ended(self, message: wiring.PartEnded, fds: list[int]) -> None:
         self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
         self._parts.ended(message)
+        self._fork_servers.part_ended(message)
         self._runs.launcher_lost(message.part)
         self._errands.runs.launcher_lost(message.part)
         self._status.changed()
@@ -345,6 +355,8 @@ class Daemon:
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.new is State.STOPPING and action.invocation is not None:
+            self._fork_servers.give_up(action.invocation, action.cause)
         if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
             self._records.end_run(action.service)
         if action.new is State.RUNNING:
@@ -371,6 +383,9 @@ class Daemon:
 
     def _tell_stub(self, invocation: int, message: messages.Message) -> None:
         self._stubs.send(invocation, message)
+
+    def _take_imports(self, message: messages.ImportsRecorded) -> None:
+        self._fork_servers.recorded(message)
 
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
@@ -446,6 +461,7 @@ class Daemon:
         self._sampler.close()
         self._health.close()
         self._callers.close()
+        self._fork_servers.close()
         self._timers.cancel_all()
         self._control.close()
         self._endpoints.close()

@@ -18,7 +18,6 @@ from svcd.supervisor.core.spec import ReadyKind
 from svcd.supervisor.wiring import SpawnRequested
 
 LAUNCHER: Final = "launcher"
-FORK_SERVER: Final = "fork-server"
 BOOTSTRAP: Final = str(Path(__file__).parents[2] / "worker_runtime" / "bootstrap.py")
 
 
@@ -44,12 +43,6 @@ class Given:
     env: dict[str, str] = field(default_factory=dict)
     descriptors: dict[int, int] = field(default_factory=dict)
     pid_variables: tuple[str, ...] = ()
-
-
-def launcher_of(definition: ServiceDefinition) -> str:
-    """Which part makes this service's process."""
-    run = definition.launch.run
-    return FORK_SERVER if isinstance(run, PythonCode) and run.interpreter is None else LAUNCHER
 
 
 def needs_side_door(definition: ServiceDefinition, own_uid: int) -> bool:

@@ -158,4 +158,5 @@ class Status:
             fallback=view.stand_in,
             on_demand=view.listening,
             parent=view.spec.parent,
+            version=definition.launch.version,
         )

@@ -49,6 +49,7 @@ class Stubs:
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
         on_health: Callable[[messages.HealthReported], None],
+        on_imports: Callable[[messages.ImportsRecorded], None],
         endpoints: Endpoints,
         routes: Routes,
         lookups: Lookups,
@@ -75,6 +76,7 @@ class Stubs:
             messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
             messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
             messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
+            messages.ImportsRecorded: lambda peer, message: self._record(peer, message, on_imports),
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
@@ -241,6 +243,8 @@ class Stubs:
             heard=self._routes.is_heard(definition.service or service),
             parent=definition.spec.parent,
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
+            runtime={**run.runtime, **run.runtime_variables},
+            record_imports=run.preload_auto,
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:

@@ -123,6 +123,22 @@ class Apply:
         self._adopt(change)
         self._begin(event, change, new)
 
+    def look_at(self, spec: ServiceSpec) -> Change:
+        """What this spec means in the place of the one that its service has, which does not end for it.
+
+        Raises:
+            CoreError: it cannot be applied
+        """
+        change = events.SpecChange(spec, needs_restart=False, needs_new_checks=True)
+        event = events.ConfigurationApplied(self._cluster.at, "", changed=(change,))
+        return read(self._cluster.units, self._cluster.missed, event)
+
+    def replace(self, spec: ServiceSpec, change: Change) -> None:
+        """The service's run is of this spec already."""
+        self._connect(events.ConfigurationApplied(self._cluster.at, ""), change)
+        self._adopt(change)
+        self._wake_needed(change)
+
     # ---- the graph ----
 
     def _connect(self, event: events.ConfigurationApplied, change: Change) -> list[Unit]:

@@ -285,6 +285,8 @@ class Cluster:
 def is_moving(unit: Unit) -> bool:
     """Whether something is on its way that will change this unit's state by itself."""
     run = unit.run
+    if unit.updating:
+        return True
     if run is not None:
         if run.held and unit.state is State.LOADED and not run.doomed:
             return unit.up and not unit.stuck

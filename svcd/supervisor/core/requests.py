@@ -76,7 +76,7 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     if unit.name in request.turns or intent is Intent.REMOVAL:
         return None
     if intent is Intent.STOP:
-        return ServiceResult(unit.name, Outcome.DONE) if unit.run is None and not unit.up else None
+        return ServiceResult(unit.name, Outcome.DONE) if _is_down(unit) else None
     if intent in _OF_STATE:
         return _verdict_on_pause(intent, unit)
     is_new = intent is not Intent.RESTART or unit.last_invocation != request.open_goals[unit.name]
@@ -89,6 +89,10 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     if is_new and unit.is_task and unit.state is State.PAUSED and unit.run is not None and not unit.run.pausing:
         return ServiceResult(unit.name, Outcome.SUPERSEDED, f"superseded by a pause of {unit.name}")
     return None
+
+
+def _is_down(unit: Unit) -> bool:
+    return unit.run is None and not (unit.up or unit.updating)
 
 
 def _verdict_on_pause(intent: Intent, unit: Unit) -> ServiceResult | None:

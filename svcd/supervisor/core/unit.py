@@ -153,6 +153,7 @@ class Unit:
     preload: bool = False  # to be loaded ahead of time
     queued: bool = False  # one more scheduled run follows
     next_spec: ServiceSpec | None = None  # adopted when the present run has ended
+    updating: bool = False  # a run beside its own has not ended: its successor, or the one before
     removed: bool = False  # forgotten when the present run has ended
     transaction: Transaction | None = None
     down_text: str = "not asked to run"  # why it is desired down
