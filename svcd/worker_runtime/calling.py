@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from svcd.protocol import values
-from svcd.protocol.call_errors import CallError, CallRefused, Draining, ServiceUnavailable
+from svcd.protocol.call_errors import CallError, CallRefused, Draining, Moved, ServiceUnavailable
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
@@ -124,7 +124,9 @@ class Caller:
 
     async def wait_for_another(self, service: str, error: CallError, until_s: float, deadline_s: float | None) -> None:
         """Return when it makes sense to ask again; raise ``error`` when it does not."""
-        if not isinstance(error, NotBegun | Draining) and self.routes.known(service):
+        if isinstance(error, Moved) or service in self.routes.held:
+            until_s = math.inf
+        if not isinstance(error, NotBegun | Draining | Moved) and self.routes.known(service):
             raise error  # it was begun, perhaps
         if any(not link.is_draining for link in self._candidates(service)) and isinstance(error, Draining):
             return

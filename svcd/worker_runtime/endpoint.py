@@ -77,6 +77,7 @@ class Endpoint:
         self.in_flight = InFlight()
         self.loop = asyncio.get_running_loop()
         self.malformed = 0
+        self.moved: str | None = None  # why a successor is the one to ask
         self.resting: str | None = None  # why it takes no requests just now
         self.callers: set[Conversation] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
@@ -218,6 +219,8 @@ class Conversation:
             return FailureCode.DENIED, self._refusal
         if endpoint.token.reason is not None:
             return FailureCode.DRAINING, f"{endpoint.service} takes no new requests: {endpoint.token.reason}"
+        if endpoint.moved is not None:
+            return FailureCode.MOVED, f"{endpoint.service} takes no requests: {endpoint.moved}"
         if endpoint.resting is not None:
             return FailureCode.UNAVAILABLE, f"{endpoint.service} takes no requests now: {endpoint.resting}"
         method = endpoint.methods.get(call.method)

@@ -23,6 +23,7 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.borrowed import Borrowed
@@ -35,6 +36,7 @@ from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
 from svcd.supervisor.controller.exchange import Exchange
 from svcd.supervisor.controller.fork_servers import ForkServers
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.import_history import ImportHistory
@@ -131,9 +133,7 @@ class Daemon:
             self._shut_down,
             self._may_ask,
         )
-        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
         self._stories = Stories(self._control, self._machine, self._records)
-        self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
@@ -206,6 +206,35 @@ class Daemon:
             self._notice,
             self._journal,
         )
+        self._keeping.is_current = lambda service, invocation: self._machine.services[service].invocation == invocation
+        self._handovers = Handovers(
+            loop,
+            self._machine,
+            self._registry,
+            self._runs,
+            self._routes,
+            self._exchange,
+            self._engine.submit,
+            self._keeping.tell,
+            self._stubs.tell,
+            self._stubs.send,
+            self._spawner.spawn_from,
+            self._switch_run,
+            self._notice,
+            self._answer,
+        )
+        self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._stubs.hears(messages.InterfaceReported, self._handovers.interfaces.reported)
+        self._stubs.hears(messages.HandedOver, self._handovers.handed_over)
+        self._changes = Changes(
+            self._control,
+            self._machine,
+            self._registry,
+            self._requests,
+            self._places.cluster_json,
+            self._handovers,
+        )
+        self._requests.receivers.update(self._changes.receivers)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
@@ -345,6 +374,8 @@ class Daemon:
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
+        if self._machine.services[message.service].invocation != message.invocation:
+            return  # one that takes over, or was replaced
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
 
     def _row_changed(self, service: str) -> None:
@@ -370,7 +401,8 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._keeping.tell,
+            actions.TellStub: self._handovers.tell,
+            **self._handovers.executors,
             actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
@@ -429,6 +461,12 @@ class Daemon:
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
 
+    def _switch_run(self, definition: ServiceDefinition, action: actions.SwitchRun) -> None:
+        """The successor is the service: what was known of the run before is history."""
+        self._changes.take_in(definition)
+        self._records.begin_run(action.service)
+        self._status.changed(action.service)
+
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
         self._registry.adopt(action.service)
@@ -443,7 +481,9 @@ class Daemon:
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
-        if self._lookups.owns(action.request):
+        if self._handovers.owns(action.request):
+            self._handovers.answer(action)
+        elif self._lookups.owns(action.request):
             self._lookups.answer(action)
         elif self._children.owns(action.request):
             self._children.answer(action)
