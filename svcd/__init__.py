@@ -20,6 +20,15 @@ if TYPE_CHECKING:
         RemoteError,
         ServiceUnavailable,
     )
+    from svcd.protocol.child_errors import (
+        BadChildDefinition,
+        ChildError,
+        ChildFailed,
+        ChildNameTaken,
+        ChildRefused,
+        SpawnNotPermitted,
+        UnknownChild,
+    )
     from svcd.protocol.messages import (
         ClusterStateChanged,
         ExceptionRecorded,
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
+    from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
     from svcd.worker_runtime.sdk import Context, Service, current_context
     from svcd.worker_runtime.startable import Startable
@@ -41,8 +51,14 @@ if TYPE_CHECKING:
 __all__ = [
     "AbortedError",
     "AsyncClient",
+    "BadChildDefinition",
     "CallError",
     "CallRefused",
+    "Child",
+    "ChildError",
+    "ChildFailed",
+    "ChildNameTaken",
+    "ChildRefused",
     "Client",
     "ClusterStateChanged",
     "ClusterUnavailable",
@@ -59,10 +75,12 @@ __all__ = [
     "ServiceStatus",
     "ServiceTransitioned",
     "ServiceUnavailable",
+    "SpawnNotPermitted",
     "Startable",
     "State",
     "StateError",
     "StatusReported",
+    "UnknownChild",
     "__version__",
     "current_context",
     "guarded",
@@ -88,6 +106,16 @@ _CONTENTS = {
     "worker_runtime.startable": ("Startable",),
     "worker_runtime.guard": ("guarded",),
     "worker_runtime.methods": ("rpc", "on_event"),
+    "worker_runtime.offspring": ("Child",),
+    "protocol.child_errors": (
+        "BadChildDefinition",
+        "ChildError",
+        "ChildFailed",
+        "ChildNameTaken",
+        "ChildRefused",
+        "SpawnNotPermitted",
+        "UnknownChild",
+    ),
     "protocol.call_errors": (
         "CallError",
         "CallRefused",

@@ -181,6 +181,34 @@ class ServiceLookup(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ChildServiceRequested(Message):
+    """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
+    answer comes once it is up. Answered by ``ChildRequestEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    name: str
+    definition: dict[str, Any]
+    start: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrderRequested(Message):
+    """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    child: str
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateExported(Message):
     """Part number ``part`` (from 0) of ``parts`` of what ``export_state()`` has returned; only the stub can read it.
 
@@ -207,8 +235,9 @@ class StateExported(Message):
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
     stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
-    ``heard``: somebody may listen to what it publishes. ``keep_state``: it exports its state by itself when it stops,
-    and every ``export_every_s``, if that is not 0. ``runtime``: by which its threads and processes are made.
+    ``heard``: somebody may listen to what it publishes. ``parent``: the service that has created it. ``keep_state``: it
+    exports its state by itself when it stops, and every ``export_every_s``, if that is not 0. ``runtime``: by which its
+    threads and processes are made.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -224,6 +253,7 @@ class ServiceSpec(Message):
     watchdog_s: float | None = None
     endpoint: str = ""
     heard: bool = False
+    parent: str | None = None
     keep_state: bool = False
     export_every_s: float = 0.0
     version: str | None = None
@@ -371,6 +401,41 @@ class LookupEnded(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequestEnded(Message):
+    """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
+    ``problems`` are those of a definition that cannot be used.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    code: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged(Message):
+    """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    state: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Message):
+    """A run of a child of this service has ended by itself: well, or badly for ``error``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
     error: str | None = None
 
 
@@ -557,7 +622,7 @@ class ServiceStatus(Message):
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
-    the requests that it has not answered, while it drains.
+    the requests that it has not answered, while it drains. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -586,6 +651,7 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    parent: str | None = None
     version: str | None = None
     in_flight: int | None = None
 
@@ -767,7 +833,8 @@ class Remark(Message):
 @dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
+    service that has created it.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -776,6 +843,7 @@ class StoryReported(Message):
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    parent: str | None = None
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -195,6 +195,7 @@ class Process:
         assert self._ctx is not None
         threads = None if self._pools is None else self._pools.methods
         self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard, threads))
+        self._ctx.raise_children(self._neighbours.offspring, spec.parent)
         try:
             return await lifecycle.run()
         finally:

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, overload
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, Self, TypeVar, Unpack, overload
 
 from svcd.worker_runtime.outcome import StateError
 
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
+    from svcd.protocol.child_errors import ChildFailed
     from svcd.worker_runtime.cancellation import InFlight, Token
     from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.offspring import Child, ChildDefinition, Offspring
     from svcd.worker_runtime.outcome import Outcome
     from svcd.worker_runtime.peers import Peers
     from svcd.worker_runtime.pools import InPlace, Pools
@@ -159,12 +161,14 @@ class Context:
     ``name`` is the service's, ``cluster`` its cluster's; ``instance`` counts from 0 and ``invocation`` names this one
     run. ``config`` is the mapping from the cluster file. ``stopping`` tells when to stop, ``paused`` whether the
     service is paused (``svcd pause``): a function that never looks is paused by word alone. ``version`` is what the
-    cluster file says, ``state_version`` that of the service whose state ``import_state`` is given.
+    cluster file says, ``state_version`` that of the service whose state ``import_state`` is given. ``parent`` is the
+    name of the service that has created this one.
     """
 
     __slots__ = (
         "_life",
         "_logger",
+        "_offspring",
         "_peers",
         "_pools",
         "_request_stop",
@@ -173,6 +177,7 @@ class Context:
         "instance",
         "invocation",
         "name",
+        "parent",
         "paused",
         "state_version",
         "stopping",
@@ -202,6 +207,8 @@ class Context:
         self.state_version: str | None = None
         self.paused = Paused()
         self._peers: Peers | None = None
+        self._offspring: Offspring | None = None
+        self.parent: str | None = None
         self._pools: Pools | InPlace | None = None
 
     @property
@@ -351,6 +358,71 @@ class Context:
         """Tell all who listen to this service's ``topic``. Nobody is waited for; who is too slow loses it, counted."""
         self._joined.publish(topic, value)
 
+    # ---- child services ----------------------------------------------------------------------------------------------
+
+    def raise_children(self, offspring: Offspring, parent: str | None) -> None:
+        """For the runtime: from here on there can be children."""
+        self._offspring, self.parent = offspring, parent
+
+    @property
+    def _family(self) -> Offspring:
+        if self._offspring is None:
+            raise StateError(f"{self.name} cannot have children: it has not been connected with the controller")
+        return self._offspring
+
+    @overload
+    async def spawn_service(
+        self,
+        name: str,
+        python: type[Offered],
+        *,
+        start: bool = True,
+        wait: float | None = None,
+        **definition: Unpack[ChildDefinition],
+    ) -> Child[Offered]: ...
+
+    @overload
+    async def spawn_service(
+        self,
+        name: str,
+        python: str | None = None,
+        *,
+        start: bool = True,
+        wait: float | None = None,
+        **definition: Unpack[ChildDefinition],
+    ) -> Child[Any]: ...
+
+    async def spawn_service(
+        self,
+        name: str,
+        python: str | type[Any] | None = None,
+        *,
+        start: bool = True,
+        wait: float | None = None,
+        **definition: Unpack[ChildDefinition],
+    ) -> Child[Any]:
+        """A child service, once it runs: ``await ctx.spawn_service("shard-3", Shard, config={"number": 3})``.
+
+        It requires this service, ends before it and goes with it. ``python``: its class, or "module:name"; or ``code``,
+        ``script`` or ``command``, and further keys as in cluster.yaml. ``start`` False: it is registered alone, and
+        ``child.start()`` starts it. ``wait``: seconds, 0 for not at all, by default as long as its start takes.
+
+        Raises a ``ChildError``, and nothing is left of the child then: ``SpawnNotPermitted``, ``ChildNameTaken``,
+        ``BadChildDefinition``, ``ChildRefused``, or ``ChildFailed`` where it did not come up.
+        """
+        return await self._family.spawn(name, python, start, wait, {**definition})
+
+    @property
+    def children(self) -> Mapping[str, Child[Any]]:
+        """The children that there are, by name."""
+        return self._family.children
+
+    def child_ends(self) -> AsyncIterator[tuple[Child[Any], ChildFailed | None]]:
+        """Each child that ends by itself from now on, with its error, for ``async for``; as ``child_ended`` is told."""
+        return self._family.ends()
+
+    # ---- requests ----------------------------------------------------------------------------------------------------
+
     @property
     def request(self) -> Request | None:
         """The request that is being served here: its ``caller``, ``deadline_s`` and ``token``. None elsewhere."""
@@ -449,6 +521,12 @@ class Service:
 
     def resume(self) -> Awaitable[None] | None:
         """Go on where ``pause`` has stopped. What it raises leaves the service paused."""
+        return None
+
+    def child_ended(self, child: Child[Any], error: ChildFailed | None) -> Awaitable[None] | None:
+        """A child has ended by itself: badly, for ``error``, or well. What its own restart policy says happens anyway:
+        ``child.state`` tells. To give up with it: ``self.fail(error)``.
+        """
         return None
 
     def export_state(self) -> Any:

@@ -141,7 +141,7 @@ def test_python_code_is_compared_key_by_key() -> None:
 
 
 def test_every_field_of_a_definition_is_compared() -> None:
-    told_by_others = {"name", "runner", "scheduled", "hooks", "port"}  # the run, the schedule, the commands
+    told_by_others = {"name", "runner", "scheduled", "hooks", "port", "parent"}  # the run, the schedule, the commands
     looked_into = {"env", "restart", "stop", "run", "probe"}  # above
     for each in (*fields(ServiceSpec), *fields(LaunchSpec)):
         if each.name not in told_by_others | looked_into:

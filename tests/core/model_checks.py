@@ -85,7 +85,9 @@ def what_may_start_has_started(world: ModelWorld) -> None:
         assert not (unit.up and is_asleep), "asked to run, and nothing happens"
         if unit.state is State.WAITING and not unit.updating:
             assert unit.up or unit.preload
-            may_start = is_free and (not unit.up or _may_start(world, unit))
+            may_start = (
+                (is_free or unit.parent is not None) and not unit.children and (not unit.up or _may_start(world, unit))
+            )
             assert not may_start, f"{unit.name} could start"
 
 
@@ -108,7 +110,7 @@ def _may_start(world: ModelWorld, unit: Unit) -> bool:
 
 def turns_are_kept(world: ModelWorld) -> None:
     if world.max_parallel:
-        counted = [unit for unit in units(world) if unit.state in IN_START and not _is_parked(unit)]
+        counted = [each for each in units(world) if each.state in IN_START and not (_is_parked(each) or each.parent)]
         assert len(counted) <= world.max_parallel
 
 
@@ -195,6 +197,22 @@ def fallbacks_stand_in(world: ModelWorld) -> None:
         assert unit.run is not None or not any(edge.is_borrowed for edge in unit.outgoing)
 
 
+def children_go_with_their_parents(world: ModelWorld) -> None:
+    """No child is there without the run that has created it, unless it is on its way out; and the converse: no child is
+    on its way out while that run goes on, unless its parent wanted it.
+    """
+    for unit in units(world):
+        assert (unit.parent is None) == (unit.spec.parent is None)
+        assert all(child.parent is unit for child in unit.children)
+        if unit.parent is None:
+            continue
+        assert unit in unit.parent.children
+        goes_on = unit.parent.may_have_children and unit.parent.invocation == world.made_by[unit.name]
+        assert goes_on or unit.removed, f"{unit.name} outlives its parent"
+        assert not (goes_on and unit.removed) or unit.name in world.dismissed
+        assert unit.removed or not unit.parent.removed
+
+
 def demand_is_awaited(world: ModelWorld) -> None:
     for unit in units(world):
         rests = unit.state is State.COMPLETED if unit.up else unit.state in (State.UNLOADED, State.STOPPED)
@@ -230,6 +248,7 @@ ALWAYS: Final[tuple[Callable[[ModelWorld], None], ...]] = (
     whoever_is_to_end_knows,
     whoever_relies_on_what_ends_ends,
     fallbacks_stand_in,
+    children_go_with_their_parents,
     demand_is_awaited,
     who_is_beside_belongs_to_an_update,
     transactions_end_when_all_rest,

@@ -27,6 +27,7 @@ from svcd.supervisor.core.unit import Unit
 
 TERM, STOP, CONT = 15, 19, 18
 CONDEMNED = ("not ready", "unhealthy", "watchdog", "post_start")  # how the causes of those begin who go in any case
+ENDED_BY_ITSELF = frozenset({State.BACKOFF, State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 ENDED_BADLY = frozenset({State.FAILED, State.UNAVAILABLE})
 
 
@@ -59,6 +60,8 @@ class ModelShell:
         self.abandoned: set[str] = set()
         self.answers: dict[str, act.AnswerRequest] = {}
         self.ended: list[int] = []  # exit codes of the cluster
+        self.made_by: dict[str, int | None] = {}  # child -> the run that has created it
+        self.untold: set[str] = set()  # children that have ended by themselves within this event
         self.has_mourned = False  # an essential service was lost
         self.is_killing = False
         self.is_hurrying = False
@@ -72,6 +75,8 @@ class ModelShell:
             self.states[spec.name] = State.UNLOADED
             self.restarts[spec.name] = []
             self.up_at[spec.name] = -1
+            if spec.parent is not None and spec.parent in self.processes:
+                self.made_by[spec.name] = self.processes[spec.parent].invocation
 
     def unit(self, name: str) -> Unit:
         return self.machine._cluster.units[name]
@@ -89,6 +94,7 @@ class ModelShell:
             getattr(self, f"do_{type(action).__name__}")(action)
         for name, view in services.items():
             self._compare_restarts(name, view.restarts - counts.get(name, 0))
+        assert not self.untold, f"nobody tells the parent of {self.untold}"
         assert not self.has_mourned or self.machine.is_ending, "an essential service was lost, and nothing follows"
         for process in self.processes.values():
             stays = process.alive and process.is_frozen and process.is_asked_to_end and not process.is_killed
@@ -119,9 +125,31 @@ class ModelShell:
         run = self.unit(name).run
         assert run is not None
         self._note_preload(name)
+        self._check_family(name)
         if not run.held and Hook.PRE_START not in run.hooks_done:  # else it was ready when the hook began
             self._check_requirements(name)
         self.processes[name] = Process(name, action.invocation, ahead=run.held)
+
+    def _check_family(self, service: str) -> None:
+        """A child begins while the run that has created it goes on, and a run begins without children."""
+        parent = self.specs[service].parent
+        if parent is not None:
+            process = self.processes[parent]
+            assert process.alive
+            assert process.executed
+            assert process.invocation == self.made_by[service], f"{service} is of an earlier run"
+        assert not any(each.parent == service for each in self.specs.values()), f"{service} begins with children"
+
+    def do_TellParent(self, action: act.TellParent) -> None:  # noqa: N802
+        assert self._process(action.service, action.invocation).alive
+        assert self.specs[action.child].parent == action.service
+        assert (action.error is None) == (self.states[action.child] is State.COMPLETED)
+        self.untold.discard(action.child)
+
+    def _note_end(self, service: str, new: State) -> None:
+        unit = self.machine._cluster.units.get(service)
+        if new in ENDED_BY_ITSELF and unit is not None and unit.parent is not None and unit.parent.may_have_children:
+            self.untold.add(service)
 
     def do_SpawnSuccessor(self, action: act.SpawnSuccessor) -> None:  # noqa: N802
         name = action.service
@@ -361,6 +389,7 @@ class ModelShell:
         assert transaction is not None
         assert action in transaction.steps or transaction.omitted
         self.states[action.service] = action.new
+        self._note_end(action.service, action.new)
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
         if action.new in (State.DRAINING, State.STOPPING):

@@ -36,6 +36,7 @@ class ModelWorld(ModelShell):
     def __init__(self, specs: tuple[ServiceSpec, ...], max_parallel: int = 0) -> None:
         self.late: list[ev.Event] = []  # facts that were overtaken by others
         self.next_pid = 1000
+        self.dismissed: set[str] = set()  # removed by a change of configuration
         super().__init__(specs, max_parallel)
 
     # ---- what people do ----
@@ -78,11 +79,15 @@ class ModelWorld(ModelShell):
                     del known[spec.name]  # type: ignore[attr-defined]  # dictionaries of different values
 
     def apply(
-        self, added: tuple[ServiceSpec, ...], changed: tuple[ev.SpecChange, ...], removed: tuple[str, ...]
+        self,
+        added: tuple[ServiceSpec, ...] = (),
+        changed: tuple[ev.SpecChange, ...] = (),
+        removed: tuple[str, ...] = (),
+        start: tuple[str, ...] = (),
     ) -> tuple[Step, ...] | None:
         """A change of configuration; returns what its preview said, or None if it was refused."""
         request = self._request("apply")
-        event = ev.ConfigurationApplied(self.at, request, added, changed, removed)
+        event = ev.ConfigurationApplied(self.at, request, added, changed, removed, start)
         known = (self.specs, self.newest, self.states, self.restarts, self.up_at)
         kept = [dict(each) for each in known]  # type: ignore[call-overload]  # dictionaries of different values
         steps = self._preview(event)
@@ -97,6 +102,7 @@ class ModelWorld(ModelShell):
         answer = self.answers.get(request)
         if answer is None or answer.outcome is not act.Outcome.REFUSED:
             assert steps is not None, "applied, though its preview was refused"
+            self.dismissed.update(removed)
             return steps
         for each, before in zip(known, kept, strict=True):
             each.clear()  # type: ignore[attr-defined]

@@ -61,6 +61,27 @@ def the_configuration_changes(world: ModelWorld, draw: Draw) -> None:
         before.check(world, steps)
 
 
+def a_service_creates_a_child(world: ModelWorld, draw: Draw) -> None:
+    """Whether it runs or not, and whatever the child depends on."""
+    if not (_has_room(world) and world.newest):
+        return
+    parent = draw([*world.newest])
+    child = random_specs.child(draw, f"c{world.count}", parent, list(world.newest.values()))
+    before = Before(world)
+    steps = world.apply((child,), start=(child.name,) if draw([True, True, False]) else ())
+    if steps is not None:
+        before.check(world, steps)
+
+
+def a_service_removes_a_child(world: ModelWorld, draw: Draw) -> None:
+    children = [each.name for each in world.newest.values() if each.parent is not None]
+    if children:
+        before = Before(world)
+        steps = world.apply(removed=(draw(children),))
+        if steps is not None:
+            before.check(world, steps)
+
+
 def somebody_updates(world: ModelWorld, draw: Draw) -> None:
     """A service is to be replaced in place, whether that is possible or not."""
     running = [name for name, view in world.machine.services.items() if view.state is State.RUNNING]
@@ -117,6 +138,8 @@ STEPS: dict[Step, int] = {
     somebody_goes_away: 1,
     somebody_shuts_down: 1,
     the_configuration_changes: 1,
+    a_service_creates_a_child: 2,
+    a_service_removes_a_child: 1,
     somebody_registers: 1,
     somebody_updates: 1,
     anything_happens: 6,

@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Final
-
-from pydantic_core import core_schema
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import (
@@ -29,6 +27,9 @@ from svcd.supervisor.config.units import (
     show_signal,
     show_size,
 )
+
+if TYPE_CHECKING:  # the daemon reads values with these types (``child``), and pays for no validator
+    from pydantic_core import core_schema
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
@@ -63,6 +64,8 @@ class Parsed:
     show: Callable[[Any], Any] = lambda value: value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_plain_validator_function(self.parse)
 
 
@@ -77,6 +80,8 @@ class Shorthand:
     schema: dict[str, Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_before_validator_function(self.expand, handler(source))
 
 
@@ -92,6 +97,8 @@ class Later:
             raise RefusedError(f"not available yet; it comes with the {self.release} release", "remove it")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_plain_validator_function(self.parse)
 
 

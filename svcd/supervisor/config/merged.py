@@ -25,8 +25,8 @@ from svcd.supervisor.config.reader import resolve
 from svcd.supervisor.config.schema import block_of, leaf_of, shown_default
 from svcd.supervisor.config.shape import Block, Cluster, Service, key_names
 from svcd.supervisor.config.sources import gather
-from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar, Sequence
-from svcd.supervisor.config.wording import block_at, dotted
+from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar, Sequence, dotted
+from svcd.supervisor.config.wording import block_at
 
 DEFAULT: Final = "default"
 

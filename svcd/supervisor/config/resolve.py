@@ -34,10 +34,10 @@ from svcd.supervisor.config.probing import ready_timeout_s, resolve_health, reso
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, RUN_KEYS, Hooks, key_names
-from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, find
+from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, Hooks, key_names
+from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, dotted, find
 from svcd.supervisor.config.units import RefusedError
-from svcd.supervisor.config.wording import dotted
+from svcd.supervisor.config.words import RUN_KEYS
 from svcd.supervisor.core.spec import Hook, Overlap, Runner, ServiceSpec
 
 

@@ -14,9 +14,8 @@ from typing import Any
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.shape import Service
-from svcd.supervisor.config.tree import Loc, Mapping, find, locate
+from svcd.supervisor.config.tree import Loc, Mapping, dotted, find, locate
 from svcd.supervisor.config.units import RefusedError
-from svcd.supervisor.config.wording import dotted
 
 OnRuntime = Callable[[str, tuple[Any, ...]], None]
 

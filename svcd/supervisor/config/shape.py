@@ -57,6 +57,15 @@ from svcd.supervisor.config.leaves import (
 from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import RefusedError, near_miss
+from svcd.supervisor.config.words import (
+    MAX_CHILDREN,
+    READY_EXAMPLES,
+    READY_WORDS,
+    LogDriver,
+    expand_dependencies,
+    expand_ready,
+    expand_spawn,
+)
 from svcd.supervisor.core.spec import (
     Condition,
     DependencyKind,
@@ -68,22 +77,10 @@ from svcd.supervisor.core.spec import (
     StartMode,
 )
 
-RUN_KEYS: Final = ("command", "python", "script", "code")
-READY_KEYS: Final = ("immediate", "delay", "notify", "tcp", "notification-fd", "http", "exec", "log")
-READY_WORDS: Final = ("immediate", "notify")
-HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
-HTTP_ONLY_KEYS: Final = ("status", "body")
 MAX_INSTANCES: Final = 1000
-MAX_CHILDREN: Final = 1000
 STATE_WORDS: Final = ("none", "keep")
-SCHEDULE_KEYS: Final = ("cron", "every")
 PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "preload", "config", "state", "version")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
-
-
-class LogDriver(Enum):
-    FILE = "file"
-    NONE = "none"
 
 
 class ComputeIn(Enum):
@@ -209,7 +206,7 @@ class Logs(Block):
 
 
 class Ready(Block):
-    example: ClassVar[str] = "{tcp: 127.0.0.1:6379, timeout: 10s}"
+    example: ClassVar[str] = READY_EXAMPLES["tcp"]
 
     immediate: Flag | None = Field(
         default=None, description="As soon as it is executed (`script:`: as the stub is connected)."
@@ -378,61 +375,16 @@ class Edge(Block):
     )
 
 
-READY_EXAMPLES: Final = {
-    "delay": "{delay: 300ms}",
-    "tcp": Ready.example,
-    "notification-fd": "{notification-fd: 3}",
-    "http": "{http: 'http://127.0.0.1:80/ok'}",
-    "exec": "{exec: [pg_isready]}",
-    "log": "{log: ready to accept}",
-}
-"""The kinds that a word alone does not say."""
-
-
 def _expand_ready(value: Any) -> Any:
-    if isinstance(value, dict | Ready):
-        return value
-    if not isinstance(value, str):
-        text = f"must be a word or a mapping, not {kind_of(value)}"
-        raise RefusedError(text, f"write immediate, notify, or a mapping such as {Ready.example}")
-    if value in READY_WORDS:
-        return {value: True}
-    if value in READY_EXAMPLES:
-        raise RefusedError(f"{value} needs a value", f"write ready: {READY_EXAMPLES[value]}")
-    near = near_miss(value, READY_KEYS)
-    raise RefusedError(f'"{value[:80]}" is no kind of readiness', near or f"use {', '.join(READY_KEYS)}")
-
-
-def _expand_dependencies(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: {} if edge is None else edge for name, edge in value.items()}
-    if not isinstance(value, list):
-        suggestion = f"write [{value}]" if isinstance(value, str) else "write one such as [db]"
-        raise RefusedError(f"must be a list or a mapping, not {kind_of(value)}", suggestion)
-    bad, edges = [], dict[str, dict[str, Any]]()
-    for index, name in enumerate(value):
-        if not isinstance(name, str):
-            text = f"must be the name of a service, not {kind_of(name)}"
-            bad.append(RefusedError(text, "for a kind or condition use a mapping: {db: {kind: wants}}", (index,)))
-        elif name in edges:
-            bad.append(RefusedError(f"{name} is named twice", "remove one of the two", (index,)))
-        else:
-            edges[name] = {}
-    if bad:
-        raise RefusedError(bad[0].text, bad[0].suggestion, bad[0].at, tuple(bad[1:]))
-    return edges
+    return value if isinstance(value, Ready) else expand_ready(value)
 
 
 _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
-Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
+Dependencies = Annotated[dict[str, Edge], Shorthand(expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
 StateOrWord = Annotated[State, Shorthand(_expand_state, "`none`, `keep` or mapping", {"enum": list(STATE_WORDS)})]
 ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
-
-
-def _expand_spawn(value: Any) -> Any:
-    return {"max": MAX_CHILDREN if value else 0} if isinstance(value, bool) else value
 
 
 class Spawn(Block):
@@ -441,7 +393,7 @@ class Spawn(Block):
     max: Children = Field(default=0, description="Child services that it may have at a time.")
 
 
-_SpawnOrFlag = Annotated[Spawn, Shorthand(_expand_spawn, "true, false or mapping", {"type": "boolean"})]
+_SpawnOrFlag = Annotated[Spawn, Shorthand(expand_spawn, "true, false or mapping", {"type": "boolean"})]
 
 
 class Permissions(Block):

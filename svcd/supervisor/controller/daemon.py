@@ -28,6 +28,7 @@ from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
+from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
@@ -150,6 +151,7 @@ class Daemon:
         self._inquiries = Inquiries(
             self._control, self._registry, self._routes, self._lookups, introductions, self._requests
         )
+        self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
         self._stubs = Stubs(
             self._control,
             self._runs,
@@ -163,6 +165,7 @@ class Daemon:
             self._routes,
             self._lookups,
             introductions,
+            self._children,
         )
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
@@ -368,6 +371,7 @@ class Daemon:
         return {
             actions.SpawnProcess: self._spawner.spawn,
             actions.TellStub: self._keeping.tell,
+            actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
             actions.CeaseHealthChecks: self._health.cease,
@@ -400,6 +404,7 @@ class Daemon:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
         self._routes.transitioned(action)
+        self._children.transitioned(action)
         self._callers.transitioned(action)
 
     def _publish_notice(self, action: actions.PublishNotice) -> None:
@@ -430,6 +435,7 @@ class Daemon:
         self._status.changed(action.service)
 
     def _forget(self, action: actions.ForgetService) -> None:
+        self._children.forget(action)
         self._registry.forget(action.service)
         self._runs.forget(action.service)
         self._keeping.forget(action.service)
@@ -439,6 +445,8 @@ class Daemon:
     def _answer(self, action: actions.AnswerRequest) -> None:
         if self._lookups.owns(action.request):
             self._lookups.answer(action)
+        elif self._children.owns(action.request):
+            self._children.answer(action)
         elif action.request != BOOT:
             self._requests.answer(action)
         elif self._whole.state == "starting":

@@ -14,6 +14,7 @@ from svcd.protocol import messages
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.supervisor.config.launch import PythonCode
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.introductions import Introductions
@@ -53,6 +54,7 @@ class Stubs:
         routes: Routes,
         lookups: Lookups,
         introductions: Introductions,
+        children: Children,
     ) -> None:
         self._control = control
         self._runs = runs
@@ -81,6 +83,7 @@ class Stubs:
             messages.PeerAsked: lambda peer, message: self._record(peer, message, self._on_peer_asked),
             messages.ServiceLookup: lambda peer, message: self._record(peer, message, lookups.begin),
             messages.Pong: lambda peer, message: None,
+            **{kind: self._for_record(receive) for kind, receive in children.receivers.items()},
         }
 
     def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
@@ -129,6 +132,9 @@ class Stubs:
             self.rejected["not its own" if run is None else "unknown state"] += 1
             return
         self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
+
+    def _for_record(self, receive: Callable[[Any], None]) -> Callable[[Peer, Any], None]:
+        return lambda peer, message: self._record(peer, message, receive)
 
     def _record(self, peer: Peer, message: Any, receive: Callable[[Any], None]) -> None:
         run = self._speaker(peer, message.invocation)
@@ -247,6 +253,7 @@ class Stubs:
             stop_timeout_s=definition.spec.stop.timeout_s,
             watchdog_s=definition.spec.watchdog_s,
             heard=self._routes.is_heard(definition.service or service),
+            parent=definition.spec.parent,
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
             runtime={**run.runtime, **run.runtime_variables},
             record_imports=run.preload_auto,

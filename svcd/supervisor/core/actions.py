@@ -87,6 +87,19 @@ class TellStub:
 
 
 @dataclass(frozen=True, slots=True)
+class TellParent:
+    """Tell the run that has created ``child`` that a run of this one has ended by itself: badly, for ``error``, or
+    well.
+    """
+
+    service: str
+    invocation: int
+    child: str
+    child_invocation: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class AwaitReadiness:
     """Begin the service's own readiness probe. It ends with the invocation."""
 
@@ -251,6 +264,7 @@ class EndCluster:
 Action = (
     SpawnProcess
     | TellStub
+    | TellParent
     | AwaitReadiness
     | CheckHealth
     | CeaseHealthChecks

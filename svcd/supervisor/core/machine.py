@@ -13,13 +13,14 @@ from svcd.supervisor.core import causes, checks, events, graph
 from svcd.supervisor.core.actions import Action, EndCluster, PublishNotice, PublishTransition
 from svcd.supervisor.core.apply import Apply
 from svcd.supervisor.core.calls import Calls
+from svcd.supervisor.core.children import Children
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.preview import Step, preview
 from svcd.supervisor.core.runs import Runs
-from svcd.supervisor.core.spec import Runner, StartMode
+from svcd.supervisor.core.spec import Runner, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
@@ -53,6 +54,7 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings, self._watching, pausing)
         self._wishes = Wishes(self._cluster, self._endings, pausing)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
+        self._children = Children(self._cluster, self._wishes)
         self._apply = Apply(self._cluster, self._endings, self._watching, self._wishes)
         self._updates = Updates(self._cluster, self._apply, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
@@ -203,6 +205,14 @@ class Machine:
         for unit in cluster.enter(event.specs):
             cluster.connect(unit, unit.spec)
 
+    def admit(self, spec: ServiceSpec) -> None:
+        """Whether this service could be registered now; nothing is done.
+
+        Raises:
+            CoreError: it could not
+        """
+        checks.check(self._cluster.units, (spec,), missed=self._cluster.missed)
+
     # ---- one step ----
 
     def _evaluate(self, unit: Unit) -> None:
@@ -214,10 +224,13 @@ class Machine:
                 return  # what is left of its update ends first
         if unit.bereft or unit.standing_in:
             self._calls.stand_in(unit)
+        if unit.children and not unit.may_have_children:
+            self._children.release(unit)
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:
-            self._apply.forget(unit)
+            if not unit.children:
+                self._apply.forget(unit)
         elif not unit.up:
             self._evaluate_down(unit)
         elif unit.state in _ASLEEP or unit.again:
@@ -233,7 +246,7 @@ class Machine:
             unit.reason = "loaded ahead of time"
             self._endings.wait(unit)
         elif unit.preload and unit.state is State.WAITING:
-            if self._cluster.take_turn(unit):
+            if not self._children.keep_waiting(unit) and self._cluster.take_turn(unit):
                 unit.preload = False
                 self._runs.spawn(unit, held=True)
         elif unit.state in (State.WAITING, State.BACKOFF):
@@ -266,6 +279,8 @@ class Machine:
         if unit.blockers:
             self._cluster.leave_queue(unit)
             self._cluster.say(unit, causes.waiting_words(unit))
+        elif self._children.keep_waiting(unit):
+            self._cluster.leave_queue(unit)
         elif self._cluster.take_turn(unit):
             unit.preload = False
             self._runs.spawn(unit)

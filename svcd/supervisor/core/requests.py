@@ -27,6 +27,7 @@ class Intent(Enum):
     RESUME = "resume"
     SHUTDOWN = "shutdown"
     REMOVAL = "unregistration"
+    ORPHANED = "end of the parent"
 
 
 _OF_STATE: Final = frozenset({Intent.PAUSE, Intent.RESUME})
@@ -38,6 +39,7 @@ OVERTAKES: Final = {
     Intent.RESUME: frozenset({Intent.PAUSE}),
     Intent.SHUTDOWN: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
     Intent.REMOVAL: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
+    Intent.ORPHANED: frozenset({Intent.START, Intent.RESTART}) | _OF_STATE,
 }
 """What is asked now -> which open goals of the same service it overtakes; it joins the others."""
 

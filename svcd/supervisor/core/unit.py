@@ -183,6 +183,8 @@ class Unit:
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
     given_up: bool = False  # ended for good, and has not served since
+    parent: Unit | None = None  # whose run has created it
+    children: dict[Unit, None] = field(default_factory=dict)  # of its present run, or of its last, which end
 
     @property
     def name(self) -> str:
@@ -218,6 +220,12 @@ class Unit:
     @property
     def doomed(self) -> bool:
         return self.run is not None and self.run.doomed
+
+    @property
+    def may_have_children(self) -> bool:
+        """It has a run that goes on."""
+        run = self.run
+        return run is not None and run.executed and not (run.doomed or run.held)
 
     @property
     def leaning(self) -> bool:
@@ -285,6 +293,10 @@ class Edge:
     @property
     def hard(self) -> bool:
         return self.spec.kind is DependencyKind.REQUIRES
+
+    @property
+    def leads_to_parent(self) -> bool:
+        return self.dependent.parent is self.target
 
     @property
     def pulls(self) -> bool:

@@ -46,6 +46,7 @@ from svcd.supervisor.core.wishes import Wishes
 HAND_OVER_S: Final = 10.0  # beyond the drain: for its pause() and export_state()
 GIVEN_UP: Final = "the update was given up"
 REPLACED: Final = "replaced by its new version"
+HAS_CHILDREN: Final = "it has children, which belong to its run: restart it instead"
 SERVED: Final = "the one before goes on"
 
 
@@ -124,6 +125,10 @@ class Updates:
             return "an update of it is under way"
         if run is None or run.doomed or unit.state is not State.RUNNING or not unit.up:
             return f"it is {unit.state.value}{', about to stop' if run is not None and run.doomed else ''}, not running"
+        if unit.parent is not None:
+            return f"it is a child of {unit.parent.name}, which alone can make it anew"
+        if unit.children:
+            return HAS_CHILDREN
         if unit.is_task:
             return "it is a task: its next run is the new version"
         if spec.runner is not unit.spec.runner:
@@ -277,6 +282,9 @@ class Updates:
         """From here on the successor is the service."""
         unit, cluster = update.unit, self._cluster
         old, new = update.old, update.other
+        if unit.children:
+            self._fail(update, HAS_CHILDREN)
+            return
         try:
             change = self._apply.look_at(update.spec)
         except CoreError as error:  # what it depends on has changed meanwhile
@@ -288,6 +296,7 @@ class Updates:
         self._disarm(update)
         new.borrowed, old.borrowed = old.borrowed, []
         new.running_since = cluster.at
+        new.begun = True  # who comes back after a lost connection is not told to begin again
         unit.run, unit.last_invocation, update.other = new, new.invocation, old
         cluster.out.append(SwitchRun(unit.name, old.invocation, new.invocation))
         self._apply.replace(update.spec, change)
