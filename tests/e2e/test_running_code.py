@@ -86,3 +86,37 @@ def test_a_bad_variable_of_svcd_itself_starts_nothing(stage: Stage) -> None:
     assert stage.svcd("start", str(file), code=2).err.splitlines()[-1] == (
         'environment SVCD_RUNTIME_COMPUTE_THREADS: must be a whole number, not "many"; use 0 to 256'
     )
+
+
+FILES = """\
+import asyncio, os, time
+from svcd import Service, rpc
+
+class Files(Service):
+    @rpc
+    def wait(self) -> str:
+        while not os.path.exists("go"):
+            time.sleep(0.01)
+        return "went"
+
+    @rpc
+    async def read(self) -> int:
+        return await self.ctx.blocking(len, "hello")
+
+async def ask(ctx):
+    waiting = [asyncio.create_task(ctx.call("files.wait", timeout=60.0)) for _ in range(6)]
+    print(await ctx.call("files.read", timeout=60.0), flush=True)
+    print(*await asyncio.gather(*waiting), flush=True)
+    await ctx.stopping.wait_async()
+"""
+
+
+def test_plain_methods_that_hang_do_not_keep_others_from_their_threads(stage: Stage) -> None:
+    stage.write(FILES, "files.py")
+    stage.up(
+        "files: {command: null, python: 'files:Files', runtime: {max_blocking_threads: 2}}\n"
+        "ask: {command: null, python: 'files:ask', depends_on: [files]}"
+    )
+    wait_until(lambda: stage.output("ask") == b"5\n", "an answer beside those that hang")
+    stage.write("", "go")
+    wait_until(lambda: stage.output("ask") == b"5\nwent went went went went went\n", "the others")
