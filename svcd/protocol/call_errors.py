@@ -32,6 +32,10 @@ class ServiceUnavailable(CallError):
     """The service does not run, cannot be reached, or was lost before it answered."""
 
 
+class ClusterUnavailable(ServiceUnavailable):
+    """For clients: no cluster is there to talk to, or it has ended, or cannot be understood."""
+
+
 class Draining(ServiceUnavailable):
     """The service is about to stop and takes nothing new; it has not begun what was asked."""
 
@@ -51,9 +55,16 @@ class PermissionDenied(CallError):
 
 
 class CallRefused(CallError):
-    """No such method, arguments that do not fit it, or values that cannot travel. Nothing was run."""
+    """No such method, arguments that do not fit it, or values that cannot travel. Nothing was run.
+
+    ``method_is``: "stream" or "call", where the method was asked for as if it were the other; else empty.
+    """
 
     code = FailureCode.REFUSED
+
+    def __init__(self, text: str, method_is: str = "") -> None:
+        super().__init__(text)
+        self.method_is = method_is
 
 
 class RemoteError(CallError):

@@ -38,8 +38,8 @@ class RemoteReady(Message):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, paused, stopping); ``error`` is one
-    line, with stopping.
+    """The stub reached ``state`` (loaded, initialized, starting, running, paused, drained, stopping); ``error``
+    is one line, with stopping.
     """
 
     direction: ClassVar[str] = "stub to controller"
@@ -90,6 +90,18 @@ class ResourceSampled(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class ImportsRecorded(Message):
+    """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
+    the ``ServiceSpec`` asks for it and there is something to say.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    imports: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Pong(Message):
     """The answer to a ``Ping``, from the stub's event loop: it still turns."""
 
@@ -120,6 +132,83 @@ class HealthReported(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointOpened(Message):
+    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    calls: bool
+    events: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress(Message):
+    """So many requests are in flight while the service drains."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAsked(Message):
+    """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
+    ``PeerIdentified``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    pid: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLookup(Message):
+    """Somebody waits for ``target``. ``start``: it is to be started; so it is where it starts on demand. Answered by
+    ``LookupEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    target: str
+    start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildServiceRequested(Message):
+    """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
+    answer comes once it is up. Answered by ``ChildRequestEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    name: str
+    definition: dict[str, Any]
+    start: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrderRequested(Message):
+    """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    child: str
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
 class StateExported(Message):
     """Part number ``part`` (from 0) of ``parts`` of what ``export_state()`` has returned; only the stub can read it.
 
@@ -145,8 +234,10 @@ class StateExported(Message):
 @dataclass(frozen=True, slots=True)
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
-    stub imports it. ``keep_state``: it exports its state by itself when it stops, and every ``export_every_s``, if that
-    is not 0.
+    stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
+    ``heard``: somebody may listen to what it publishes. ``parent``: the service that has created it. ``keep_state``: it
+    exports its state by itself when it stops, and every ``export_every_s``, if that is not 0. ``runtime``: by which its
+    threads and processes are made.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -160,9 +251,14 @@ class ServiceSpec(Message):
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     watchdog_s: float | None = None
+    endpoint: str = ""
+    heard: bool = False
+    parent: str | None = None
     keep_state: bool = False
     export_every_s: float = 0.0
     version: str | None = None
+    runtime: dict[str, Any] = field(default_factory=dict)
+    record_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +342,100 @@ class StateSaved(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Message):
+    """Serve late requests for ``grace_s``, then take no more; those in flight have ``timeout_s`` to end. Answered by
+    ``DrainProgress`` and, at the end, the state drained.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    grace_s: float = 0.0
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Message):
+    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not."""
+
+    direction: ClassVar[str] = "part of RouteChanged and RouteReported"
+    calls: str
+    events: str
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanged(Message):
+    """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
+    may not call it any more. ``on_demand``: asking for it starts it.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    target: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    permitted: bool = True
+    on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentified(Message):
+    """Who that is; ``refusal``: why it is not to be let in."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    name: str
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupEnded(Message):
+    """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequestEnded(Message):
+    """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
+    ``problems`` are those of a definition that cannot be used.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    code: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged(Message):
+    """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    state: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Message):
+    """A run of a child of this service has ended by itself: well, or badly for ``error``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
     error: str | None = None
 
 
@@ -390,6 +580,21 @@ class ShutDown(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class GetRoute(Message):
+    """Where to call the service that the file calls so. Answered by ``RouteReported``, or by ``RequestRefused``: a
+    program of the cluster needs the permission to call it.
+
+    ``follow``: told again, with the same correlation, whenever that changes. ``start``: where it starts on demand this
+    is one, and the answer comes once it runs or is known not to.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    service: str
+    follow: bool = False
+    start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GetGraph(Message):
     """Answered by ``GraphReported``."""
 
@@ -416,7 +621,8 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says.
+    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
+    the requests that it has not answered, while it drains. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -445,7 +651,9 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    parent: str | None = None
     version: str | None = None
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +690,17 @@ class GraphReported(Message):
     cluster: str
     services: tuple[str, ...]
     edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReported(Message):
+    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for."""
+
+    direction: ClassVar[str] = "controller to client"
+    service: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    on_demand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,7 +833,8 @@ class Remark(Message):
 @dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
+    service that has created it.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -623,6 +843,7 @@ class StoryReported(Message):
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    parent: str | None = None
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -87,6 +87,11 @@ class Places:
         return self.run_dir / "events"
 
     @property
+    def endpoints(self) -> Path:
+        """Below this, each run of a Python service has a directory for the sockets of its endpoint."""
+        return self.run_dir / "peers"
+
+    @property
     def daemon_log(self) -> Path:
         return self.state_dir / "svcd.log"
 

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from svcd.protocol.call_errors import PermissionDenied
@@ -20,8 +20,10 @@ MAX_CONNECTIONS: Final = 1024
 ACCEPTS: Final = 64  # of one turn
 RETRY_S: Final = 0.1  # when there are no descriptors left
 
-CheckPeer = Callable[[Peer], str]
-"""The name of the service, or other words, for who that is. Raises ``PermissionDenied`` with the reason."""
+CheckPeer = Callable[[Peer], str | Awaitable[str]]
+"""The name of the service, or other words, for who that is; at once, or once it is known: until then the peer waits.
+Raises ``PermissionDenied`` with the reason.
+"""
 
 Welcome = Callable[[socket.socket, str, str | None], None]
 """Takes the connected socket over, with the peer's name and, if it is refused, the reason."""
@@ -39,6 +41,7 @@ class Door:
         self._inode: tuple[int, int] | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._inside = 0
+        self._asking: set[asyncio.Task[None]] = set()
         self.turned_away = 0
 
     def open(self) -> None:
@@ -53,6 +56,8 @@ class Door:
     def close(self) -> None:
         if self._retry is not None:
             self._retry.cancel()
+        for task in self._asking:
+            task.cancel()
         if self._listening is None:
             return
         self._loop.remove_reader(self._listening.fileno())
@@ -84,17 +89,32 @@ class Door:
             self.turned_away += 1
             connected.close()
             return
-        name, refusal = "", None
         try:
-            name = self._check_peer(peer_of(connected))
-        except PermissionDenied as error:
-            refusal = str(error)
+            known = self._check_peer(peer_of(connected))
         except OSError:
             connected.close()
             return
-        except Exception as error:  # whoever knows does not: nobody gets in by that
-            refusal = f"cannot tell who calls: {error}"
+        except Exception as error:
+            self._inside += 1
+            self._welcome(connected, "", _refusal(error))
+            return
         self._inside += 1
+        if isinstance(known, str):
+            self._welcome(connected, known, None)
+        else:
+            task = self._loop.create_task(self._let_in_later(connected, known), name="check peer")
+            self._asking.add(task)
+            task.add_done_callback(self._asking.discard)
+
+    async def _let_in_later(self, connected: socket.socket, known: Awaitable[str]) -> None:
+        name, refusal = "", None
+        try:
+            name = await known
+        except asyncio.CancelledError:
+            connected.close()
+            raise
+        except Exception as error:
+            refusal = _refusal(error)
         self._welcome(connected, name, refusal)
 
     def _rest(self, error: OSError) -> None:
@@ -107,6 +127,11 @@ class Door:
     def _go_on(self) -> None:
         if self._listening is not None:
             self._loop.add_reader(self._listening.fileno(), self._accept)
+
+
+def _refusal(error: Exception) -> str:
+    """Where whoever knows does not, nobody gets in by that."""
+    return str(error) if isinstance(error, PermissionDenied) else f"cannot tell who calls: {error}"
 
 
 def _inode(path: str) -> tuple[int, int] | None:

@@ -22,6 +22,8 @@ ANSWER_LIMIT: Final = 400  # characters of a strange answer that are passed on
 class Body(Protocol):
     """``changed`` of the constructors is called when ``ended`` may have become true."""
 
+    @property
+    def target(self) -> object: ...  # what has methods that others may call; None for a function
     async def init(self, config: dict[str, Any]) -> None: ...
     async def start(self) -> None: ...
     async def stop(self, reason: str) -> None: ...
@@ -83,6 +85,10 @@ class ServiceBody:
         self._ctx = ctx
         self._thread = OwnThread()
         self._service: Service | None = None
+
+    @property
+    def target(self) -> object:
+        return self._service
 
     async def init(self, config: dict[str, Any]) -> None:
         service = self._cls.__new__(self._cls)
@@ -164,6 +170,10 @@ class FunctionBody:
         self._changed = changed
         self._thread = OwnThread()
         self._task: asyncio.Task[Caught] | None = None
+
+    @property
+    def target(self) -> object:
+        return None
 
     async def init(self, config: dict[str, Any]) -> None:
         return

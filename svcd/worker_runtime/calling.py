@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from svcd.protocol import values
@@ -24,6 +25,10 @@ from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.stream import Stream, unpacked
 
 DEFAULT_TIMEOUT_S: Final = 30.0
+Find = Callable[[str, float | None], Awaitable[None]]
+"""Sees to it that the routes know of a service, until the deadline on the loop's clock. Raises ``CallError``."""
+
+LONGEST_WAIT_S: Final = 86400.0  # at a time
 RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
 
@@ -33,10 +38,13 @@ class _DoorFull(NotBegun):
 
 
 class Caller:
-    """All calls of one service. ``service.method`` names what is called."""
+    """All calls of one service. ``service.method`` names what is called. ``find``: for who is told of a route only when
+    asking for it.
+    """
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, find: Find | None = None) -> None:
         self.routes = routes
+        self._find = find
         self._loop = asyncio.get_running_loop()
         self._links: dict[str, Link] = {}  # by the path of the socket
         self._open: set[Link] = set()  # these, and those whose route is gone and that have calls under way
@@ -51,15 +59,24 @@ class Caller:
         self._watch(math.inf)
 
     async def call(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float = 0.0
+        self,
+        name: str,
+        args: list[Any],
+        named: dict[str, Any],
+        timeout: float | None = None,
+        wait: float | None = None,
+        typed: dict[str, str] | None = None,
     ) -> Any:
         """The result. ``timeout``: seconds for all of it, by default 30 and never beyond the deadline of the request
-        that is being served; ``wait``: how many of them to wait for a service that does not run.
+        that is being served; ``wait``: how many of them to wait for a service that does not run, by default none,
+        or all where asking for it starts it. ``typed``: arguments as texts, of which the callee makes values.
         """
         service, method = split(name)
         deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S)
-        value = packed(name, args, named)
-        patience_s = self._loop.time() + wait
+        value = packed(name, args, named, typed)
+        if self._find is not None:
+            await self._find(service, deadline_s)
+        patience_s = self._patience_s(service, wait)
         while True:
             try:
                 return await self._ask(self._link(service), name, method, value, deadline_s)
@@ -113,11 +130,29 @@ class Caller:
             return
         if isinstance(error, _DoorFull) or until_s > (deadline_s or until_s):
             until_s = until_s if deadline_s is None else deadline_s
+        until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
             raise error
         step_s = left_s if isinstance(error, Draining) or not self.routes.known(service) else min(left_s, REDIAL_S)
         await self.routes.wait_change(service, step_s)
+
+    async def wait_found(self, service: str, wait: float | None) -> None:
+        """Until there is somebody to ask. Raises ``CallError``."""
+        until_s = self._patience_s(service, wait)
+        while True:
+            try:
+                self.routes.lookup(service)
+            except ServiceUnavailable as error:
+                await self.wait_for_another(service, error, until_s, None)
+            else:
+                return
+
+    def _patience_s(self, service: str, wait: float | None) -> float:
+        """Until when to wait for a service that does not run."""
+        if wait is None:
+            return math.inf if service in self.routes.on_demand else self._loop.time()
+        return self._loop.time() + wait
 
     def deadline(self, timeout: float | None, default_s: float | None) -> float | None:
         """On the loop's clock. A request's own deadline holds for all that is called in its course."""
@@ -187,17 +222,25 @@ class Caller:
     # ---- streams -----------------------------------------------------------------------------------------------------
 
     def stream(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float = 0.0
+        self,
+        name: str,
+        args: list[Any],
+        named: dict[str, Any],
+        timeout: float | None = None,
+        wait: float | None = None,
+        typed: dict[str, str] | None = None,
     ) -> Stream:
         """Its items, one by one; asked for with the first of them. ``timeout`` is for all of them together, by default
         what is left to the request that is being served.
         """
         service, method = split(name)
-        value = packed(name, args, named)
+        value = packed(name, args, named, typed)
         deadline_s = self.deadline(timeout, None)
 
         async def begin(pending: Pending) -> tuple[Link, int]:
-            patience_s = self._loop.time() + wait
+            if self._find is not None:
+                await self._find(service, deadline_s)
+            patience_s = self._patience_s(service, wait)
             while True:
                 try:
                     link = self._link(service)
@@ -210,16 +253,16 @@ class Caller:
 
 def split(name: str) -> tuple[str, str]:
     """(service, method). Raises ``ValueError``."""
-    service, dot, method = name.partition(".") if isinstance(name, str) else ("", "", "")
+    service, dot, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not (service and dot and method):
         raise ValueError(f'cannot call {name!r}: name it "service.method"')
     return service, method
 
 
-def packed(name: str, args: list[Any], named: dict[str, Any]) -> Frames:
+def packed(name: str, args: list[Any], named: dict[str, Any], typed: dict[str, str] | None = None) -> Frames:
     """The arguments as they travel. Raises ``CallRefused``."""
     try:
-        value = values.pack_arguments(args, named)
+        value = values.pack_arguments(args, named) if typed is None else values.pack([args, named, typed])
     except ProtocolError as error:
         raise CallRefused(f"cannot call {name}: {error}") from None
     size = sum(map(len, value)) if len(value) > 1 else 0

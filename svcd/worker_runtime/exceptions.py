@@ -20,6 +20,9 @@ from svcd.worker_runtime.outcome import AbortedError
 MAX_LINE_LENGTH: Final = 300
 MAX_NAME_LENGTH: Final = 200
 
+_IN_BETWEEN: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recording.py")
+"""It runs each import of a service whose imports are measured."""
+
 _FROZEN: Final = "<frozen importlib"
 _MACHINERY: Final = (
     _FROZEN,
@@ -123,4 +126,5 @@ def _trim(whole: traceback.TracebackException) -> None:
         while count < len(each.stack) and each.stack[count].filename.startswith(_MACHINERY):
             count += 1
         del each.stack[:count]
+        each.stack[:] = [frame for frame in each.stack if frame.filename != _IN_BETWEEN]
         todo += [linked for linked in (each.__cause__, each.__context__, *(each.exceptions or ())) if linked]

@@ -30,7 +30,8 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+    """``on_started`` is called with the service's object when its start has ended well; what it raises makes that a
+    failed one. ``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
 
     A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
     """
@@ -44,6 +45,7 @@ class Lifecycle:
         self.exports = Exports(body, spec, reports, orders.loop)
         self._taken: list[BaseException] = []
         self.exit_code = OK
+        self.on_started: Callable[[object], None] = lambda target: None
         self.on_running: Callable[[], None] = lambda: None
         self.on_paused: Callable[[bool], None] = lambda paused: None
         self._paused = False
@@ -77,7 +79,7 @@ class Lifecycle:
             return
         reports.state("starting")
         if not orders.import_asked or await self._attempt("import", self._import()):
-            await self._attempt("start", self._body.start())
+            await self._attempt("start", self._start())
 
     async def _import(self) -> None:
         from svcd.worker_runtime.state import unpack_state  # noqa: PLC0415 - for the few services that import
@@ -93,6 +95,11 @@ class Lifecycle:
         self._reports.state("running")
         self.exports.begin()
         self.on_running()
+
+    async def _start(self) -> None:
+        await self._body.start()
+        if not self._orders.stop_asked:
+            self.on_started(self._body.target)
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""

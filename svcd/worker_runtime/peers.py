@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar, cast
 
-from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
+from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError, ServiceUnavailable
 from svcd.protocol.errors import ProtocolError
 from svcd.worker_runtime.accepting import CheckPeer
 from svcd.worker_runtime.annotations import Mismatch
@@ -27,6 +27,8 @@ from svcd.worker_runtime.stream import Stream
 from svcd.worker_runtime.threads import Threads
 
 Offered = TypeVar("Offered")
+Start = Callable[[str], Awaitable[str | None]]
+"""Have that service started; None once it runs, or why it does not."""
 
 
 def nobody(_peer: object) -> str:
@@ -44,10 +46,15 @@ class Peers:
         check_peer: CheckPeer = nobody,
         primary: Token | None = None,
         on_error: OnError = lambda method, error: None,
+        start: Start | None = None,
+        threads: Threads | None = None,
     ) -> None:
+        """``start``: gets a service started for somebody who looks it up. ``threads``: those of the plain methods; by
+        default eight of its own.
+        """
         self.service_name = service
         self.primary = primary if primary is not None else Token()
-        self.threads = Threads()
+        self.threads = threads if threads is not None else Threads()
         self.endpoint: Endpoint | None = None
         self.publisher: Publisher | None = None
         self.subscriptions: Subscriptions | None = None
@@ -56,6 +63,10 @@ class Peers:
         self._on_error = on_error
         self._loop = asyncio.get_running_loop()
         self._caller = Caller(routes)
+        self._start = start
+        self._events_path: str | None = None
+        self._on_publisher: Callable[[], None] = lambda: None
+        self._queue_bounds = QueueBounds()
 
     # ---- what it offers ----------------------------------------------------------------------------------------------
 
@@ -72,9 +83,10 @@ class Peers:
         """
         cls = type(target)
         methods, listeners = methods_of(cls), listeners_of(cls)
+        self._queue_bounds = queue_bounds or self._queue_bounds
         if events_path is not None:
-            self.publisher = Publisher(events_path, self._check_peer, queue_bounds or QueueBounds())
-            self.publisher.open()
+            self._events_path = events_path
+            self.open_publisher()
         if listeners:
             self.subscriptions = Subscriptions(target, listeners, self._routes, self.threads.run, self._on_error)
             self.subscriptions.open()
@@ -91,6 +103,21 @@ class Peers:
                 bounds or Bounds(),
             )
             self.endpoint.open()
+
+    def publish_at(self, path: str, on_open: Callable[[], None]) -> None:
+        """Open that with the first event that is published, and say so."""
+        self._events_path, self._on_publisher = path, on_open
+
+    def open_publisher(self) -> Publisher:
+        """Raises ``OSError``; ``StateError`` when nobody has said where."""
+        if self.publisher is None:
+            if self._events_path is None:
+                raise StateError(f"{self.service_name} cannot publish: it is not up yet")
+            publisher = Publisher(self._events_path, self._check_peer, self._queue_bounds)
+            publisher.open()
+            self.publisher = publisher
+            self._on_publisher()
+        return self.publisher
 
     async def drain(self, timeout_s: float | None) -> int:
         """Take nothing new, wait for what is in flight; how many requests are left after ``timeout_s``."""
@@ -117,7 +144,7 @@ class Peers:
     # ---- what it asks for --------------------------------------------------------------------------------------------
 
     def call(
-        self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
     ) -> Coroutine[Any, Any, Any]:
         """The result of ``service.method``, asked with these arguments.
 
@@ -126,7 +153,9 @@ class Peers:
         """
         return self._caller.call(name, list(args), named, timeout, wait)
 
-    def call_sync(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Any:
+    def call_sync(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
+    ) -> Any:
         """``call`` for threads. Raises ``StateError`` on a thread that runs an event loop."""
         if asyncio._get_running_loop() is not None:
             raise StateError("ctx.call_sync() would block the event loop: use 'await ctx.call()'")
@@ -138,39 +167,73 @@ class Peers:
 
         return asyncio.run_coroutine_threadsafe(ask(), self._loop).result()
 
-    def stream(self, name: str, /, *args: Any, timeout: float | None = None, wait: float = 0.0, **named: Any) -> Stream:
+    def stream(
+        self, name: str, /, *args: Any, timeout: float | None = None, wait: float | None = None, **named: Any
+    ) -> Stream:
         """The items of ``service.method``, for ``async for``."""
         return self._caller.stream(name, list(args), named, timeout, wait)
 
     def service(
-        self, of: type[Offered] | str, name: str | None = None, *, timeout: float | None = None, wait: float = 0.0
+        self,
+        of: type[Offered] | str,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,
+        wait: float | None = None,
     ) -> Offered:
         """Something with the methods of that service, each a call to it, or a stream.
 
         ``of``: its class, against whose annotations arguments and results are checked on this side too, or its name.
         ``name``: what it is called in the cluster, by default the class' name in small letters.
         """
-        if isinstance(of, str):
-            return cast("Offered", Proxy(self._caller, of, None, timeout, wait))
-        return cast("Offered", Proxy(self._caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
+        return proxy(self._caller, of, name, timeout, wait)
+
+    async def lookup(
+        self,
+        of: type[Offered] | str,
+        name: str | None = None,
+        *,
+        start: bool = False,
+        timeout: float | None = None,
+        wait: float | None = None,
+    ) -> Offered:
+        """``service``, once that one runs. ``start``: if it does not, it is started with what it requires; ``wait``:
+        seconds to wait for it, by default none, or all where it starts. Raises ``ServiceUnavailable`` with the reason,
+        or ``PermissionDenied``.
+        """
+        found = self.service(of, name, timeout=timeout)
+        service = of if isinstance(of, str) else name or of.__name__.lower()
+        if start and not self._caller.routes.known(service):
+            await self._started(service, wait)
+        else:
+            await self._caller.wait_found(service, wait)
+        return found
+
+    async def _started(self, service: str, wait: float | None) -> None:
+        if self._start is None:
+            raise ServiceUnavailable(f"cannot start {service}: nobody here can")
+        self._caller.routes.check_permitted(service)
+        try:
+            async with asyncio.timeout(wait):
+                error = await self._start(service)
+        except TimeoutError:
+            raise ServiceUnavailable(f"cannot call {service}: it was not up within {wait:g} s") from None
+        if error is not None:
+            raise ServiceUnavailable(f"cannot call {service}: {error}")
 
     def publish(self, topic: str, value: Any = None) -> None:
         """Tell all who listen to this service's ``topic``. Nobody is waited for; who is too slow loses it, counted.
 
         From any thread. Raises ``ValueError`` for what cannot travel, where it is called on the loop's own thread.
         """
-        publisher = self.publisher
-        if publisher is None:
-            raise StateError(f"{self.service_name} cannot publish: it is not up yet")
         if asyncio._get_running_loop() is self._loop:
-            self._publish(publisher, topic, value)
+            self._publish(topic, value)
         else:
-            self._loop.call_soon_threadsafe(self._publish, publisher, topic, value)
+            self._loop.call_soon_threadsafe(self._publish, topic, value)
 
-    @staticmethod
-    def _publish(publisher: Publisher, topic: str, value: Any) -> None:
+    def _publish(self, topic: str, value: Any) -> None:
         try:
-            publisher.publish(topic, value)
+            self.open_publisher().publish(topic, value)
         except ProtocolError as error:
             raise ValueError(f"cannot publish {topic}: {error}") from None
 
@@ -179,7 +242,7 @@ class Proxy:
     """``ctx.service(...)``: its attributes are the methods of another service."""
 
     def __init__(
-        self, caller: Caller, name: str, methods: dict[str, Method] | None, timeout: float | None, wait: float
+        self, caller: Caller, name: str, methods: dict[str, Method] | None, timeout: float | None, wait: float | None
     ) -> None:
         self._caller = caller
         self._name = name
@@ -218,6 +281,15 @@ class Proxy:
                 row.arguments(list(args), named)
             except Mismatch as error:
                 raise CallRefused(f"cannot call {name}: {error}") from None
+
+
+def proxy(
+    caller: Caller, of: type[Offered] | str, name: str | None, timeout: float | None, wait: float | None
+) -> Offered:
+    """The methods of a service, of whose class it is, or of that name alone."""
+    if isinstance(of, str):
+        return cast("Offered", Proxy(caller, of, None, timeout, wait))
+    return cast("Offered", Proxy(caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
 
 
 def _checked(name: str, row: Method, value: Any) -> Any:

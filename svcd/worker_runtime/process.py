@@ -18,6 +18,7 @@ from svcd.protocol.messages import (
     CheckHealth,
     ExportState,
     HealthReported,
+    ImportsRecorded,
     ImportState,
     Init,
     LoopAlive,
@@ -40,10 +41,13 @@ from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
+from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.pools import Pools, pools_for
+from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.sdk import Context, Service, Stopping, enter
 from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
@@ -124,11 +128,13 @@ class Process:
         self._stopping = Stopping()
         self._orders = Orders(self._loop, self._on_stop_asked)
         self._reports = Reports(settings.service, settings.invocation, self._send)
+        self._neighbours = Neighbours(self._reports, self._send)
         self._function: FunctionBody | None = None
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._ctx: Context | None = None
+        self._pools: Pools | None = None
         self._watchdog_s: float | None = None
         self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
@@ -150,6 +156,7 @@ class Process:
         try:
             return self._live()
         finally:
+            self._close_pools()
             self._connection.close()
 
     # ---- the service ---------------------------------------------------------------------------------------------
@@ -165,7 +172,7 @@ class Process:
         if spec.script is not None:
             return Script(spec, self._orders, self._reports).run()
         try:
-            found = load(spec)
+            found = self._load(spec)
         except (SystemExit, KeyboardInterrupt) as error:
             code = exit_code_of(error)
             self._reports.state("stopping", one_line(error) if code else None)
@@ -174,13 +181,34 @@ class Process:
             self._reports.failed("load", error)
             return USER_FAILURE
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
+        lifecycle.on_started = self._neighbours.serve
         if self._ctx is not None:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
         lifecycle.exports.is_connected = lambda: self._patience is None
         self._watchdog_s = spec.watchdog_s
-        return self._complete(lifecycle.run())
+        return self._complete(self._among_others(lifecycle, spec))
+
+    async def _among_others(self, lifecycle: Lifecycle, spec: ServiceSpec) -> int:
+        """The service's whole life, with what it has to do with other services around it."""
+        assert self._ctx is not None
+        threads = None if self._pools is None else self._pools.methods
+        self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard, threads))
+        self._ctx.raise_children(self._neighbours.offspring, spec.parent)
+        try:
+            return await lifecycle.run()
+        finally:
+            self._neighbours.close()
+
+    def _load(self, spec: ServiceSpec) -> Any:
+        if not spec.record_imports:
+            return load(spec)
+        with Recording((*spec.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep))) as recording:
+            found = load(spec)
+        if imports := recording.heavy():
+            self._send(ImportsRecorded(self._settings.service, self._settings.invocation, imports))
+        return found
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings
@@ -194,10 +222,18 @@ class Process:
             lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
         ctx.version = spec.version
+        self._pools = pools_for(ctx, spec, self._loop)
+        ctx.equip(self._pools)
+        enter(ctx)
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
         return self._function
+
+    def _close_pools(self) -> None:
+        enter(None)
+        if self._pools is not None:
+            self._pools.close(print_text)
 
     def _complete(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
         """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:
@@ -216,6 +252,7 @@ class Process:
         if self._function is not None:
             self._function.stop_asked()
         self._stopping.set()
+        self._neighbours.stop(self._orders.reason)
         if self._ctx is not None:
             self._ctx.paused.end()
 
@@ -263,7 +300,7 @@ class Process:
             self._orders.receive(message)
         elif isinstance(message, ExportState | StateSaved):
             self._on_state(message)
-        elif not isinstance(message, Welcome):
+        elif not (self._neighbours.receive(message) or isinstance(message, Welcome)):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
 
     def _on_state(self, message: ExportState | StateSaved) -> None:
@@ -308,6 +345,7 @@ class Process:
     def _on_paused(self, paused: bool) -> None:
         if self._ctx is not None and not self._orders.stop_asked:
             (self._ctx.paused.begin if paused else self._ctx.paused.end)()
+            self._neighbours.pause(paused)
 
     async def _check_health(self, message: CheckHealth) -> None:
         settings, lifecycle = self._settings, self._lifecycle

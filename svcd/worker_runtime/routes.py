@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from svcd.protocol.call_errors import PermissionDenied, ServiceUnavailable
+
+NO_METHODS: Final = "it takes no calls: none of its methods is marked with @rpc"
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """One running instance of a service: the path of its socket for calls and, if it publishes, of that for events.
-    ``pid``: who must be listening there, None where anybody may.
+    """One running instance of a service: the path of its socket for calls, empty where it takes none, and, if it
+    publishes, of that for events. ``pid``: who must be listening there, None where anybody may.
     """
 
     calls: str
@@ -26,7 +29,8 @@ class Address:
 class Routes:
     """``set_route`` and ``withdraw`` as the controller says; ``permits`` says whether a service may be called at all.
 
-    ``on_missing`` is told the name of a service that somebody waits for: it may get it started.
+    ``on_missing`` is told the name of a service that starts on demand and that somebody waits for; ``missed`` says that
+    it did not come up.
     """
 
     def __init__(
@@ -37,29 +41,45 @@ class Routes:
         self._permits = permits
         self._on_missing = on_missing
         self._addresses: dict[str, tuple[Address, ...]] = {}
+        self._callable: dict[str, tuple[Address, ...]] = {}  # those of them that take calls
         self._why: dict[str, str] = {}
         self._watchers: list[Callable[[str], None]] = []
+        self.on_demand: set[str] = set()
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
         """From now on it is found there, and only there."""
         self._addresses[service] = addresses
+        self._callable[service] = tuple(each for each in addresses if each.calls)
         self._changed(service)
 
     def withdraw(self, service: str, why: str = "it does not run") -> None:
         """From now on it is not found. What is under way there goes on."""
         self._addresses.pop(service, None)
+        self._callable.pop(service, None)
         self._why[service] = why
         self._changed(service)
 
+    def missed(self, service: str, why: str) -> None:
+        """It was to be started, and that has failed: nobody waits for it any longer."""
+        self._why[service] = why
+        for each in self._waiting.get(service, ()):
+            if not each.done():
+                each.set_exception(ServiceUnavailable(f"cannot call {service}: {why}"))
+
     def lookup(self, service: str) -> tuple[Address, ...]:
         """At least one. Raises ``PermissionDenied`` or ``ServiceUnavailable``."""
-        found = self._addresses.get(service)
+        found = self._callable.get(service)
         if found:
             return found
+        self.check_permitted(service)
+        why = NO_METHODS if service in self._addresses else self._why.get(service, "it does not run")
+        raise ServiceUnavailable(f"cannot call {service}: {why}")
+
+    def check_permitted(self, service: str) -> None:
+        """Raises ``PermissionDenied``."""
         if not self._permits(service):
             raise PermissionDenied(f"cannot call {service}: it is neither in depends_on nor in permissions.services")
-        raise ServiceUnavailable(f"cannot call {service}: {self._why.get(service, 'it does not run')}")
 
     def known(self, service: str) -> tuple[Address, ...]:
         """As ``lookup``, with nothing where there is none."""
@@ -70,16 +90,22 @@ class Routes:
         self._watchers.append(watcher)
 
     async def wait_change(self, service: str, timeout_s: float) -> bool:
-        """Until its route changes, or for so long; whether it did."""
-        if not self._addresses.get(service):
-            self._on_missing(service)
+        """Until its route changes, or for so long; whether it did. Raises ``ServiceUnavailable`` for what was to be
+        started and did not come up.
+        """
         changed = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(service, [])
         waiting.append(changed)
+        if service in self.on_demand and not self._addresses.get(service):
+            self._on_missing(service)
         try:
             await asyncio.wait((changed,), timeout=timeout_s)
         finally:
             waiting.remove(changed)
+            if not waiting:
+                self._waiting.pop(service, None)
+        if changed.done():
+            changed.result()
         return changed.done()
 
     def _changed(self, service: str) -> None:

@@ -64,12 +64,16 @@ def dial(path: str) -> socket.socket:
     return made
 
 
+ANYBODY: Final = 0o666  # who may connect is asked when they do
+
+
 def listen(path: str, backlog: int) -> socket.socket:
     """A socket that listens on ``path``, which must not be there yet. Raises ``OSError``."""
     _check_path(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
         made.bind(path)
+        os.chmod(path, ANYBODY)
         made.listen(backlog)
     except OSError:
         made.close()

@@ -112,6 +112,7 @@ POLICY: dict[str, ServiceDefinition] = {
     "idle_timeout": changed(idle_timeout_s=5.0),
     "tags": changed(tags=("x",)),
 }
+PYTHON = changed(run=PythonCode(entry="a:b"))
 
 
 @pytest.mark.parametrize("keys", PROCESS)
@@ -125,6 +126,12 @@ def test_what_a_process_has_got_needs_a_new_one(keys: str) -> None:
 def test_what_svcd_goes_by_needs_none(keys: str) -> None:
     (found,) = compare(cluster(WEB), cluster(POLICY[keys])).changed
     assert (found.keys, found.needs_restart) == (tuple(keys.split()), False)
+
+
+@pytest.mark.parametrize("new", [{"preload": ("json",)}, {"preload_auto": True}])
+def test_another_preload_is_for_the_next_start(new: dict[str, Any]) -> None:
+    (found,) = compare(cluster(PYTHON), cluster(changed(run=PythonCode(entry="a:b", **new)))).changed
+    assert (found.keys, found.needs_restart) == (("preload",), False)
 
 
 def test_python_code_is_compared_key_by_key() -> None:
@@ -142,7 +149,7 @@ def test_a_new_version_and_a_kept_state_are_for_a_new_run() -> None:
 
 
 def test_every_field_of_a_definition_is_compared() -> None:
-    told_by_others = {"name", "runner", "scheduled", "hooks", "port"}  # the run, the schedule, the commands
+    told_by_others = {"name", "runner", "scheduled", "hooks", "port", "parent"}  # the run, the schedule, the commands
     looked_into = {"env", "restart", "stop", "run", "probe"}  # above
     for each in (*fields(ServiceSpec), *fields(LaunchSpec)):
         if each.name not in told_by_others | looked_into:

@@ -5,10 +5,10 @@ Must not look anything up: all that it needs is the block.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from svcd.supervisor.config.launch import StatePolicy
 from svcd.supervisor.config.layers import is_given
-from svcd.supervisor.config.service_source import Notes, ServiceSource
-from svcd.supervisor.config.shape import Pause, Restart, Service, key_names
 from svcd.supervisor.core.spec import (
     Backoff,
     Dependency,
@@ -23,6 +23,10 @@ from svcd.supervisor.core.spec import (
     StopPolicy,
 )
 
+if TYPE_CHECKING:  # the daemon resolves child services with these functions, and pays for no validator
+    from svcd.supervisor.config.service_source import Notes, ServiceSource
+    from svcd.supervisor.config.shape import Pause, Restart, Service
+
 
 def restart_policy(block: Service, notes: Notes) -> RestartPolicy:
     written = block.restart
@@ -36,11 +40,7 @@ def restart_policy(block: Service, notes: Notes) -> RestartPolicy:
         success_codes=frozenset(written.success_codes),
         prevent_codes=frozenset(each for each in codes if isinstance(each, int)),
         prevent_signals=frozenset(int(each.removeprefix("SIG")) for each in codes if isinstance(each, str)),
-        by_cause=tuple(
-            (RunEnd(name), mode)
-            for name in key_names(type(written.by_cause))
-            if (mode := getattr(written.by_cause, name))
-        ),
+        by_cause=tuple((end, mode) for end in RunEnd if (mode := getattr(written.by_cause, end.value))),
     )
 
 
@@ -56,7 +56,8 @@ def _backoff(block: Restart, notes: Notes) -> Backoff:
 
 
 def stop_policy(block: Service) -> StopPolicy:
-    return StopPolicy(signal=block.stop.signal, timeout_s=block.stop.timeout)
+    written = block.stop
+    return StopPolicy(written.signal, written.timeout, written.drain_timeout, written.drain_grace)
 
 
 def health_policy(block: Service) -> HealthPolicy | None:

@@ -76,7 +76,7 @@ class Requests:
         services = self._registry.expand(getattr(message, "services", ())) if named else ()
         unknown = [name for name in (*services, *one) if name not in self._machine.services]
         if unknown:
-            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
+            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self.unknown_text(unknown))
             return
         if services:
             message = replace(message, services=services)  # type: ignore[call-arg]
@@ -157,7 +157,8 @@ class Requests:
     def refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
         self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
 
-    def _unknown_text(self, unknown: list[str]) -> str:
+    def unknown_text(self, unknown: list[str]) -> str:
+        """The words for names that nobody has."""
         texts = []
         for name in unknown:
             names = {*self._machine.services, *self._registry.instances}

@@ -1,0 +1,232 @@
+"""The stub's dealings with other services: routes that it is told, its endpoint, who knocks there, lookups, the drain.
+
+Must not know a service's life beyond the moments that it is told of, nor how calls travel (``peers`` does).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+from svcd.protocol.call_errors import PermissionDenied
+from svcd.protocol.messages import (
+    ChildChanged,
+    ChildEnded,
+    ChildRequestEnded,
+    Drain,
+    DrainProgress,
+    EndpointOpened,
+    LookupEnded,
+    Message,
+    PeerAsked,
+    PeerIdentified,
+    RouteChanged,
+    ServiceLookup,
+)
+from svcd.worker_runtime.cancellation import InFlight
+from svcd.worker_runtime.methods import listeners_of, methods_of
+from svcd.worker_runtime.offspring import Offspring
+from svcd.worker_runtime.peers import Peers
+from svcd.worker_runtime.reports import Reports
+from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.threads import Threads
+from svcd.worker_runtime.wire_socket import Peer
+
+PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
+CONTROLLER_S: Final = 10.0  # for an answer about who knocks
+
+
+class Neighbours:
+    """``receive`` what the controller says, ``join`` before the service's code runs, ``serve`` once it has started,
+    ``close`` after it has stopped. All on the loop.
+    """
+
+    def __init__(self, reports: Reports, send: Callable[[Message], None]) -> None:
+        self._reports = reports
+        self._send = send
+        self._permitted: set[str] = set()
+        self.routes = Routes(self._permitted.__contains__, self._wake)
+        self.peers: Peers | None = None
+        self._next_token = 0
+        self._questions: dict[int, asyncio.Future[Any]] = {}
+        self._lookups: dict[tuple[str, bool], asyncio.Future[Any]] = {}
+        self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
+        self._drain: asyncio.Task[None] | None = None
+        self._directory, self._is_heard = "", False
+        self.offspring = Offspring(reports, self._ask, send)
+        self._receivers: dict[type, Callable[[Any], None]] = {
+            RouteChanged: self._on_route,
+            PeerIdentified: self._on_identified,
+            LookupEnded: self._on_lookup_ended,
+            Drain: self._on_drain,
+            ChildRequestEnded: lambda message: self._answer(message.token, message),
+            ChildChanged: self.offspring.on_changed,
+            ChildEnded: self.offspring.on_ended,
+        }
+
+    def receive(self, message: Message) -> bool:
+        """Whether it was for here."""
+        receiver = self._receivers.get(type(message))
+        if receiver is not None:
+            receiver(message)
+        return receiver is not None
+
+    # ---- the service's life ----------------------------------------------------------------------------------------
+
+    def join(self, directory: str, is_heard: bool, threads: Threads | None = None) -> Peers:
+        """From here on the service may call others. What it offers will be opened in ``directory``; ``is_heard``:
+        somebody may listen to what it publishes. ``threads``: in which its plain methods run.
+        """
+        self._directory, self._is_heard = directory, is_heard
+        service = self._reports.service
+        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
+        self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
+        self.offspring.join(self.peers.service, self.peers.threads.run)
+        return self.peers
+
+    def serve(self, target: object) -> None:
+        """Open what ``target`` offers, and tell. Raises ``OSError``; ``TypeError`` for annotations whose values cannot
+        travel.
+        """
+        peers = self._joined()
+        offers = bool(methods_of(type(target)))
+        if offers or listeners_of(type(target)):
+            peers.serve(target, f"{self._directory}/calls" if offers else None)
+        if self._is_heard and peers.publisher is None:
+            peers.open_publisher()  # which tells
+        elif offers:
+            self._tell_endpoint()
+        self.offspring.begin(target)
+
+    def _joined(self) -> Peers:
+        assert self.peers is not None, "join() comes first"
+        return self.peers
+
+    def _tell_endpoint(self) -> None:
+        peers, reports = self._joined(), self._reports
+        calls, events = peers.endpoint is not None, peers.publisher is not None
+        self._send(EndpointOpened(reports.service, reports.invocation, calls, events))
+
+    def stop(self, reason: str) -> None:
+        """The service is to stop: whatever is in flight is over."""
+        if self.peers is not None:
+            self.peers.primary.cancel(reason)
+
+    def pause(self, paused: bool) -> None:
+        """While paused it takes no new requests."""
+        if self.peers is not None and self.peers.endpoint is not None:
+            self.peers.endpoint.resting = "it is paused" if paused else None
+
+    def close(self) -> None:
+        """After the service's own stop."""
+        if self._drain is not None:
+            self._drain.cancel()
+        self.offspring.close()
+        if self.peers is not None:
+            self.peers.close()
+
+    def _on_error(self, _method: str, error: BaseException) -> None:
+        self._reports.exception(error)
+
+    # ---- what is asked of the controller ---------------------------------------------------------------------------
+
+    def _ask(self, make: Callable[[int], Message]) -> asyncio.Future[Any]:
+        self._next_token += 1
+        token = self._next_token
+        answer = self._questions[token] = asyncio.get_running_loop().create_future()
+        answer.add_done_callback(lambda _answer: self._questions.pop(token, None))
+        self._send(make(token))
+        return answer
+
+    def _answer(self, token: int, value: Any) -> None:
+        answer = self._questions.get(token)
+        if answer is not None and not answer.done():
+            answer.set_result(value)
+
+    async def _who(self, peer: Peer) -> str:
+        """Raises ``PermissionDenied``."""
+        reports = self._reports
+        answer = self._ask(
+            lambda token: PeerAsked(reports.service, reports.invocation, token, peer.pid, peer.uid),
+        )
+        try:
+            async with asyncio.timeout(CONTROLLER_S):
+                name, refusal = await answer
+        except TimeoutError:
+            raise PermissionDenied("cannot tell who calls: the controller does not answer") from None
+        if refusal is not None:
+            raise PermissionDenied(refusal)
+        return str(name)
+
+    def _on_identified(self, message: PeerIdentified) -> None:
+        self._answer(message.token, (message.name, message.refusal))
+
+    async def start(self, service: str) -> str | None:
+        """Have it started; None once it runs, or why it does not."""
+        return await self._look_up(service, start=True)
+
+    async def _look_up(self, service: str, start: bool) -> str | None:
+        """Who asks for the same at the same time shares one question."""
+        key = service, start
+        if key not in self._lookups:
+            reports = self._reports
+            answer = self._lookups[key] = self._ask(
+                lambda token: ServiceLookup(reports.service, reports.invocation, token, service, start)
+            )
+            answer.add_done_callback(lambda _answer: self._lookups.pop(key, None))
+        error: str | None = await asyncio.shield(self._lookups[key])
+        return error
+
+    def _on_lookup_ended(self, message: LookupEnded) -> None:
+        self._answer(message.token, message.error)
+
+    def _wake(self, service: str) -> None:
+        """Somebody calls a service that starts on demand."""
+        if (service, False) not in self._lookups:
+            task = asyncio.get_running_loop().create_task(self._wake_up(service), name=f"wake {service}")
+            self._waking.add(task)
+            task.add_done_callback(self._waking.discard)
+
+    async def _wake_up(self, service: str) -> None:
+        error = await self._look_up(service, start=False)
+        if error is not None:
+            self.routes.missed(service, error)
+
+    # ---- what the controller says ----------------------------------------------------------------------------------
+
+    def _on_route(self, message: RouteChanged) -> None:
+        target = message.target
+        (self._permitted.add if message.permitted else self._permitted.discard)(target)
+        (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
+        if message.routes:
+            addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in message.routes)
+            self.routes.set_route(target, addresses)
+        else:
+            self.routes.withdraw(target, message.why)
+
+    def _on_drain(self, message: Drain) -> None:
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_task(self._drained(message), name="drain")
+
+    async def _drained(self, message: Drain) -> None:
+        """Nobody finds us any more. Late requests are served for the grace; then nothing new is taken. What does not
+        end in time is the controller's to tell: it keeps the time, too.
+        """
+        endpoint = self._joined().endpoint
+        if endpoint is not None:
+            self._report_progress(endpoint.in_flight)
+            await asyncio.sleep(message.grace_s)
+            endpoint.shut(message.reason or "it is about to stop")
+            if await endpoint.in_flight.wait_idle(message.timeout_s):
+                return
+        self._reports.state("drained")
+
+    def _report_progress(self, in_flight: InFlight, last: int = -1) -> None:
+        """Now, and every so often while it changes and the drain goes on."""
+        if self._drain is not None and self._drain.done():
+            return
+        if in_flight.count != last:
+            self._send(DrainProgress(self._reports.service, self._reports.invocation, in_flight.count))
+        loop = asyncio.get_running_loop()
+        loop.call_later(PROGRESS_S, self._report_progress, in_flight, in_flight.count)
