@@ -20,6 +20,7 @@ from svcd.supervisor.config.launch import (
     Schedule,
     ServiceDefinition,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.core.spec import (
     Dependency,
@@ -138,6 +139,13 @@ def test_python_code_is_compared_key_by_key() -> None:
     new = changed(run=PythonCode(entry="a:c", path=("/y",), interpreter="/python", config={"port": 81}), tags=("x",))
     (found,) = compare(cluster(old), cluster(new)).changed
     assert found.keys == ("python", "path", "interpreter", "config", "tags")
+
+
+def test_a_new_version_and_a_kept_state_are_for_a_new_run() -> None:
+    code = PythonCode(entry="a:b")
+    new = changed(run=code, version="2", state=StatePolicy(True))
+    (found,) = compare(cluster(changed(run=code)), cluster(new)).changed
+    assert (found.keys, found.needs_restart) == (("state", "version"), True)
 
 
 def test_every_field_of_a_definition_is_compared() -> None:

@@ -23,6 +23,7 @@ from svcd.supervisor.config.launch import (
     ReadyProbe,
     Schedule,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.config.load import load
 from svcd.supervisor.core.spec import (
@@ -708,3 +709,43 @@ def test_root_may_run_services_as_others(cluster: Load) -> None:
     assert (launch.uid, launch.gid, launch.groups) == (None, 1, ())
     _, launch = only(cluster(service("command: [sleep]\nuser: 54321\ngroup: 54322")))
     assert (launch.uid, launch.gid, launch.groups) == (54321, 54322, (54322,))
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("none", StatePolicy()),
+        ("null", StatePolicy()),
+        ("keep", StatePolicy(True, 30.0)),
+        ("{}", StatePolicy(True, 30.0)),
+        ("{every: 5s}", StatePolicy(True, 5.0)),
+        ("{keep: true, every: 0}", StatePolicy(True, 0.0)),
+        ("{keep: false, every: 5s}", StatePolicy()),
+    ],
+)
+def test_state_is_a_word_or_a_mapping(cluster: Load, written: str, found: StatePolicy) -> None:
+    code = 'code: "def main(ctx): pass", version: "1.4"'
+    _, launch = only(cluster(f"services: {{web: {{{code}, state: {written}}}}}"))
+    assert (launch.state, launch.version) == (found, "1.4")
+
+
+def test_what_defaults_say_of_state_is_for_those_that_can_keep_one(cluster: Load, shop: Path) -> None:
+    (shop / "job.py").write_text("")
+    found = cluster(
+        """
+defaults: {state: keep, version: "2"}
+services:
+  web: {code: "def main(ctx): pass"}
+  own: {code: "def main(ctx): pass", state: none}
+  job: {script: job.py}
+  db: {command: [sleep]}
+"""
+    )
+    launches = {each.spec.name: each.launch for each in found.services}
+    assert {name: each.state.keep for name, each in launches.items()} == {
+        "web": True,
+        "own": False,
+        "job": False,
+        "db": False,
+    }
+    assert {name: each.version for name, each in launches.items()} == {"web": "2", "own": "2", "job": "2", "db": None}

@@ -233,8 +233,10 @@ def test_who_has_ended_meanwhile_is_told_nothing(play: Callable[[Body], None]) -
     play(body)
 
 
-def test_a_flood_leaves_the_newest(play: Callable[[Body], None], monkeypatch: pytest.MonkeyPatch) -> None:
-    gate, written, write = threading.Event(), [], statefile.write
+@pytest.fixture
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, list[bytes]]:
+    """Writes wait for the event; what was written."""
+    gate, written, write = threading.Event(), list[bytes](), statefile.write
 
     def slow(directory: Path, saved: SavedState) -> None:
         assert gate.wait(DEADLINE_S)
@@ -242,6 +244,13 @@ def test_a_flood_leaves_the_newest(play: Callable[[Body], None], monkeypatch: py
         write(directory, saved)
 
     monkeypatch.setattr(statefile, "write", slow)
+    return gate, written
+
+
+def test_a_flood_leaves_the_newest(
+    play: Callable[[Body], None], slow_disk: tuple[threading.Event, list[bytes]]
+) -> None:
+    gate, written = slow_disk
 
     async def body(scene: Scene) -> None:
         for number in range(1, 6):
@@ -252,6 +261,21 @@ def test_a_flood_leaves_the_newest(play: Callable[[Body], None], monkeypatch: py
         await scene.wait_sent(5)
         assert [each.token for each in superseded] == [-2, -3, -4]
         assert written == [b"1", b"5"]
+
+    play(body)
+
+
+def test_a_start_waits_for_all_that_is_to_be_written(
+    play: Callable[[Body], None], slow_disk: tuple[threading.Event, list[bytes]]
+) -> None:
+    async def body(scene: Scene) -> None:
+        for number in (1, 2):
+            scene.says(b"%d" % number, -number)
+            await asyncio.sleep(0)
+        scene.keeping.tell(START)
+        await asyncio.sleep(0)
+        slow_disk[0].set()
+        assert (await scene.wait_sent(4))[2:] == [ImportState(7, 0, 1, b"2", "1.0"), START]
 
     play(body)
 

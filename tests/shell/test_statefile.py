@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgpack
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcd.protocol.limits import MAX_STATE_BYTES
@@ -61,6 +61,7 @@ def test_what_a_killed_svcd_has_left_does_not_matter(tmp_path: Path) -> None:
     assert [each.name for each in tmp_path.iterdir()] == ["web"]
 
 
+@settings(deadline=None)  # a disk takes its time
 @given(st.integers(0, 200), st.integers(1, 255))
 def test_one_bit_is_enough(tmp_path_factory: pytest.TempPathFactory, at: int, flip: int) -> None:
     """Only the time is not covered: it decides nothing."""
@@ -78,6 +79,7 @@ def test_one_bit_is_enough(tmp_path_factory: pytest.TempPathFactory, at: int, fl
     assert replace(found, at=SAVED.at) == SAVED
 
 
+@settings(deadline=None)  # a disk takes its time
 @given(st.binary(max_size=200))
 def test_garbage(tmp_path_factory: pytest.TempPathFactory, data: bytes) -> None:
     directory = tmp_path_factory.mktemp("state")
