@@ -20,6 +20,15 @@ if TYPE_CHECKING:
         RemoteError,
         ServiceUnavailable,
     )
+    from svcd.protocol.child_errors import (
+        BadChildDefinition,
+        ChildError,
+        ChildFailed,
+        ChildNameTaken,
+        ChildRefused,
+        SpawnNotPermitted,
+        UnknownChild,
+    )
     from svcd.protocol.messages import (
         ClusterStateChanged,
         ExceptionRecorded,
@@ -28,11 +37,13 @@ if TYPE_CHECKING:
         ServiceTransitioned,
         StatusReported,
     )
+    from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
+    from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service
+    from svcd.worker_runtime.sdk import Context, Service, current_context
     from svcd.worker_runtime.startable import Startable
 
     __version__: str
@@ -40,11 +51,18 @@ if TYPE_CHECKING:
 __all__ = [
     "AbortedError",
     "AsyncClient",
+    "BadChildDefinition",
     "CallError",
     "CallRefused",
+    "Child",
+    "ChildError",
+    "ChildFailed",
+    "ChildNameTaken",
+    "ChildRefused",
     "Client",
     "ClusterStateChanged",
     "ClusterUnavailable",
+    "ComputeError",
     "Context",
     "DeadlineExceeded",
     "Draining",
@@ -57,17 +75,22 @@ __all__ = [
     "ServiceStatus",
     "ServiceTransitioned",
     "ServiceUnavailable",
+    "SpawnNotPermitted",
     "Startable",
     "State",
     "StateError",
     "StatusReported",
+    "UnknownChild",
     "__version__",
+    "current_context",
     "guarded",
     "on_event",
     "rpc",
 ]
 
 _CONTENTS = {
+    "worker_runtime.sdk": ("Service", "Context", "current_context"),
+    "worker_runtime.compute_errors": ("ComputeError",),
     "client.asynchronous": ("AsyncClient",),
     "client.threaded": ("Client",),
     "protocol.messages": (
@@ -78,12 +101,21 @@ _CONTENTS = {
         "ServiceTransitioned",
         "StatusReported",
     ),
-    "worker_runtime.sdk": ("Service", "Context"),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
     "worker_runtime.startable": ("Startable",),
     "worker_runtime.guard": ("guarded",),
     "worker_runtime.methods": ("rpc", "on_event"),
+    "worker_runtime.offspring": ("Child",),
+    "protocol.child_errors": (
+        "BadChildDefinition",
+        "ChildError",
+        "ChildFailed",
+        "ChildNameTaken",
+        "ChildRefused",
+        "SpawnNotPermitted",
+        "UnknownChild",
+    ),
     "protocol.call_errors": (
         "CallError",
         "CallRefused",

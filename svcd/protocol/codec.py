@@ -198,7 +198,7 @@ def _compile(hint: Any) -> tuple[frozenset[type], Convert]:
             raise TypeError(f"a field cannot be {hint}")
         quick, convert = _compile(inner[0])
         return quick | {types.NoneType}, convert
-    if hint in (str, int, bool):
+    if hint in (str, int, bool, bytes):
         return frozenset({hint}), _refusal(hint.__name__)
     if hint is float:
         return frozenset(), _to_float

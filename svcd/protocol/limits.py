@@ -36,6 +36,15 @@ MAX_FRAMES: Final = 64
 MAX_SOCKET_PATH_BYTES: Final = 107
 """A Unix socket's path: ``sun_path`` holds 108 bytes, the last one zero (unix(7))."""
 
+MAX_STATE_BYTES: Final = 64 * 1024 * 1024
+"""What a service exports of its state."""
+
+MAX_STATE_PART_BYTES: Final = 1024 * 1024
+"""It travels in parts of at most this size, so that other messages get their turn between them."""
+
+MAX_OMITTED: Final = 100
+"""How many things that were left out of a state are named."""
+
 # ---- calls and events between services -------------------------------------------------------------------------------
 
 MAX_CALL_BYTES: Final = 256 * 1024 * 1024

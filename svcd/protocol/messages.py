@@ -62,7 +62,9 @@ class Frame(Message):
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRaised(Message):
-    """An exception that user code did not handle. ``phase``: load, init, start, run, pause, resume, stop."""
+    """An exception that user code did not handle. ``phase``: load, init, import, start, run, pause,
+    resume, export, stop.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
@@ -85,6 +87,18 @@ class ResourceSampled(Message):
     rss_bytes: int
     threads: int
     fds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportsRecorded(Message):
+    """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
+    the ``ServiceSpec`` asks for it and there is something to say.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    imports: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +180,54 @@ class ServiceLookup(Message):
     start: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class ChildServiceRequested(Message):
+    """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
+    answer comes once it is up. Answered by ``ChildRequestEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    name: str
+    definition: dict[str, Any]
+    start: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrderRequested(Message):
+    """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    child: str
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateExported(Message):
+    """Part number ``part`` (from 0) of ``parts`` of what ``export_state()`` has returned; only the stub can read it.
+
+    ``token``: of the ``ExportState`` that asked; below zero: unasked, to be kept, answered by ``StateSaved``.
+    ``omitted``: what could not travel and was left out, each with the reason. ``error``: the export failed, and why. No
+    parts and no error: it has no state.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    part: int = 0
+    parts: int = 0
+    data: bytes = b""
+    omitted: tuple[str, ...] = ()
+    error: str | None = None
+
+
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
@@ -173,7 +235,9 @@ class ServiceLookup(Message):
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
     stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
-    ``heard``: somebody may listen to what it publishes.
+    ``heard``: somebody may listen to what it publishes. ``parent``: the service that has created it. ``keep_state``: it
+    exports its state by itself when it stops, and every ``export_every_s``, if that is not 0. ``runtime``: by which its
+    threads and processes are made.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -189,6 +253,12 @@ class ServiceSpec(Message):
     watchdog_s: float | None = None
     endpoint: str = ""
     heard: bool = False
+    parent: str | None = None
+    keep_state: bool = False
+    export_every_s: float = 0.0
+    version: str | None = None
+    runtime: dict[str, Any] = field(default_factory=dict)
+    record_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +310,39 @@ class Stop(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportState(Message):
+    """Call ``export_state()`` of a service that runs; answered by ``StateExported`` in parts."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportState(Message):
+    """Part number ``part`` of ``parts`` of a state that was exported, said before ``Start``: ``import_state`` gets it
+    before ``start`` is called. ``version``: of the service that has exported it.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    part: int
+    parts: int
+    data: bytes
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateSaved(Message):
+    """The state that was exported as ``token`` is kept; ``error``: it is not, and why."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,6 +401,41 @@ class LookupEnded(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequestEnded(Message):
+    """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
+    ``problems`` are those of a definition that cannot be used.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    code: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged(Message):
+    """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    state: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Message):
+    """A run of a child of this service has ended by itself: well, or badly for ``error``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
     error: str | None = None
 
 
@@ -483,7 +621,8 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now.
+    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
+    the requests that it has not answered, while it drains. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -512,6 +651,9 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    parent: str | None = None
+    version: str | None = None
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -691,7 +833,8 @@ class Remark(Message):
 @dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
+    service that has created it.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -700,6 +843,7 @@ class StoryReported(Message):
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    parent: str | None = None
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

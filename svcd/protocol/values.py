@@ -42,6 +42,7 @@ _MAX_DTYPE_LENGTH: Final = 32
 _MAX_DIMENSIONS: Final = 32
 _EXT_ROOM_BYTES: Final = 1024  # of an array within the MessagePack: its type and shape
 
+_own_from_bytes = OWN_FRAME_BYTES
 _buffers: Frames = []  # of the value that is being packed; packing calls no code that could pack
 
 
@@ -79,6 +80,35 @@ def pack_arguments(args: list[Any], named: dict[str, Any]) -> Frames:
         if len(body) <= MAX_MESSAGE_BYTES:
             return [body]
     return pack([args, named])
+
+
+def pack_whole(value: Any, limit_bytes: int) -> bytes:
+    """``value`` in one piece, whatever is large in it. Raises ``ProtocolError`` as ``pack`` does."""
+    global _own_from_bytes
+    _own_from_bytes = sys.maxsize
+    try:
+        body: bytes = msgpack.Packer(default=_default, strict_types=True).pack(value)  # its buffer would stay large
+    except UnicodeEncodeError:
+        raise MalformedMessage("a text with lone surrogates cannot travel: it is no Unicode") from None
+    except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
+        raise MalformedMessage(_words(error)) from None
+    finally:
+        _own_from_bytes = OWN_FRAME_BYTES
+    if len(body) > limit_bytes:
+        raise MessageTooLarge(f"{len(body)} bytes; at most {limit_bytes} can be kept")
+    return body
+
+
+def unpack_whole(body: bytes) -> Any:
+    """The value that ``pack_whole`` has packed: one's own, so that its size alone bounds it. Raises
+    ``ProtocolError``.
+    """
+    try:
+        return msgpack.unpackb(body, ext_hook=_open_alone, strict_map_key=False, max_ext_len=len(body))
+    except ProtocolError:
+        raise
+    except Exception as error:  # whatever the library makes of bytes that have gone bad
+        raise MalformedMessage(f"no MessagePack: {_words(error)}") from None
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -186,7 +216,7 @@ _LIFTED: Final = _LOOKED_THROUGH | _BYTES.keys()
 def _bytes_out(code: int, value: Buffer) -> Any:
     view = memoryview(value)
     flat = view.cast("B") if view.c_contiguous and view.nbytes else memoryview(view.tobytes())
-    return _ext(code, _own_frame(flat) if flat.nbytes >= OWN_FRAME_BYTES else flat.tobytes())
+    return _ext(code, _own_frame(flat) if flat.nbytes >= _own_from_bytes else flat.tobytes())
 
 
 def _array_out(array: Any) -> Any:
@@ -196,7 +226,7 @@ def _array_out(array: Any) -> Any:
         )
     if not array.flags.c_contiguous:
         array = array.copy(order="C")
-    if array.nbytes < OWN_FRAME_BYTES:
+    if array.nbytes < _own_from_bytes:
         return _ext(ARRAY, array.dtype.str, array.shape, array.tobytes())
     flat = memoryview(array.reshape(-1).view("u1"))  # as bytes: dates have no buffer of their own
     return _ext(ARRAY, array.dtype.str, array.shape, _own_frame(flat))

@@ -29,7 +29,7 @@ STATES: Final = (
 STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "drained", "stopping")
 """What a stub reports in ``StateChanged``."""
 
-EXCEPTION_PHASES: Final = ("load", "init", "start", "run", "pause", "resume", "stop")
+EXCEPTION_PHASES: Final = ("load", "init", "import", "start", "run", "pause", "resume", "export", "stop")
 """``ExceptionRaised.phase``."""
 
 OUTCOMES: Final = ("done", "failed", "superseded", "refused")

@@ -253,7 +253,7 @@ class Caller:
 
 def split(name: str) -> tuple[str, str]:
     """(service, method). Raises ``ValueError``."""
-    service, dot, method = name.partition(".") if isinstance(name, str) else ("", "", "")
+    service, dot, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
     if not (service and dot and method):
         raise ValueError(f'cannot call {name!r}: name it "service.method"')
     return service, method

@@ -15,9 +15,13 @@ from typing import Final
 
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised, Frame
+from svcd.worker_runtime.outcome import AbortedError
 
 MAX_LINE_LENGTH: Final = 300
 MAX_NAME_LENGTH: Final = 200
+
+_IN_BETWEEN: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recording.py")
+"""It runs each import of a service whose imports are measured."""
 
 _FROZEN: Final = "<frozen importlib"
 _MACHINERY: Final = (
@@ -64,6 +68,22 @@ def safe_text(error: BaseException) -> str:
         return f"<{type(broken).__name__} in its __str__>"
 
 
+def linked_with(error: BaseException, other: BaseException) -> bool:
+    """Whether ``other`` is ``error``, among what led to it, in its group, or a stand-in for its cancellation."""
+    if isinstance(other, AbortedError) and other.__cause__ is error:
+        return True
+    todo, seen = [error], set[int]()
+    while todo:
+        each = todo.pop()
+        if each is other:
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            group = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+            todo += [linked for linked in (each.__cause__, each.__context__, *group) if linked is not None]
+    return False
+
+
 def bounded(text: str, limit_bytes: int) -> str:
     """``text``, with its middle cut out where it is longer than ``limit_bytes`` in UTF-8."""
     if len(text) * 4 <= limit_bytes:
@@ -106,4 +126,5 @@ def _trim(whole: traceback.TracebackException) -> None:
         while count < len(each.stack) and each.stack[count].filename.startswith(_MACHINERY):
             count += 1
         del each.stack[:count]
+        each.stack[:] = [frame for frame in each.stack if frame.filename != _IN_BETWEEN]
         todo += [linked for linked in (each.__cause__, each.__context__, *(each.exceptions or ())) if linked]

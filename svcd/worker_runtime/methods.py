@@ -180,6 +180,18 @@ def _result_check(hint: Any, is_stream: bool, where: str) -> Check:
     return check_of(hint, f"{where}: its result")
 
 
+def state_check(function: Callable[..., Any], owner: str) -> Check:
+    """For what ``import_state`` is given. Annotations that cannot be read ask for nothing. Raises ``TypeError``."""
+    where = f"{owner}.{function.__name__}"
+    parameters = list(inspect.signature(function).parameters)[1:]
+    try:
+        hints = _hints(function, where)
+    except TypeError:
+        return ANYTHING
+    hint = hints.get(parameters[0], Any) if parameters else Any
+    return ANYTHING if hint is Any else check_of(hint, where)
+
+
 def _event_check(function: Callable[..., Any], owner: str) -> Check:
     where = f"{owner}.{function.__name__} cannot hear events"
     parameters = list(inspect.signature(function).parameters.values())[1:]

@@ -11,6 +11,9 @@ from typing import Any, Final
 
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.protocol.messages import (
+    ChildChanged,
+    ChildEnded,
+    ChildRequestEnded,
     Drain,
     DrainProgress,
     EndpointOpened,
@@ -23,9 +26,11 @@ from svcd.protocol.messages import (
 )
 from svcd.worker_runtime.cancellation import InFlight
 from svcd.worker_runtime.methods import listeners_of, methods_of
+from svcd.worker_runtime.offspring import Offspring
 from svcd.worker_runtime.peers import Peers
 from svcd.worker_runtime.reports import Reports
 from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.threads import Threads
 from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
@@ -49,11 +54,15 @@ class Neighbours:
         self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._drain: asyncio.Task[None] | None = None
         self._directory, self._is_heard = "", False
+        self.offspring = Offspring(reports, self._ask, send)
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
             PeerIdentified: self._on_identified,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
+            ChildRequestEnded: lambda message: self._answer(message.token, message),
+            ChildChanged: self.offspring.on_changed,
+            ChildEnded: self.offspring.on_ended,
         }
 
     def receive(self, message: Message) -> bool:
@@ -65,14 +74,15 @@ class Neighbours:
 
     # ---- the service's life ----------------------------------------------------------------------------------------
 
-    def join(self, directory: str, is_heard: bool) -> Peers:
+    def join(self, directory: str, is_heard: bool, threads: Threads | None = None) -> Peers:
         """From here on the service may call others. What it offers will be opened in ``directory``; ``is_heard``:
-        somebody may listen to what it publishes.
+        somebody may listen to what it publishes. ``threads``: in which its plain methods run.
         """
         self._directory, self._is_heard = directory, is_heard
         service = self._reports.service
-        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start)
+        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
         self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
+        self.offspring.join(self.peers.service, self.peers.threads.run)
         return self.peers
 
     def serve(self, target: object) -> None:
@@ -87,6 +97,7 @@ class Neighbours:
             peers.open_publisher()  # which tells
         elif offers:
             self._tell_endpoint()
+        self.offspring.begin(target)
 
     def _joined(self) -> Peers:
         assert self.peers is not None, "join() comes first"
@@ -111,6 +122,7 @@ class Neighbours:
         """After the service's own stop."""
         if self._drain is not None:
             self._drain.cancel()
+        self.offspring.close()
         if self.peers is not None:
             self.peers.close()
 

@@ -47,11 +47,14 @@ class Peers:
         primary: Token | None = None,
         on_error: OnError = lambda method, error: None,
         start: Start | None = None,
+        threads: Threads | None = None,
     ) -> None:
-        """``start``: gets a service started for somebody who looks it up."""
+        """``start``: gets a service started for somebody who looks it up. ``threads``: those of the plain methods; by
+        default eight of its own.
+        """
         self.service_name = service
         self.primary = primary if primary is not None else Token()
-        self.threads = Threads()
+        self.threads = threads if threads is not None else Threads()
         self.endpoint: Endpoint | None = None
         self.publisher: Publisher | None = None
         self.subscriptions: Subscriptions | None = None
@@ -209,6 +212,7 @@ class Peers:
     async def _started(self, service: str, wait: float | None) -> None:
         if self._start is None:
             raise ServiceUnavailable(f"cannot start {service}: nobody here can")
+        self._caller.routes.check_permitted(service)
         try:
             async with asyncio.timeout(wait):
                 error = await self._start(service)

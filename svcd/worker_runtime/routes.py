@@ -72,10 +72,14 @@ class Routes:
         found = self._callable.get(service)
         if found:
             return found
-        if not self._permits(service):
-            raise PermissionDenied(f"cannot call {service}: it is neither in depends_on nor in permissions.services")
+        self.check_permitted(service)
         why = NO_METHODS if service in self._addresses else self._why.get(service, "it does not run")
         raise ServiceUnavailable(f"cannot call {service}: {why}")
+
+    def check_permitted(self, service: str) -> None:
+        """Raises ``PermissionDenied``."""
+        if not self._permits(service):
+            raise PermissionDenied(f"cannot call {service}: it is neither in depends_on nor in permissions.services")
 
     def known(self, service: str) -> tuple[Address, ...]:
         """As ``lookup``, with nothing where there is none."""

@@ -1,46 +1,32 @@
-"""The bounded threads in which the plain methods of a service serve requests.
+"""The bounded threads in which the plain methods of a service serve requests and hear events.
 
 Must not run a service's ``init``, ``start`` or ``stop``: those have one thread of their own (``body``).
 """
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextvars import copy_context
 from typing import Any, Final
 
+from svcd.worker_runtime.thread_pool import ThreadPool
+
 COUNT: Final = 8
+METHODS: Final = "methods"
 
 
 class Threads:
-    """Made when first needed; what does not find a thread waits for one."""
+    """One lane of a pool that others may use too; of its own, if it is given none. What finds no thread waits."""
 
-    def __init__(self, count: int = COUNT) -> None:
-        self._count = count
-        self._pool: ThreadPoolExecutor | None = None
+    def __init__(self, pool: ThreadPool | None = None) -> None:
+        self._own = ThreadPool(COUNT, "rpc", (METHODS,)) if pool is None else None
+        self._pool = self._own or pool
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """``function()``, in this context, and what comes out of it."""
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._count, thread_name_prefix="rpc")
-        context = copy_context()
-        loop = asyncio.get_running_loop()
-        result, error = await loop.run_in_executor(self._pool, lambda: context.run(_caught, function))
-        if error is not None:
-            raise error
-        return result
+        assert self._pool is not None
+        return await self._pool.run(METHODS, "a method", function)
 
     def close(self) -> None:
-        """Nothing new; what runs is not waited for."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _caught(function: Callable[[], Any]) -> tuple[Any, BaseException | None]:
-    """Nothing may be left to the pool: a StopIteration or a SystemExit would get lost in it."""
-    try:
-        return function(), None
-    except BaseException as error:
-        return None, error
+        """Nothing new; what runs is not waited for. A pool that others use too is theirs to close."""
+        if self._own is not None:
+            self._own.close()

@@ -278,3 +278,87 @@ def test_numbers_that_are_none(daemon: FakeDaemon, svcd: Svcd, text: str) -> Non
     assert outcome.code == 2
     assert "NAME=N" in outcome.err
     assert daemon.asked == []
+
+
+# ---- runtime settings ------------------------------------------------------------------------------------------------
+
+RUNTIME = """\
+cluster: shop
+services:
+  web:
+    code: "def main(ctx): pass"
+    instances: 2
+    runtime: {compute_threads: 4}
+    env: {SVCD_RUNTIME_THREAD_PREFIX: "007"}
+  api: {code: "def main(ctx): pass"}
+  prog: {command: [sleep, 5]}
+"""
+
+
+def test_the_runtime_settings_of_one_service_and_who_says_them(svcd: Svcd, file: Path) -> None:
+    file.write_text(RUNTIME)
+    shown = f"""\
+services:
+  web:
+    runtime:
+      compute: threads  # default
+      compute_threads: 4  # {file}:6
+      max_blocking_threads: 8  # default
+      stack_size: 2MiB  # default
+      thread_prefix: "007"  # {file}:7, SVCD_RUNTIME_THREAD_PREFIX
+"""
+    assert svcd("config", "--runtime", str(file), "web") == Outcome(0, shown, "")
+    assert svcd("config", "--runtime", "web.1", str(file)).out == shown
+    assert svcd("config", "--runtime", str(file)).out.count("runtime:") == 2
+    found = json.loads(svcd("config", "--runtime", "--json", str(file), "web", "api").out)["services"]
+    assert list(found) == ["web", "api"]
+    assert found["web"]["thread_prefix"] == {
+        "value": "007",
+        "file": str(file),
+        "line": 7,
+        "column": 39,
+        "variable": "SVCD_RUNTIME_THREAD_PREFIX",
+    }
+    assert found["api"]["stack_size"] == {
+        "value": "2MiB",
+        "file": "default",
+        "line": 0,
+        "column": 0,
+        "variable": None,
+    }
+
+
+def test_the_runtime_settings_of_the_cluster_that_runs(
+    daemon: FakeDaemon, svcd: Svcd, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment of its start, not in that of who asks."""
+    file.write_text(RUNTIME)
+    report(daemon, file, environ={"PATH": "/bin", "SVCD_RUNTIME_COMPUTE": "processes"})
+    monkeypatch.setenv("SVCD_RUNTIME_COMPUTE", "threads")
+    for words in (("api",), ("web",), ()):
+        assert "compute: processes  # environment SVCD_RUNTIME_COMPUTE\n" in svcd("config", "--runtime", *words).out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prog", "prog has none, only services with python: or code: have"),
+        ("wbe", "no service 'wbe'; did you mean web?"),
+    ],
+)
+def test_the_runtime_settings_of_who_has_none(svcd: Svcd, file: Path, name: str, text: str) -> None:
+    file.write_text(RUNTIME)
+    expected = Outcome(2, "", f"svcd: cannot show the runtime settings: {text}\n")
+    assert svcd("config", "--runtime", str(file), name) == expected
+
+
+def test_bad_runtime_settings_are_not_shown(svcd: Svcd, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(RUNTIME)
+    monkeypatch.setenv("SVCD_RUNTIME_STACK_SIZE", "2")
+    problem = (
+        "environment SVCD_RUNTIME_STACK_SIZE: 2 has no unit; write 2MiB, or use B, KB, MB, GB, TB, KiB, MiB, GiB or TiB"
+    )
+    for command, purpose in ((("config", "--runtime"), "show"), (("validate",), "use"), (("start",), "start")):
+        outcome = svcd(*command, str(file))
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err == f"svcd: cannot {purpose} {file}: 1 problem\n{problem}\n"

@@ -111,6 +111,7 @@ POLICY: dict[str, ServiceDefinition] = {
     "idle_timeout": changed(idle_timeout_s=5.0),
     "tags": changed(tags=("x",)),
 }
+PYTHON = changed(run=PythonCode(entry="a:b"))
 
 
 @pytest.mark.parametrize("keys", PROCESS)
@@ -126,6 +127,12 @@ def test_what_svcd_goes_by_needs_none(keys: str) -> None:
     assert (found.keys, found.needs_restart) == (tuple(keys.split()), False)
 
 
+@pytest.mark.parametrize("new", [{"preload": ("json",)}, {"preload_auto": True}])
+def test_another_preload_is_for_the_next_start(new: dict[str, Any]) -> None:
+    (found,) = compare(cluster(PYTHON), cluster(changed(run=PythonCode(entry="a:b", **new)))).changed
+    assert (found.keys, found.needs_restart) == (("preload",), False)
+
+
 def test_python_code_is_compared_key_by_key() -> None:
     old = changed(run=PythonCode(entry="a:b", path=("/x",), config={"port": 80}))
     new = changed(run=PythonCode(entry="a:c", path=("/y",), interpreter="/python", config={"port": 81}), tags=("x",))
@@ -134,7 +141,7 @@ def test_python_code_is_compared_key_by_key() -> None:
 
 
 def test_every_field_of_a_definition_is_compared() -> None:
-    told_by_others = {"name", "runner", "scheduled", "hooks", "port"}  # the run, the schedule, the commands
+    told_by_others = {"name", "runner", "scheduled", "hooks", "port", "parent"}  # the run, the schedule, the commands
     looked_into = {"env", "restart", "stop", "run", "probe"}  # above
     for each in (*fields(ServiceSpec), *fields(LaunchSpec)):
         if each.name not in told_by_others | looked_into:

@@ -421,6 +421,30 @@ def test_code_with_path_and_interpreter(cluster: Load, shop: Path) -> None:
     )
 
 
+def test_modules_to_preload_are_kept_as_written(cluster: Load) -> None:
+    _, launch = only(cluster(service("python: a:b\npreload: [numpy, scipy.sparse]")))
+    assert isinstance(launch.run, PythonCode)
+    assert (launch.run.preload, launch.run.preload_auto) == (("numpy", "scipy.sparse"), False)
+    _, launch = only(cluster(service("python: a:b\npreload: auto")))
+    assert isinstance(launch.run, PythonCode)
+    assert (launch.run.preload, launch.run.preload_auto) == ((), True)
+
+
+def test_preload_of_the_defaults_is_for_services_that_are_forked(cluster: Load) -> None:
+    found = cluster(
+        """
+        defaults: {preload: [json]}
+        services:
+          forked: {python: "a:b"}
+          without: {python: "a:b", preload: []}
+          foreign: {python: "a:b", interpreter: sh}
+          program: {command: [sleep, 5]}
+        """
+    )
+    preloads = [each.launch.run.preload for each in found.services if isinstance(each.launch.run, PythonCode)]
+    assert preloads == [("json",), (), ()]
+
+
 def test_an_interpreter_by_name_is_looked_up(cluster: Load) -> None:
     _, launch = only(cluster(service("python: a:b\ninterpreter: sh")))
     assert isinstance(launch.run, PythonCode)

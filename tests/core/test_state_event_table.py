@@ -187,6 +187,9 @@ EVENTS: dict[str, tuple[type, Callable[[Play], list[str]]]] = {
     "changed": (ev.ConfigurationApplied, lambda p: p.apply(_changed(p))),
     "changed, no restart": (ev.ConfigurationApplied, lambda p: p.apply(_changed(p), restarts=False)),
     "removed": (ev.ConfigurationApplied, lambda p: p.unregister("x")),
+    "update": (ev.UpdateRequested, lambda p: p.update(_changed(p))),
+    "compared": (ev.InterfaceChecked, lambda p: p.compared("x")),
+    "handed over": (ev.HandedOver, lambda p: p.hands_over("x")),
     "demand": (ev.DemandArose, lambda p: p.demand("x")),
     "schedule": (ev.ScheduleFired, lambda p: p.schedule("x")),
     "idle": (ev.IdleReached, lambda p: p.idle("x")),
@@ -231,6 +234,7 @@ EVENTS: dict[str, tuple[type, Callable[[Play], list[str]]]] = {
     "restart timer": (ev.TimerFired, lambda p: p.fires("x", "restart")),
     "leftovers timer": (ev.TimerFired, lambda p: p.fires("x", "leftovers")),
     "watchdog timer": (ev.TimerFired, lambda p: p.fires("x", "watchdog")),
+    "update timer": (ev.TimerFired, lambda p: p.fires("x", "update")),
     "hook timer": (ev.TimerFired, lambda p: p.fires("x", "hook")),
 }
 

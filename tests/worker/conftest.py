@@ -21,7 +21,9 @@ import zmq
 
 from svcd.protocol import codec
 from svcd.protocol.messages import (
+    CheckHealth,
     ExceptionRaised,
+    HealthReported,
     Init,
     Message,
     RemoteReady,
@@ -72,6 +74,17 @@ class Stub:
         self.stop()
         self.expect_states("stopping")
         assert self.end()[0] == 0
+
+    def stops_well_with(self, output: str) -> None:
+        """Asked to, it stops well; this is all that it has printed in its life."""
+        self.stop()
+        self.expect_states("stopping")
+        assert self.end() == (0, output, "")
+
+    def asks(self, method: str) -> None:
+        """Have ``method`` of the service called, which finds nothing wrong."""
+        self.tell(CheckHealth(self.invocation, 1, method))
+        assert self.expect(HealthReported).healthy
 
     def expect(self, kind: type[M]) -> M:
         """The next message, which must be of this type."""

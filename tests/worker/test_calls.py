@@ -446,14 +446,37 @@ def test_a_service_that_does_not_run() -> None:
     play(scene)
 
 
-def test_who_waits_for_a_service_gets_it_when_it_is_there() -> None:
+@pytest.mark.parametrize("on_demand", [True, False])
+def test_who_waits_for_a_service_gets_it_when_it_is_there(on_demand: bool) -> None:
+    """What starts on demand is asked for, and waited for without a word; what does not is nobody's to start."""
+
     async def scene(stage: Stage) -> None:
         asked: list[str] = []
         caller = stage.client(on_missing=asked.append)
-        call = asyncio.ensure_future(caller.call("billing.charge", "ann", wait=20))
-        await settled(lambda: asked == ["billing"])
+        routes = stage.routes[0]
+        if on_demand:
+            routes.on_demand.add("billing")
+        call = asyncio.ensure_future(caller.call("billing.charge", "ann", wait=None if on_demand else 20))
+        await settled(lambda: "billing" in routes._waiting)
+        assert asked == (["billing"] if on_demand else [])
         stage.serve(Billing())
         assert await call == {"ann": 1}
+
+    play(scene)
+
+
+def test_what_does_not_come_up_on_demand_is_told_to_all_who_wait() -> None:
+    async def scene(stage: Stage) -> None:
+        caller = stage.client()
+        routes = stage.routes[0]
+        routes.on_demand.add("billing")
+        calls = [asyncio.ensure_future(raised(caller.call("billing.charge", "ann"))) for _ in range(3)]
+        await settled(lambda: len(routes._waiting.get("billing", ())) == 3)
+        routes.missed("billing", "it has failed")
+        told = [await each for each in calls]
+        assert [str(each) for each in told] == ["cannot call billing: it has failed"] * 3
+        assert {type(each) for each in told} == {ServiceUnavailable}
+        assert not routes._waiting
 
     play(scene)
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from svcd.supervisor.config.errors import Findings
-from svcd.supervisor.config.shape import Edge
 from svcd.supervisor.config.tree import Loc, Node, locate
 from svcd.supervisor.config.units import near_miss
 from svcd.supervisor.core.spec import Condition, DependencyKind, ServiceType
+
+if TYPE_CHECKING:  # the daemon checks child services with these functions, and pays for no validator
+    from svcd.supervisor.config.shape import Edge
 
 MAX_CYCLES: Final = 50  # nobody reads more at once
 
@@ -48,9 +50,9 @@ def check(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) ->
             if target == name:
                 found: tuple[str, str] | None = (f"{name} depends on itself", "remove it")
             elif target not in vertices:
-                found = absent.get(target) or _unknown(target, vertices)
+                found = absent.get(target) or unknown(target, vertices)
             else:
-                found = _wrong_edge(edge, target, vertices[target])
+                found = wrong_edge(edge, target, vertices[target])
             if found is not None:
                 _add(findings, vertex, name, target, *found)
     for cycle in islice(cycles(known), MAX_CYCLES):
@@ -60,11 +62,11 @@ def check(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) ->
     _check_permissions(vertices, findings, absent)
 
 
-def _unknown(target: str, vertices: Mapping[str, Vertex]) -> tuple[str, str]:
+def unknown(target: str, vertices: Mapping[str, Vertex]) -> tuple[str, str]:
     return f"there is no service {target}", near_miss(target, vertices) or "add it, or remove it"
 
 
-def _wrong_edge(edge: Edge, target: str, vertex: Vertex) -> tuple[str, str] | None:
+def wrong_edge(edge: Edge, target: str, vertex: Vertex) -> tuple[str, str] | None:
     if edge.condition is Condition.COMPLETED and vertex.type is ServiceType.SERVICE:
         return f"condition: completed needs a task, and {target} is a service", f"write type: task in {target}"
     if edge.condition is Condition.HEALTHY and vertex.has_health is False:
@@ -100,7 +102,7 @@ def _wrong_fallback(name: str, fallback: str, vertices: Mapping[str, Vertex], ab
     if fallback == name:
         return f"{name} cannot stand in for itself", "name another service, or remove it"
     if fallback not in vertices:
-        return absent.get(fallback) or _unknown(fallback, vertices)
+        return absent.get(fallback) or unknown(fallback, vertices)
     if vertices[fallback].instances > 1:
         return f"{fallback} has several instances", "name a service that has one"
     path = _path(fallback, name, vertices)
@@ -135,7 +137,7 @@ def _check_permissions(vertices: Mapping[str, Vertex], findings: Findings, absen
         for index, target in enumerate(vertex.may_call):
             if target not in vertices:
                 mark = locate(vertex.node, ("permissions", "services", index))
-                found = absent.get(target) or _unknown(target, vertices)
+                found = absent.get(target) or unknown(target, vertices)
                 findings.add(mark, f"services.{name}.permissions.services.{index}", *found)
 
 

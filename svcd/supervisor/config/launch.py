@@ -26,6 +26,9 @@ class PythonCode:
 
     ``path``: absolute directories, put on ``sys.path`` before everything else. ``interpreter``: absolute path of
     another Python, or None for a fork of the warm server. ``config``: JSON values, handed to ``init(config)``.
+    ``runtime``: what the files say of its threads and processes, where that is not the default; ``runtime_variables``:
+    what the SVCD_RUNTIME_* of its environment say instead.
+    ``preload``: modules that a fork server has imported before; ``preload_auto``: those that its record says.
     """
 
     entry: str | None = None
@@ -34,6 +37,10 @@ class PythonCode:
     path: tuple[str, ...] = ()
     interpreter: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    runtime_variables: dict[str, Any] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    preload_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +140,14 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePolicy:
+    """Whether a Python service's state is kept over its runs, and how often it is saved beside its stops; 0: never."""
+
+    keep: bool = False
+    every_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """Everything that the shell needs to run one service.
 
@@ -160,6 +175,8 @@ class LaunchSpec:
     port: int | None = None
     may_call: tuple[str, ...] = ()
     max_children: int = 0
+    state: StatePolicy = field(default_factory=StatePolicy)
+    version: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

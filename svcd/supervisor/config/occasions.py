@@ -11,9 +11,10 @@ from typing import Final
 from svcd.supervisor.config.launch import Schedule as LaunchSchedule
 from svcd.supervisor.config.launch import SocketSpec
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import SCHEDULE_KEYS, Service, SocketType
+from svcd.supervisor.config.shape import Service, SocketType
 from svcd.supervisor.config.shape import Socket as SocketBlock
 from svcd.supervisor.config.targets import check_socket_path
+from svcd.supervisor.config.words import SCHEDULE_KEYS
 from svcd.supervisor.core.spec import ServiceType, StartMode
 
 MAX_SOCKETS: Final = 12

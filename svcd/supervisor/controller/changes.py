@@ -77,6 +77,14 @@ class Changes:
         self._bring_to(target, cause, peer, correlation, message.dry_run)
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        child = self._child_among(message.services)
+        if child is not None:
+            text = (
+                f"cannot unregister {child.spec.name}: it is a child of {child.spec.parent}, and goes with it; "
+                f"svcd stop {child.spec.name} stops it"
+            )
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
         lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
         if lone is not None:
             service = self._registry[lone].service
@@ -86,12 +94,22 @@ class Changes:
         cause = f"removal of {_names(map(self._registry.newest, message.services))}"
         self._bring_to(self._registry.without(message.services), cause, peer, correlation, False)
 
+    def _child_among(self, names: Iterable[str]) -> ServiceDefinition | None:
+        """The first of these names that a child has."""
+        found = (self._registry.get(name) for name in names)
+        return next((each for each in found if each is not None and each.spec.parent is not None), None)
+
     def _siblings(self, name: str) -> set[str]:
         """All instances of the service, this one among them; nothing for what is on its way out already."""
         definition = self._registry.get(name)
         return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
     def _bring_to(self, target: ClusterSpec, cause: str, peer: Peer, correlation: bytes, dry_run: bool) -> None:
+        child = self._child_among(name for each in target.services for name in (each.spec.name, _service(each)))
+        if child is not None:
+            text = f"cannot apply: {child.spec.parent} has created a service of the name {child.spec.name}"
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
         comparison = compare(self._registry.cluster, target)
         event = _event(comparison, cause)
         try:

@@ -25,17 +25,23 @@ from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
+from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.exchange import Exchange
+from svcd.supervisor.controller.fork_servers import ForkServers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.import_history import ImportHistory
 from svcd.supervisor.controller.inquiries import Inquiries
 from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.keeping import Keeping
 from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
@@ -62,6 +68,7 @@ LAST_FLUSH_S: Final = 1.0
 LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
 HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
+OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
@@ -109,6 +116,9 @@ class Daemon:
         self._publisher = Publisher(self._control, self._journal, self._whole)
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
+        history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
+        self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
+        self._parts.receivers.update(self._fork_servers.receivers)
         self._status = Status(
             self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
@@ -127,7 +137,11 @@ class Daemon:
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
-            self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
+            self._cluster,
+            str(self._places.control),
+            str(self._side_door),
+            arguments.state_dir,
+            Borrowed(self._places.run_dir),
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
         self._endpoints = Endpoints(self._places.endpoints)
@@ -137,6 +151,7 @@ class Daemon:
         self._inquiries = Inquiries(
             self._control, self._registry, self._routes, self._lookups, introductions, self._requests
         )
+        self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
         self._stubs = Stubs(
             self._control,
             self._runs,
@@ -145,10 +160,12 @@ class Daemon:
             self._take_exception,
             self._take_sample,
             self._take_health,
+            self._take_imports,
             self._endpoints,
             self._routes,
             self._lookups,
             introductions,
+            self._children,
         )
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
         self._spawner = Spawner(
@@ -164,6 +181,7 @@ class Daemon:
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
             self._control.drain,
+            self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
@@ -175,12 +193,27 @@ class Daemon:
             self._notice,
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
+        self._stubs.hears(messages.StateExported, self._exchange.receive)
+        self._keeping = Keeping(
+            loop,
+            self._places.states,
+            self._registry,
+            self._runs,
+            self._exchange,
+            self._stubs.tell,
+            self._stubs.send,
+            self._notice,
+            self._journal,
+        )
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._registry.followed_by(self._callers)
+        self._registry.followed_by(self._fork_servers)
+        self._fork_servers.start_eager()
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._open_doors()  # not before: who asks through them would hear of a cluster without services
@@ -251,7 +284,17 @@ class Daemon:
             self._errands.runs.orphan_reaped()
         else:
             self._stubs.hear_last_words(message.invocation)
+            self._doubt_interpreter(message)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _doubt_interpreter(self, message: wiring.ProcessReaped) -> None:
+        """It may be anything that can be executed. Exit code 70 is our own code's, which has said why."""
+        if message.service is None or message.invocation is None or message.code in (None, OUR_CODE_ENDED):
+            return
+        interpreter = self._stubs.never_spoke(message.service, message.invocation)
+        if interpreter is not None and not Errands.owns(message.invocation):
+            text = f"{interpreter} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
+            self._notice(message.service, text)
 
     def _runs_of(self, invocation: int) -> Runs:
         return self._errands.runs if Errands.owns(invocation) else self._runs
@@ -270,6 +313,7 @@ class Daemon:
     def _on_part_ended(self, message: wiring.PartEnded, fds: list[int]) -> None:
         self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
         self._parts.ended(message)
+        self._fork_servers.part_ended(message)
         self._runs.launcher_lost(message.part)
         self._errands.runs.launcher_lost(message.part)
         self._status.changed()
@@ -297,6 +341,7 @@ class Daemon:
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
+        self._keeping.take_exception(message)
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
@@ -325,7 +370,8 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._stubs.tell,
+            actions.TellStub: self._keeping.tell,
+            actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
             actions.CeaseHealthChecks: self._health.cease,
@@ -348,6 +394,8 @@ class Daemon:
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.new is State.STOPPING and action.invocation is not None:
+            self._fork_servers.give_up(action.invocation, action.cause)
         if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
             self._records.end_run(action.service)
         if action.new is State.RUNNING:
@@ -356,6 +404,7 @@ class Daemon:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
         self._routes.transitioned(action)
+        self._children.transitioned(action)
         self._callers.transitioned(action)
 
     def _publish_notice(self, action: actions.PublishNotice) -> None:
@@ -374,6 +423,9 @@ class Daemon:
     def _tell_stub(self, invocation: int, message: messages.Message) -> None:
         self._stubs.send(invocation, message)
 
+    def _take_imports(self, message: messages.ImportsRecorded) -> None:
+        self._fork_servers.recorded(message)
+
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
 
@@ -383,14 +435,18 @@ class Daemon:
         self._status.changed(action.service)
 
     def _forget(self, action: actions.ForgetService) -> None:
+        self._children.forget(action)
         self._registry.forget(action.service)
         self._runs.forget(action.service)
+        self._keeping.forget(action.service)
         self._records.forget(action.service)
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
         if self._lookups.owns(action.request):
             self._lookups.answer(action)
+        elif self._children.owns(action.request):
+            self._children.answer(action)
         elif action.request != BOOT:
             self._requests.answer(action)
         elif self._whole.state == "starting":
@@ -441,10 +497,12 @@ class Daemon:
             self._ended.set_result(None)
 
     async def _close(self) -> None:
+        await self._keeping.close()
         self._enter("ended", "")
         self._sampler.close()
         self._health.close()
         self._callers.close()
+        self._fork_servers.close()
         self._timers.cancel_all()
         self._control.close()
         self._endpoints.close()

@@ -42,11 +42,13 @@ class Introductions:
         return CLIENT
 
     def may_call(self, caller: str, callee: str) -> bool:
-        """Both by their full names. Who may call a service may call what stands in for it."""
+        """Both by their full names. Who may call a service may call what stands in for it; a parent its children."""
         definition, target = self._registry.find_newest(caller), self._registry.get(callee)
         if definition is None or target is None:
             return False
         allowed = callable_by(definition)
+        if target.spec.parent == caller or callee in allowed:
+            return True
         return (target.service or callee) in allowed or any(
             each in allowed for each in self._registry.covered_by(callee)
         )

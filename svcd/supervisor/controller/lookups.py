@@ -49,7 +49,8 @@ class Lookups:
             self._tell(message.invocation, LookupEnded(message.invocation, message.token, error))
 
         definition = self._registry.find_newest(message.service)
-        if definition is None or message.target not in callable_by(definition):
+        children = self._registry.children_of(message.service)
+        if definition is None or not (message.target in callable_by(definition) or message.target in children):
             end("it is neither in depends_on nor in permissions.services")
         else:
             self.find(message.target, message.service, message.start, end)

@@ -5,7 +5,7 @@ Must not decide when a new definition takes effect: the core says so (``AdoptSpe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol
 
@@ -30,6 +30,7 @@ class Registry:
         self._followers: list[Follower] = []
         self._watchers: list[Callable[[], None]] = []
         self._covered: dict[str, list[str]] | None = None
+        self._children: dict[str, dict[str, None]] = {}
 
     def followed_by(self, follower: Follower) -> None:
         """Tell it of every service now, and of each that comes, changes or goes."""
@@ -74,20 +75,46 @@ class Registry:
         for watcher in self._watchers:
             watcher()
 
+    def add_child(self, definition: ServiceDefinition) -> None:
+        """A service that another one has created: it is no part of the configuration, and goes with its parent."""
+        name, parent = definition.spec.name, definition.spec.parent
+        assert parent is not None
+        self._children.setdefault(parent, {})[name] = None
+        self._newest[name] = definition
+        if self._instances is not None:
+            self._instances[name] = [name]
+        self.adopt(name)
+
+    def children_of(self, service: str) -> Collection[str]:
+        """Full names, the oldest first."""
+        return self._children.get(service, {}).keys()
+
     def adopt(self, service: str) -> None:
-        self.current[service] = self._newest[service]
-        self._covered = None
+        old, new = self.current.get(service), self._newest[service]
+        self.current[service] = new
+        if new.spec.fallback is not None or (old is not None and old.spec.fallback is not None):
+            self._covered = None
         for each in self._followers:
             each.adopt(self.current[service])
 
     def forget(self, service: str) -> None:
         """It was removed: unless it was registered anew meanwhile, nothing is kept of it."""
-        self.current.pop(service, None)
+        gone = self.current.pop(service, None)
         self._newest.pop(service, None)
-        self._instances = None
-        self._covered = None
+        if gone is not None and gone.spec.parent is not None:
+            self._leave_parent(service, gone.spec.parent)
+        else:
+            self._instances = self._covered = None
         for each in self._followers:
             each.forget(service)
+
+    def _leave_parent(self, child: str, parent: str) -> None:
+        siblings = self._children.get(parent, {})
+        siblings.pop(child, None)
+        if not siblings:
+            self._children.pop(parent, None)
+        if self._instances is not None:
+            self._instances.pop(child, None)
 
     def expand(self, names: Iterable[str]) -> tuple[str, ...]:
         """Full names; that of a service with several instances stands for all of them. Unknown ones stay."""

@@ -79,7 +79,12 @@ class Routes:
         self._callers.pop(invocation, None)
 
     def is_heard(self, name: str) -> bool:
-        """Whether anybody may listen to the service that the file calls so."""
+        """Whether anybody may listen to the service that the file calls so: children and their parents know each other,
+        and may be there later than this is asked.
+        """
+        definition = self._registry.find_newest(self._registry.expand([name])[0])
+        if definition is not None and (definition.spec.parent is not None or definition.launch.max_children):
+            return True
         if self._heard is None:
             every = (self._registry.newest(each) for each in self._registry.current)
             self._heard = frozenset(name for each in every for name in callable_by(each))
@@ -118,7 +123,7 @@ class Routes:
     def joined(self, service: str, invocation: int) -> None:
         """The stub of this run is connected: it is told whom it may call, and where."""
         self._callers[invocation] = service
-        before, now = self._may_call.get(invocation, frozenset()), callable_by(self._registry.newest(service))
+        before, now = self._may_call.get(invocation, frozenset()), self._callable_by(service)
         self._may_call[invocation] = now
         for name in before - now:
             self._leave(invocation, name)
@@ -131,9 +136,29 @@ class Routes:
         """A new configuration is in force."""
         self._heard = None
         for invocation, service in tuple(self._callers.items()):
-            definition = self._registry.find_newest(service)
-            if definition is not None and callable_by(definition) != self._may_call[invocation]:
+            is_known = self._registry.find_newest(service) is not None
+            if is_known and self._callable_by(service) != self._may_call[invocation]:
                 self.joined(service, invocation)
+
+    def _callable_by(self, service: str) -> frozenset[str]:
+        return callable_by(self._registry.newest(service)).union(self._registry.children_of(service))
+
+    def permit(self, parent: str, child: str) -> None:
+        """The parent may call its new child from now on."""
+        invocation = self._machine.services[parent].invocation
+        if invocation is not None and invocation in self._callers:
+            self._may_call[invocation] |= {child}
+            self._audience.setdefault(child, {})[invocation] = None
+            self._say(invocation, child, self.target(child))
+
+    def forbid(self, parent: str, child: str) -> None:
+        """The child is gone."""
+        view = self._machine.services.get(parent)
+        invocation = None if view is None else view.invocation
+        if invocation is not None and invocation in self._callers:
+            self._may_call[invocation] -= {child}
+            self._leave(invocation, child)
+            self._tell(invocation, RouteChanged(invocation, child, (), "it is gone", permitted=False))
 
     def _leave(self, invocation: int, name: str) -> None:
         audience = self._audience.get(name, {})
@@ -148,11 +173,12 @@ class Routes:
             name = each if definition is None else definition.service or each
             for watcher in self._watchers:
                 watcher(name)
-            audience = self._audience.get(name)
-            if audience:
-                target = self.target(name)
-                for invocation in audience:
-                    self._say(invocation, name, target)
+            for called in dict.fromkeys((name, each)):  # children call the very instance that is their parent
+                audience = self._audience.get(called)
+                if audience:
+                    target = self.target(called)
+                    for invocation in audience:
+                        self._say(invocation, called, target)
 
     def _say(self, invocation: int, name: str, target: Target) -> None:
         message = RouteChanged(invocation, name, target.routes, target.why, on_demand=target.on_demand)

@@ -15,6 +15,7 @@ from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import launching
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.fork_servers import ForkServers, needs_fork_server
 from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.probes import Logged, Probe, probe_for
@@ -46,8 +47,10 @@ class Spawner:
         errands: Errands,
         announcements: Announcements,
         hear_stubs: Callable[[], None],
+        fork_servers: ForkServers,
     ) -> None:
         self._loop = loop
+        self._fork_servers = fork_servers
         self._errands = errands
         self._announcements = announcements
         self._hear_stubs = hear_stubs
@@ -63,9 +66,8 @@ class Spawner:
 
     def spawn(self, action: actions.SpawnProcess) -> None:
         definition = self._registry[action.service]
-        launcher = launching.launcher_of(definition)
         mark = f"{self._run_id}-{action.invocation}"
-        run = Run(action.service, action.invocation, mark, launcher)
+        run = Run(action.service, action.invocation, mark, launching.LAUNCHER)
         if isinstance(definition.launch.run, PythonCode):
             run.before_end.append(self._hear_stubs)  # what it said last says why it ended
         self._records.begin_run(action.service)
@@ -89,7 +91,11 @@ class Spawner:
             given.descriptors.update(probe.descriptors)
         self._sockets.give(run.service, given)  # says so when a number is taken
         order = launching.spawn_order(definition, run.invocation, run.mark, cgroup, given, self._around)
-        self._parts.send(run.launcher, order, tuple(given.descriptors.values()))
+        fds = tuple(given.descriptors.values())
+        if needs_fork_server(definition):
+            self._fork_servers.send(definition, run, order, fds)
+        else:
+            self._parts.send(run.launcher, order, fds)
         if probe is not None:
             probe.sent()
 

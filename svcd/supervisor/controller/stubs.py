@@ -14,6 +14,7 @@ from svcd.protocol import messages
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.supervisor.config.launch import PythonCode
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.introductions import Introductions
@@ -48,10 +49,12 @@ class Stubs:
         on_exception: Callable[[messages.ExceptionRaised], None],
         on_sample: Callable[[messages.ResourceSampled], None],
         on_health: Callable[[messages.HealthReported], None],
+        on_imports: Callable[[messages.ImportsRecorded], None],
         endpoints: Endpoints,
         routes: Routes,
         lookups: Lookups,
         introductions: Introductions,
+        children: Children,
     ) -> None:
         self._control = control
         self._runs = runs
@@ -73,13 +76,19 @@ class Stubs:
             messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
             messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
             messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
+            messages.ImportsRecorded: lambda peer, message: self._record(peer, message, on_imports),
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
             messages.PeerAsked: lambda peer, message: self._record(peer, message, self._on_peer_asked),
             messages.ServiceLookup: lambda peer, message: self._record(peer, message, lookups.begin),
             messages.Pong: lambda peer, message: None,
+            **{kind: self._for_record(receive) for kind, receive in children.receivers.items()},
         }
+
+    def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
+        """``receive`` gets what stubs say of this kind, each of its own run."""
+        self.receivers[kind] = lambda peer, message: self._record(peer, message, receive)
 
     # ---- what stubs say ------------------------------------------------------------------------------------------
 
@@ -124,6 +133,9 @@ class Stubs:
             return
         self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
 
+    def _for_record(self, receive: Callable[[Any], None]) -> Callable[[Peer, Any], None]:
+        return lambda peer, message: self._record(peer, message, receive)
+
     def _record(self, peer: Peer, message: Any, receive: Callable[[Any], None]) -> None:
         run = self._speaker(peer, message.invocation)
         if run is None or run.service != message.service:
@@ -165,6 +177,14 @@ class Stubs:
         """Its process has ended: what it said before comes before that."""
         if invocation in self._route_of:
             self._control.drain()
+
+    def never_spoke(self, service: str, invocation: int) -> str | None:
+        """The interpreter of its own that this run had, if our code in it was never heard of."""
+        definition = self._registry.get(service)
+        run = None if definition is None else definition.launch.run
+        if not isinstance(run, PythonCode) or invocation in self._route_of:
+            return None
+        return run.interpreter
 
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
@@ -233,7 +253,13 @@ class Stubs:
             stop_timeout_s=definition.spec.stop.timeout_s,
             watchdog_s=definition.spec.watchdog_s,
             heard=self._routes.is_heard(definition.service or service),
+            parent=definition.spec.parent,
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
+            runtime={**run.runtime, **run.runtime_variables},
+            record_imports=run.preload_auto,
+            keep_state=definition.launch.state.keep,
+            export_every_s=definition.launch.state.every_s,
+            version=definition.launch.version,
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:

@@ -45,10 +45,10 @@ def _serves(target: Unit, condition: Condition) -> bool:
 
 def server_for(edge: Edge) -> Unit:
     """Who is to serve what the target does: itself, or its fallback while it is out, or that one's. Nobody completes
-    work in the place of another.
+    work in the place of another, nor is another the parent of a child.
     """
     target = edge.target
-    if not edge.hard or edge.needs_completion:
+    if not edge.hard or edge.needs_completion or edge.leads_to_parent:
         return target
     for _ in range(FALLBACK_LIMIT):
         if not target.is_out or target.fallback is None:

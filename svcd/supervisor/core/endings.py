@@ -16,6 +16,7 @@ from svcd.supervisor.core.actions import (
     RunHook,
     SignalProcess,
     StubOrder,
+    TellParent,
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
@@ -406,6 +407,14 @@ class Endings:
             self.wait(unit, run)
         else:
             self._judge(unit, run)
+            self._tell_parent(unit, run)
+
+    def _tell_parent(self, unit: Unit, run: Run) -> None:
+        """A child has ended by itself: that is its parent's business, whatever follows from it here."""
+        parent = unit.parent
+        if parent is not None and parent.run is not None and parent.may_have_children:
+            error = None if unit.state is State.COMPLETED else causes.end_words(unit, run)
+            self._cluster.out.append(TellParent(parent.name, parent.run.invocation, unit.name, run.invocation, error))
 
     def _judge(self, unit: Unit, run: Run) -> None:
         cluster, policy = self._cluster, unit.spec.restart

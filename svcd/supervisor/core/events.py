@@ -44,6 +44,7 @@ class TimerKind(Enum):
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
     WATCHDOG = "watchdog"  # the last sign of life to its failure
+    UPDATE = "update"  # a step of an update
     HOOK = "hook"  # a hook that runs while the cluster is in a hurry is killed
 
 
@@ -91,6 +92,18 @@ class ConfigurationApplied:
     removed: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
     cause: str = "change of configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequested:
+    """Replace the running service by one of this spec without losing a request. ``forced``: an interface that is not
+    compatible is no obstacle.
+    """
+
+    at: float
+    request: str
+    spec: ServiceSpec
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -377,6 +390,26 @@ class EndpointOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class InterfaceChecked:
+    """What this run offers, compared with what the one before offers: ``differences`` that break callers, in words."""
+
+    at: float
+    service: str
+    invocation: int
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """This run has nothing in flight any more and has exported its state; or ``error``: why it could not."""
+
+    at: float
+    service: str
+    invocation: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrainProgressed:
     """A draining service has so many requests in flight."""
 
@@ -409,6 +442,7 @@ class TimerFired:
 Event = (
     ServicesRegistered
     | ConfigurationApplied
+    | UpdateRequested
     | StartRequested
     | StopRequested
     | RestartRequested
@@ -438,6 +472,8 @@ Event = (
     | StubConnected
     | StubReported
     | EndpointOpened
+    | InterfaceChecked
+    | HandedOver
     | DrainProgressed
     | ConnectionLost
     | TimerFired

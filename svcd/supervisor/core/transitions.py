@@ -91,6 +91,8 @@ ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.StubConnected: WITH_PROCESS,
     events.StubReported: _STUB_SPEAKS,
     events.EndpointOpened: IN_START | {State.RUNNING, State.PAUSED},
+    events.InterfaceChecked: frozenset(),
+    events.HandedOver: frozenset({State.RUNNING}),
     events.DrainProgressed: frozenset({State.DRAINING}),
     events.ConnectionLost: WITH_PROCESS,
     events.TimerFired: frozenset(State),
@@ -104,6 +106,7 @@ ACCEPTED_TIMER: Final[Mapping[events.TimerKind, frozenset[State]]] = {
     events.TimerKind.RESTART: frozenset({State.BACKOFF}),
     events.TimerKind.LEFTOVERS: frozenset({State.STOPPING}),
     events.TimerKind.WATCHDOG: frozenset({State.RUNNING}),
+    events.TimerKind.UPDATE: frozenset(),
     events.TimerKind.HOOK: WITH_PROCESS,
 }
 """Timers -> the states in which they may be armed, and in which their end means something."""
