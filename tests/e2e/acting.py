@@ -18,7 +18,7 @@ from stage import Stage
 ACTOR = Path(__file__).with_name("actor.py")
 HEAD = """\
 from __future__ import annotations
-import asyncio, os, signal, time
+import asyncio, dataclasses, mmap, os, signal, time
 from collections.abc import AsyncIterator
 from svcd import *
 from actor import Actor
