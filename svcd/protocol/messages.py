@@ -139,6 +139,18 @@ class DrainProgress(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class EventsLost(Message):
+    """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    publisher: str
+    subscriber: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerAsked(Message):
     """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
     ``PeerIdentified``.
@@ -477,7 +489,7 @@ class ServiceStatus(Message):
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``in_flight``: the requests that it has not answered, while it
-    drains.
+    drains. ``events_lost``: of those that it has published or was to hear in its present run.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -507,6 +519,7 @@ class ServiceStatus(Message):
     fallback: str | None = None
     on_demand: bool = False
     in_flight: int | None = None
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from svcd.protocol.messages import (
     Drain,
     DrainProgress,
     EndpointOpened,
+    EventsLost,
     LookupEnded,
     Message,
     PeerAsked,
@@ -29,6 +30,7 @@ from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
+LOSSES_S: Final = 1.0  # between two reports of how many events were lost
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -48,6 +50,7 @@ class Neighbours:
         self._lookups: dict[tuple[str, bool], asyncio.Future[Any]] = {}
         self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._drain: asyncio.Task[None] | None = None
+        self._losses: asyncio.TimerHandle | None = None
         self._directory, self._is_heard = "", False
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
@@ -72,6 +75,7 @@ class Neighbours:
         self._directory, self._is_heard = directory, is_heard
         service = self._reports.service
         self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start)
+        self.peers.on_loss = self._lost_events
         self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
         return self.peers
 
@@ -111,8 +115,20 @@ class Neighbours:
         """After the service's own stop."""
         if self._drain is not None:
             self._drain.cancel()
+        if self._losses is not None:
+            self._losses.cancel()
+            self._tell_losses()
         if self.peers is not None:
             self.peers.close()
+
+    def _lost_events(self) -> None:
+        if self._losses is None:
+            self._losses = asyncio.get_running_loop().call_later(LOSSES_S, self._tell_losses)
+
+    def _tell_losses(self) -> None:
+        self._losses, reports = None, self._reports
+        for publisher, subscriber, count in self._joined().take_losses():
+            self._send(EventsLost(reports.service, reports.invocation, publisher, subscriber, count))
 
     def _on_error(self, _method: str, error: BaseException) -> None:
         self._reports.exception(error)

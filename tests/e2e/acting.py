@@ -94,6 +94,10 @@ class Play:
         self._begun.append(begun)
         return begun
 
+    def wait_heard(self, service: str, count: int = 1) -> None:
+        """Until so many listen to what it publishes."""
+        self.wait(service, "sum(bool(each._topics) for each in ctx._joined.publisher.subscribers)", count)
+
     def close(self) -> None:
         for each in self._begun:
             each.cancel()

@@ -5,6 +5,7 @@ Must not test what one process can show by itself: tests/worker does.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -297,3 +298,46 @@ def test_a_service_that_blocks_its_loop_while_it_drains_is_not_waited_for(stage:
     assert {each.failure().kind for each in (call, blocking)} == {"ServiceUnavailable"}
     assert order.outcome() == "done"
     stage.tells("billing: running → draining → stopping → stopped")
+
+
+def test_a_subscriber_that_does_not_read_costs_a_bounded_queue_and_is_counted(stage: Stage) -> None:
+    play = Play(stage, SHOP, TWO % "Billing")
+    play.wait_heard("billing")
+    play.ask("billing", "ctx.publish('charged', 0)")
+    play.wait("web", "self.begun", 1)
+    web, billing = stage.pid_of("web"), stage.pid_of("billing")
+    os.kill(web, signal.SIGSTOP)
+    try:
+        words = """
+            for number in range(5000):
+                ctx.publish("charged", "x" * 10000)
+                if number % 100 == 0:
+                    await asyncio.sleep(0)
+        """
+        play.ask("billing", words)
+        measured = Measured(stage, "billing")
+        for _ in range(3):
+            play.ask("billing", words)
+        assert measured.most_bytes() < 16 * MIB
+        stage.wait_status(lambda _: stage.row("billing").events_lost >= 15_000, "the losses to be told")
+        assert play.ask("billing", "ctx._joined.publisher.dropped") == stage.row("billing").events_lost
+    finally:
+        os.kill(web, signal.SIGCONT)
+    stage.since(stage.mark())
+    wait_until(lambda: stage.read_events(0.1) or stage.notices("billing"), "a notice")
+    assert any("events lost for web, which does not keep up" in each for each in stage.notices("billing"))
+    rows = json.loads(stage.svcd("status", "--json").out)["services"]
+    assert rows[0]["events_lost"] >= 15_000
+    assert "events lost" in stage.svcd("status", "billing").out
+    assert (stage.pid_of("billing"), stage.pid_of("web")) == (billing, web)
+
+
+def test_a_method_that_does_not_keep_up_loses_its_own_events_counted(stage: Stage) -> None:
+    play = Play(stage, SHOP, TWO % "Billing")
+    play.wait_heard("billing")
+    play.ask("billing", "ctx.publish('charged', 0)")
+    play.wait("web", "self.begun", 1)
+    play.ask("billing", "for number in range(3000):\n  ctx.publish('charged', 0)\n  await asyncio.sleep(0)")
+    stage.wait_status(lambda _: stage.row("web").events_lost > 1000, "the losses to be told")
+    wait_until(lambda: stage.read_events(0.1) or stage.notices("web"), "a notice")
+    assert "events of billing lost: its methods do not keep up" in stage.notices("web")[0]

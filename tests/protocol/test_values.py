@@ -151,7 +151,7 @@ LARGE = bytes(OWN_FRAME_BYTES)
         [[[[[{"a": [LARGE]}]]]]],
         Deep([LARGE]),
         [list(range(5000)), LARGE],
-        [{"a": 1, "b": "c"}] * 2000 + [LARGE],
+        [{"a": 1, "b": "c"}] * 9000 + [LARGE],
         [[{"a": 1, "b": "c"}] * 2000 * 4, {"a": LARGE}],
         {"a": [*range(3), {"b": LARGE}]},
     ],

@@ -80,6 +80,7 @@ class Scene:
         self.exceptions: list[messages.ExceptionRaised] = []
         self.samples: list[messages.ResourceSampled] = []
         self.health: list[messages.HealthReported] = []
+        self.lost: list[messages.EventsLost] = []
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
@@ -88,6 +89,7 @@ class Scene:
             self.exceptions.append,
             self.samples.append,
             self.health.append,
+            self.lost.append,
             self.endpoints,
             self.routes,
             Lookups(registry, machine, self.routes, self.events.append, self.stub_told),

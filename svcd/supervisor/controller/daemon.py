@@ -140,6 +140,7 @@ class Daemon:
             self._take_exception,
             self._take_sample,
             self._take_health,
+            self._take_events_lost,
             self._endpoints,
             self._routes,
             self._lookups,
@@ -294,6 +295,19 @@ class Daemon:
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
+
+    def _take_events_lost(self, message: messages.EventsLost) -> None:
+        count = max(0, message.count)
+        self._records.take_events_lost(message.service, count)
+        events = f"{count} event{'' if count == 1 else 's'}"
+        own = self._registry[message.service].service or message.service
+        is_slow = own == message.subscriber or message.service == message.subscriber
+        self._notice(
+            message.service,
+            f"{events} of {message.publisher} lost: its methods do not keep up with them"
+            if is_slow
+            else f"{events} lost for {message.subscriber}, which does not keep up with them",
+        )
 
     def _row_changed(self, service: str) -> None:
         self._status.changed(service)

@@ -146,4 +146,5 @@ class Status:
             fallback=view.stand_in,
             on_demand=view.listening,
             in_flight=view.draining,
+            events_lost=record.events_lost,
         )
