@@ -139,6 +139,17 @@ class DrainProgress(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UseReported(Message):
+    """Answers ``ReportUse``. ``unused_s``: since the last request has ended; None: there was none."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+    unused_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class EventsLost(Message):
     """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
 
@@ -290,6 +301,14 @@ class RouteChanged(Message):
     why: str = ""
     permitted: bool = True
     on_demand: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUse(Message):
+    """Say whether others use the service: ``UseReported``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
 
 
 @dataclass(frozen=True, slots=True)

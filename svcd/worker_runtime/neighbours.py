@@ -19,8 +19,10 @@ from svcd.protocol.messages import (
     Message,
     PeerAsked,
     PeerIdentified,
+    ReportUse,
     RouteChanged,
     ServiceLookup,
+    UseReported,
 )
 from svcd.worker_runtime.cancellation import InFlight
 from svcd.worker_runtime.methods import listeners_of, methods_of
@@ -57,6 +59,7 @@ class Neighbours:
             PeerIdentified: self._on_identified,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
+            ReportUse: self._on_report_use,
         }
 
     def receive(self, message: Message) -> bool:
@@ -208,6 +211,13 @@ class Neighbours:
             self.routes.set_route(target, addresses)
         else:
             self.routes.withdraw(target, message.why)
+
+    def _on_report_use(self, _message: ReportUse) -> None:
+        endpoint = None if self.peers is None else self.peers.endpoint
+        count = 0 if endpoint is None else endpoint.in_flight.count
+        used_at_s = None if endpoint is None else endpoint.used_at_s
+        unused_s = None if used_at_s is None else asyncio.get_running_loop().time() - used_at_s
+        self._send(UseReported(self._reports.service, self._reports.invocation, count, unused_s))
 
     def _on_drain(self, message: Drain) -> None:
         if self._drain is None:

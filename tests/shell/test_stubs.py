@@ -81,6 +81,7 @@ class Scene:
         self.samples: list[messages.ResourceSampled] = []
         self.health: list[messages.HealthReported] = []
         self.lost: list[messages.EventsLost] = []
+        self.use: list[messages.UseReported] = []
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
@@ -90,6 +91,7 @@ class Scene:
             self.samples.append,
             self.health.append,
             self.lost.append,
+            self.use.append,
             self.endpoints,
             self.routes,
             Lookups(registry, machine, self.routes, self.events.append, self.stub_told),

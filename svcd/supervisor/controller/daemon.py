@@ -141,12 +141,13 @@ class Daemon:
             self._take_sample,
             self._take_health,
             self._take_events_lost,
+            self._take_use,
             self._endpoints,
             self._routes,
             self._lookups,
             Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid),
         )
-        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
             self._registry,
@@ -308,6 +309,12 @@ class Daemon:
             if is_slow
             else f"{events} lost for {message.subscriber}, which does not keep up with them",
         )
+
+    def _take_use(self, message: messages.UseReported) -> None:
+        self._callers.disuse.take(message)
+
+    def _ask_use(self, invocation: int) -> None:
+        self._stubs.send(invocation, messages.ReportUse(invocation))
 
     def _row_changed(self, service: str) -> None:
         self._status.changed(service)
