@@ -33,6 +33,8 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     yield "asked to be", row.desired
     if row.text:
         yield "says", row.text
+    if row.events_lost:
+        yield "events lost", str(row.events_lost)
     if row.healthy is not None:
         yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
     if row.fallback is not None:

@@ -142,6 +142,8 @@ def _words(row: ServiceStatus, now: float) -> str:
         found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:
         found.append(f'says "{row.text}"')
+    if row.events_lost:
+        found.append(f"{row.events_lost} events lost")
     if row.port is not None:
         found.append(f"port {row.port}")
     if row.sockets and row.pid is None:

@@ -187,6 +187,29 @@ class DrainProgress(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UseReported(Message):
+    """Answers ``ReportUse``. ``unused_s``: since the last request has ended; None: there was none."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+    unused_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost(Message):
+    """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    publisher: str
+    subscriber: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class PeerAsked(Message):
     """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
     ``PeerIdentified``.
@@ -436,6 +459,14 @@ class RouteChanged(Message):
     permitted: bool = True
     on_demand: bool = False
     held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUse(Message):
+    """Say whether others use the service: ``UseReported``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -690,6 +721,7 @@ class ServiceStatus(Message):
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
     the requests that it has not answered, while it drains. ``parent``: the service that has created it.
+    ``events_lost``: of those that it has published or was to hear in its present run.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -721,6 +753,7 @@ class ServiceStatus(Message):
     parent: str | None = None
     version: str | None = None
     in_flight: int | None = None
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)

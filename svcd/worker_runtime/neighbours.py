@@ -17,6 +17,7 @@ from svcd.protocol.messages import (
     Drain,
     DrainProgress,
     EndpointOpened,
+    EventsLost,
     GoOn,
     HandedOver,
     HandOver,
@@ -24,8 +25,10 @@ from svcd.protocol.messages import (
     Message,
     PeerAsked,
     PeerIdentified,
+    ReportUse,
     RouteChanged,
     ServiceLookup,
+    UseReported,
 )
 from svcd.worker_runtime.cancellation import InFlight
 from svcd.worker_runtime.methods import listeners_of, methods_of
@@ -37,6 +40,7 @@ from svcd.worker_runtime.threads import Threads
 from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
+LOSSES_S: Final = 1.0  # between two reports of how many events were lost
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -58,6 +62,7 @@ class Neighbours:
         self._drain: asyncio.Task[None] | None = None
         self._handing_over: asyncio.Task[None] | None = None
         self.rest: Callable[[bool], Awaitable[str | None]] = _nothing_to_rest
+        self._losses: asyncio.TimerHandle | None = None
         self._directory, self._is_heard = "", False
         self.offspring = Offspring(reports, self._ask, send)
         self._receivers: dict[type, Callable[[Any], None]] = {
@@ -70,6 +75,7 @@ class Neighbours:
             ChildRequestEnded: lambda message: self._answer(message.token, message),
             ChildChanged: self.offspring.on_changed,
             ChildEnded: self.offspring.on_ended,
+            ReportUse: self._on_report_use,
         }
 
     def receive(self, message: Message) -> bool:
@@ -88,6 +94,7 @@ class Neighbours:
         self._directory, self._is_heard = directory, is_heard
         service = self._reports.service
         self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
+        self.peers.on_loss = self._lost_events
         self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
         self.offspring.join(self.peers.service, self.peers.threads.run)
         return self.peers
@@ -131,8 +138,22 @@ class Neighbours:
             if task is not None:
                 task.cancel()
         self.offspring.close()
+        if self._drain is not None:
+            self._drain.cancel()
+        if self._losses is not None:
+            self._losses.cancel()
+            self._tell_losses()
         if self.peers is not None:
             self.peers.close()
+
+    def _lost_events(self) -> None:
+        if self._losses is None:
+            self._losses = asyncio.get_running_loop().call_later(LOSSES_S, self._tell_losses)
+
+    def _tell_losses(self) -> None:
+        self._losses, reports = None, self._reports
+        for publisher, subscriber, count in self._joined().take_losses():
+            self._send(EventsLost(reports.service, reports.invocation, publisher, subscriber, count))
 
     def _on_error(self, _method: str, error: BaseException) -> None:
         self._reports.exception(error)
@@ -213,6 +234,13 @@ class Neighbours:
             self.routes.set_route(target, addresses)
         else:
             self.routes.withdraw(target, message.why)
+
+    def _on_report_use(self, _message: ReportUse) -> None:
+        endpoint = None if self.peers is None else self.peers.endpoint
+        count = 0 if endpoint is None else endpoint.in_flight.count
+        used_at_s = None if endpoint is None else endpoint.used_at_s
+        unused_s = None if used_at_s is None else asyncio.get_running_loop().time() - used_at_s
+        self._send(UseReported(self._reports.service, self._reports.invocation, count, unused_s))
 
     def _on_drain(self, message: Drain) -> None:
         if self._drain is None:

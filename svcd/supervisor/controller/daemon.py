@@ -157,17 +157,12 @@ class Daemon:
             self._runs,
             self._registry,
             self._engine.submit,
-            self._take_exception,
-            self._take_sample,
-            self._take_health,
-            self._take_imports,
             self._endpoints,
             self._routes,
             self._lookups,
             introductions,
-            self._children,
         )
-        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
             self._registry,
@@ -194,7 +189,6 @@ class Daemon:
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
         self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
-        self._stubs.hears(messages.StateExported, self._exchange.receive)
         self._keeping = Keeping(
             loop,
             self._places.states,
@@ -224,8 +218,8 @@ class Daemon:
             self._answer,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
-        self._stubs.hears(messages.InterfaceReported, self._handovers.interfaces.reported)
-        self._stubs.hears(messages.HandedOver, self._handovers.handed_over)
+        for kind, receive in self._listeners().items():
+            self._stubs.hears(kind, receive)
         self._changes = Changes(
             self._control,
             self._machine,
@@ -281,6 +275,21 @@ class Daemon:
             self._inquiries.receive(peer, correlation, message)
         else:
             self._control.rejected["not for the controller"] += 1
+
+    def _listeners(self) -> dict[type[messages.Message], Callable[[Any], None]]:
+        """What stubs say that is not for the core, and who hears it."""
+        return {
+            messages.ExceptionRaised: self._take_exception,
+            messages.ResourceSampled: self._take_sample,
+            messages.HealthReported: self._take_health,
+            messages.ImportsRecorded: self._take_imports,
+            messages.EventsLost: self._take_events_lost,
+            messages.UseReported: self._take_use,
+            messages.StateExported: self._exchange.receive,
+            messages.InterfaceReported: self._handovers.interfaces.reported,
+            messages.HandedOver: self._handovers.handed_over,
+            **self._children.receivers,
+        }
 
     def _part_receivers(self) -> dict[type, Callable[[Any, list[int]], None]]:
         return {
@@ -377,6 +386,25 @@ class Daemon:
         if self._machine.services[message.service].invocation != message.invocation:
             return  # one that takes over, or was replaced
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
+
+    def _take_events_lost(self, message: messages.EventsLost) -> None:
+        count = max(0, message.count)
+        self._records.take_events_lost(message.service, count)
+        events = f"{count} event{'' if count == 1 else 's'}"
+        own = self._registry[message.service].service or message.service
+        is_slow = own == message.subscriber or message.service == message.subscriber
+        self._notice(
+            message.service,
+            f"{events} of {message.publisher} lost: its methods do not keep up with them"
+            if is_slow
+            else f"{events} lost for {message.subscriber}, which does not keep up with them",
+        )
+
+    def _take_use(self, message: messages.UseReported) -> None:
+        self._callers.disuse.take(message)
+
+    def _ask_use(self, invocation: int) -> None:
+        self._stubs.send(invocation, messages.ReportUse(invocation))
 
     def _row_changed(self, service: str) -> None:
         self._status.changed(service)

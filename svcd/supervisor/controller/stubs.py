@@ -14,7 +14,6 @@ from svcd.protocol import messages
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
-from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.introductions import Introductions
@@ -38,7 +37,7 @@ EARLY_LIMIT: Final = 16  # claims that are kept until the spawned pid is known
 
 
 class Stubs:
-    """Maps routes to runs and back. ``on_exception`` and ``on_sample`` get what is for the record, not for the core."""
+    """Maps routes to runs and back. What is for others than the core goes to whoever ``hears`` it."""
 
     def __init__(
         self,
@@ -46,22 +45,15 @@ class Stubs:
         runs: Runs,
         registry: Registry,
         submit: Callable[[Event], None],
-        on_exception: Callable[[messages.ExceptionRaised], None],
-        on_sample: Callable[[messages.ResourceSampled], None],
-        on_health: Callable[[messages.HealthReported], None],
-        on_imports: Callable[[messages.ImportsRecorded], None],
         endpoints: Endpoints,
         routes: Routes,
         lookups: Lookups,
         introductions: Introductions,
-        children: Children,
     ) -> None:
         self._control = control
         self._runs = runs
         self._registry = registry
         self._submit = submit
-        self._on_exception = on_exception
-        self._on_sample = on_sample
         self._endpoints = endpoints
         self._routes = routes
         self._introductions = introductions
@@ -75,17 +67,12 @@ class Stubs:
         self.receivers: dict[type, Callable[[Peer, Any], None]] = {
             messages.RemoteReady: self._on_ready,
             messages.StateChanged: self._on_state,
-            messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
-            messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
-            messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
-            messages.ImportsRecorded: lambda peer, message: self._record(peer, message, on_imports),
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
             messages.PeerAsked: lambda peer, message: self._record(peer, message, self._on_peer_asked),
             messages.ServiceLookup: lambda peer, message: self._record(peer, message, lookups.begin),
             messages.Pong: lambda peer, message: None,
-            **{kind: self._for_record(receive) for kind, receive in children.receivers.items()},
         }
 
     def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
@@ -136,9 +123,6 @@ class Stubs:
         self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
         if phase is StubPhase.LOADED:
             self.on_loaded(run)
-
-    def _for_record(self, receive: Callable[[Any], None]) -> Callable[[Peer, Any], None]:
-        return lambda peer, message: self._record(peer, message, receive)
 
     def _record(self, peer: Peer, message: Any, receive: Callable[[Any], None]) -> None:
         run = self._speaker(peer, message.invocation)
