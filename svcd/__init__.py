@@ -8,9 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.client.asynchronous import AsyncClient
+    from svcd.client.threaded import Client
     from svcd.protocol.call_errors import (
         CallError,
         CallRefused,
+        ClusterUnavailable,
         DeadlineExceeded,
         Draining,
         PermissionDenied,
@@ -26,6 +29,14 @@ if TYPE_CHECKING:
         SpawnNotPermitted,
         UnknownChild,
     )
+    from svcd.protocol.messages import (
+        ClusterStateChanged,
+        ExceptionRecorded,
+        NoticeGiven,
+        ServiceStatus,
+        ServiceTransitioned,
+        StatusReported,
+    )
     from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
@@ -39,6 +50,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "AsyncClient",
     "BadChildDefinition",
     "CallError",
     "CallRefused",
@@ -47,19 +59,27 @@ __all__ = [
     "ChildFailed",
     "ChildNameTaken",
     "ChildRefused",
+    "Client",
+    "ClusterStateChanged",
+    "ClusterUnavailable",
     "ComputeError",
     "Context",
     "DeadlineExceeded",
     "Draining",
+    "ExceptionRecorded",
+    "NoticeGiven",
     "Outcome",
     "PermissionDenied",
     "RemoteError",
     "Service",
+    "ServiceStatus",
+    "ServiceTransitioned",
     "ServiceUnavailable",
     "SpawnNotPermitted",
     "Startable",
     "State",
     "StateError",
+    "StatusReported",
     "UnknownChild",
     "__version__",
     "current_context",
@@ -71,6 +91,16 @@ __all__ = [
 _CONTENTS = {
     "worker_runtime.sdk": ("Service", "Context", "current_context"),
     "worker_runtime.compute_errors": ("ComputeError",),
+    "client.asynchronous": ("AsyncClient",),
+    "client.threaded": ("Client",),
+    "protocol.messages": (
+        "ClusterStateChanged",
+        "ExceptionRecorded",
+        "NoticeGiven",
+        "ServiceStatus",
+        "ServiceTransitioned",
+        "StatusReported",
+    ),
     "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
     "worker_runtime.life": ("State",),
     "worker_runtime.startable": ("Startable",),
@@ -89,6 +119,7 @@ _CONTENTS = {
     "protocol.call_errors": (
         "CallError",
         "CallRefused",
+        "ClusterUnavailable",
         "DeadlineExceeded",
         "Draining",
         "PermissionDenied",

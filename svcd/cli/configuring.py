@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from svcd.cli import columns
+from svcd.cli import columns, overrides
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
 from svcd.cli.completion import offer_names
@@ -35,6 +35,7 @@ from svcd.protocol.messages import (
     PlanReported,
     StatusReported,
     UnregisterServices,
+    UpdateServices,
 )
 from svcd.supervisor.config import plan as plans
 from svcd.supervisor.config.launch import ClusterSpec
@@ -155,21 +156,43 @@ def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: fl
 @click.command(
     epilog="""\b
 Examples:
-  svcd update web  reads the files again, and takes over what they say of web
+  svcd update web                         reads the files again, and takes over what they say of web
+  svcd update web --version 2             the same, called version 2
+  svcd update web --python shop.web2:Web  other code
+  svcd update web --config web.yaml       another config:, the mapping in that file
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
+@click.option("--python", "entry", metavar="MODULE:NAME", help="The code to run from now on.")
+@click.option("--version", metavar="TEXT", help="What to call the new version.")
+@click.option("--config", "config_file", metavar="FILE", help="A YAML or JSON file: what init(config) is given.")
+@click.option("--force", is_flag=True, help="Also when callers of the old version would not get on with the new one.")
 @waiting
 @targeted
-def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Bring in what the files say of these services now.
+def update(
+    target: Target,
+    names: tuple[str, ...],
+    entry: str | None,
+    version: str | None,
+    config_file: str | None,
+    force: bool,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    """Bring in what the files say of these services now, without a request being lost.
+
+    A Python service that runs is replaced in place: the new version is loaded beside the old one, which finishes its
+    requests and hands its state over (export_state, import_state); callers wait that long. If anything goes wrong, the
+    old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted.
 
     The files are the cluster's own: those of its start, or of the last apply. All other services stay as they are.
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
         _check_names(client, cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
-        message = _message(cluster, mode="update", services=names)
+        changed = overrides.with_overrides(cluster, names, entry, version, config_file)
+        message = UpdateServices(plans.to_json(changed).decode("ascii"), names, force)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
 
 

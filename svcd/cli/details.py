@@ -19,10 +19,10 @@ INDENT: Final = "  "
 
 def details(row: ServiceStatus, now: float, colourful: bool = False) -> list[str]:
     """The lines of ``row``, at the Unix time ``now``."""
-    from svcd.cli.status import colour_of  # noqa: PLC0415 - which brings this room
+    from svcd.cli.status import colour_of, stand  # noqa: PLC0415 - which brings this room
 
-    name, state = columns.one_line(row.name), columns.one_line(row.state)
-    shown = columns.paint(state, colour_of(row), colourful)
+    name = columns.one_line(row.name)
+    shown = columns.paint(stand(row), colour_of(row), colourful)
     head = f"{click.style(name, bold=True) if colourful else name}: {shown} for {columns.duration(now - row.since)}"
     facts = [(key, columns.one_line(text)) for key, text in _facts(row, now)]
     width = max(len(key) for key, _ in facts)

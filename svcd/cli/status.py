@@ -126,10 +126,16 @@ def colour_of(row: ServiceStatus) -> str | None:
     return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
 
 
+def stand(row: ServiceStatus) -> str:
+    """Its state, in the words of people."""
+    state = columns.one_line(row.state)
+    return state if row.in_flight is None else f"{state}, {row.in_flight} in flight"
+
+
 def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:
     return (
         CHILD * depth + columns.one_line(row.name),
-        columns.one_line(row.state),
+        stand(row),
         str(row.pid) if row.pid is not None else NOTHING,
         columns.duration(now - row.since) if row.state not in TIMELESS else NOTHING,
         str(row.restarts),

@@ -20,6 +20,7 @@ class FailureCode(IntEnum):
     DENIED = 4
     REFUSED = 5  # no such method, or arguments that do not fit it
     RAISED = 6  # the method was run and raised
+    MOVED = 7  # a successor takes over: what was asked has not been begun, and is for that one
 
 
 class CallError(Exception):
@@ -32,10 +33,20 @@ class ServiceUnavailable(CallError):
     """The service does not run, cannot be reached, or was lost before it answered."""
 
 
+class ClusterUnavailable(ServiceUnavailable):
+    """For clients: no cluster is there to talk to, or it has ended, or cannot be understood."""
+
+
 class Draining(ServiceUnavailable):
     """The service is about to stop and takes nothing new; it has not begun what was asked."""
 
     code = FailureCode.DRAINING
+
+
+class Moved(ServiceUnavailable):
+    """A successor takes over, and has not done so in time; nothing has been begun."""
+
+    code = FailureCode.MOVED
 
 
 class DeadlineExceeded(CallError, TimeoutError):
@@ -51,9 +62,16 @@ class PermissionDenied(CallError):
 
 
 class CallRefused(CallError):
-    """No such method, arguments that do not fit it, or values that cannot travel. Nothing was run."""
+    """No such method, arguments that do not fit it, or values that cannot travel. Nothing was run.
+
+    ``method_is``: "stream" or "call", where the method was asked for as if it were the other; else empty.
+    """
 
     code = FailureCode.REFUSED
+
+    def __init__(self, text: str, method_is: str = "") -> None:
+        super().__init__(text)
+        self.method_is = method_is
 
 
 class RemoteError(CallError):
@@ -74,6 +92,6 @@ class RemoteError(CallError):
 
 CLASSES: Final[dict[FailureCode, type[CallError]]] = {
     each.code: each
-    for each in (ServiceUnavailable, Draining, DeadlineExceeded, PermissionDenied, CallRefused, RemoteError)
+    for each in (ServiceUnavailable, Draining, Moved, DeadlineExceeded, PermissionDenied, CallRefused, RemoteError)
 }
 assert set(CLASSES) == set(FailureCode)

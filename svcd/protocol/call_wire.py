@@ -37,8 +37,9 @@ class Kind(IntEnum):
 
 
 class Call(NamedTuple):
-    """Caller to callee, with ``[arguments, named arguments]``. ``credit``: items of a stream that may be sent, 0 where
-    one result is wanted.
+    """Caller to callee, with ``[arguments, named arguments]``, and perhaps a third: named ones as they were typed, of
+    which the callee's annotations make values. ``credit``: items of a stream that may be sent, 0 where one result is
+    wanted.
     """
 
     id: int
@@ -67,7 +68,9 @@ class Result(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """Callee to caller: the end of a call or a stream. ``type`` and ``traceback`` are those of what was raised."""
+    """Callee to caller: the end of a call or a stream. ``type`` and ``traceback`` are those of what was raised. In a
+    refusal ``type`` says what the method is ("stream" or "call") where it was asked for as the other.
+    """
 
     id: int
     code: int

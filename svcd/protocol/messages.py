@@ -143,6 +143,40 @@ class EndpointOpened(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class MethodDescribed(Message):
+    """A method that others may call. ``parameters``: mappings with name, annotation ("" where there is none), required
+    and positional. ``result``: its annotation; of a stream, that of an item.
+    """
+
+    direction: ClassVar[str] = "part of InterfaceReported"
+    name: str
+    stream: bool = False
+    parameters: tuple[dict[str, Any], ...] = ()
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReported(Message):
+    """What the code offers, said when it has been imported; nothing is said of code that offers nothing."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    methods: tuple[MethodDescribed, ...] = ()
+    listens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver(Message):
+    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DrainProgress(Message):
     """So many requests are in flight while the service drains."""
 
@@ -359,6 +393,26 @@ class Drain(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver(Message):
+    """A successor waits: finish what is in flight within ``timeout_s``, send new requests away to wait for it, and
+    ``pause()``. Answered by ``HandedOver``; followed by ``ExportState`` and ``Stop``, or by ``GoOn``.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn(Message):
+    """The successor has failed: take requests again, and ``resume()``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route(Message):
     """Where one running instance takes requests; ``events``: where it publishes, empty where it does not."""
 
@@ -371,7 +425,7 @@ class Route(Message):
 @dataclass(frozen=True, slots=True)
 class RouteChanged(Message):
     """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
-    may not call it any more. ``on_demand``: asking for it starts it.
+    may not call it any more. ``on_demand``: asking for it starts it. ``held``: it is back in a moment, callers wait.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -381,6 +435,7 @@ class RouteChanged(Message):
     why: str = ""
     permitted: bool = True
     on_demand: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +584,18 @@ class ApplyConfiguration(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateServices(Message):
+    """Replace ``services`` by what ``plan`` says of them, in place where that is possible: a successor is loaded beside
+    each and takes over. ``force``: also where its interface is not compatible. Answered as ``ApplyConfiguration``.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    plan: str
+    services: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnregisterServices(Message):
     """Stop and forget these. Refused while others require them. Answered as ``ApplyConfiguration``."""
 
@@ -581,10 +648,17 @@ class ShutDown(Message):
 
 @dataclass(frozen=True, slots=True)
 class GetRoute(Message):
-    """Where to call ``service``. Answered by ``RouteReported``. A program of the cluster needs the permission to."""
+    """Where to call the service that the file calls so. Answered by ``RouteReported``, or by ``RequestRefused``: a
+    program of the cluster needs the permission to call it.
+
+    ``follow``: told again, with the same correlation, whenever that changes. ``start``: where it starts on demand this
+    is one, and the answer comes once it runs or is known not to.
+    """
 
     direction: ClassVar[str] = "client to controller"
     service: str
+    follow: bool = False
+    start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -614,8 +688,8 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says.
-    ``parent``: the service that has created it.
+    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
+    the requests that it has not answered, while it drains. ``parent``: the service that has created it.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -646,6 +720,7 @@ class ServiceStatus(Message):
     on_demand: bool = False
     parent: str | None = None
     version: str | None = None
+    in_flight: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -686,13 +761,16 @@ class GraphReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class RouteReported(Message):
-    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for."""
+    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for. ``held``: it is
+    back in a moment.
+    """
 
     direction: ClassVar[str] = "controller to client"
     service: str
     routes: tuple[Route, ...] = ()
     why: str = ""
     on_demand: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,6 +95,11 @@ class Places:
     def daemon_log(self) -> Path:
         return self.state_dir / "svcd.log"
 
+    @property
+    def states(self) -> Path:
+        """Directory of what services with ``state: keep`` have exported."""
+        return self.state_dir / "state"
+
     def logs(self, name: str, stream: str) -> Path:
         """The current log file of one stream ("stdout", "stderr") of the service ``name``."""
         return self.state_dir / "logs" / name / f"{stream}.log"

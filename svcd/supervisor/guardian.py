@@ -63,7 +63,9 @@ PATIENCE_S: Final = 5.0
 PAUSE_S: Final = 0.02
 UNCLAIMED_LIMIT: Final = 1024
 RESERVED_FDS: Final = 64
-RUN_FILES: Final = ("cluster.json", "control", "events", "stubs/control", "lock")  # the lock last: it says who is here
+RUN_FILES: Final = (
+    "cluster.json", "control", "events", "stubs/control", "python/svcd", "python/msgpack", "lock",
+)  # fmt: skip  # the lock last: it says who is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +175,7 @@ class Guardian:
                 os.unlink(os.path.join(self.given["run_dir"], name))
             except OSError:
                 pass
-        for name in ("stubs", ""):
+        for name in ("stubs", "python", ""):
             try:
                 os.rmdir(os.path.join(self.given["run_dir"], name))
             except OSError:

@@ -5,6 +5,6 @@ Must not do anything of its own.
 
 from __future__ import annotations
 
-from svcd.worker_runtime.bootstrap import run
+from svcd.worker_runtime.foreign import run
 
 run()

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from svcd.protocol import values
-from svcd.protocol.call_errors import CallError, CallRefused, Draining, ServiceUnavailable
+from svcd.protocol.call_errors import CallError, CallRefused, Draining, Moved, ServiceUnavailable
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
@@ -24,6 +25,9 @@ from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.stream import Stream, unpacked
 
 DEFAULT_TIMEOUT_S: Final = 30.0
+Find = Callable[[str, float | None], Awaitable[None]]
+"""Sees to it that the routes know of a service, until the deadline on the loop's clock. Raises ``CallError``."""
+
 LONGEST_WAIT_S: Final = 86400.0  # at a time
 RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
@@ -34,10 +38,13 @@ class _DoorFull(NotBegun):
 
 
 class Caller:
-    """All calls of one service. ``service.method`` names what is called."""
+    """All calls of one service. ``service.method`` names what is called. ``find``: for who is told of a route only when
+    asking for it.
+    """
 
-    def __init__(self, routes: Routes) -> None:
+    def __init__(self, routes: Routes, find: Find | None = None) -> None:
         self.routes = routes
+        self._find = find
         self._loop = asyncio.get_running_loop()
         self._links: dict[str, Link] = {}  # by the path of the socket
         self._open: set[Link] = set()  # these, and those whose route is gone and that have calls under way
@@ -52,15 +59,23 @@ class Caller:
         self._watch(math.inf)
 
     async def call(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float | None = None
+        self,
+        name: str,
+        args: list[Any],
+        named: dict[str, Any],
+        timeout: float | None = None,
+        wait: float | None = None,
+        typed: dict[str, str] | None = None,
     ) -> Any:
         """The result. ``timeout``: seconds for all of it, by default 30 and never beyond the deadline of the request
         that is being served; ``wait``: how many of them to wait for a service that does not run, by default none,
-        or all where asking for it starts it.
+        or all where asking for it starts it. ``typed``: arguments as texts, of which the callee makes values.
         """
         service, method = split(name)
         deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S)
-        value = packed(name, args, named)
+        value = packed(name, args, named, typed)
+        if self._find is not None:
+            await self._find(service, deadline_s)
         patience_s = self._patience_s(service, wait)
         while True:
             try:
@@ -109,7 +124,9 @@ class Caller:
 
     async def wait_for_another(self, service: str, error: CallError, until_s: float, deadline_s: float | None) -> None:
         """Return when it makes sense to ask again; raise ``error`` when it does not."""
-        if not isinstance(error, NotBegun | Draining) and self.routes.known(service):
+        if isinstance(error, Moved) or service in self.routes.held:
+            until_s = math.inf
+        if not isinstance(error, NotBegun | Draining | Moved) and self.routes.known(service):
             raise error  # it was begun, perhaps
         if any(not link.is_draining for link in self._candidates(service)) and isinstance(error, Draining):
             return
@@ -207,16 +224,24 @@ class Caller:
     # ---- streams -----------------------------------------------------------------------------------------------------
 
     def stream(
-        self, name: str, args: list[Any], named: dict[str, Any], timeout: float | None = None, wait: float | None = None
+        self,
+        name: str,
+        args: list[Any],
+        named: dict[str, Any],
+        timeout: float | None = None,
+        wait: float | None = None,
+        typed: dict[str, str] | None = None,
     ) -> Stream:
         """Its items, one by one; asked for with the first of them. ``timeout`` is for all of them together, by default
         what is left to the request that is being served.
         """
         service, method = split(name)
-        value = packed(name, args, named)
+        value = packed(name, args, named, typed)
         deadline_s = self.deadline(timeout, None)
 
         async def begin(pending: Pending) -> tuple[Link, int]:
+            if self._find is not None:
+                await self._find(service, deadline_s)
             patience_s = self._patience_s(service, wait)
             while True:
                 try:
@@ -236,10 +261,10 @@ def split(name: str) -> tuple[str, str]:
     return service, method
 
 
-def packed(name: str, args: list[Any], named: dict[str, Any]) -> Frames:
+def packed(name: str, args: list[Any], named: dict[str, Any], typed: dict[str, str] | None = None) -> Frames:
     """The arguments as they travel. Raises ``CallRefused``."""
     try:
-        value = values.pack_arguments(args, named)
+        value = values.pack_arguments(args, named) if typed is None else values.pack([args, named, typed])
     except ProtocolError as error:
         raise CallRefused(f"cannot call {name}: {error}") from None
     size = sum(map(len, value)) if len(value) > 1 else 0

@@ -8,6 +8,7 @@ The two ends speak pickle over a socket pair of their own, which no other proces
 from __future__ import annotations
 
 import ctypes
+import faulthandler
 import os
 import pickle
 import signal
@@ -100,6 +101,7 @@ def become(told: dict[str, Any]) -> None:
         pass
     else:
         setproctitle(told["title"])
+    faulthandler.enable(2)  # a segmentation fault leaves the Python traceback in the service's output
     try:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # whatever lacks it is let be
     except (AttributeError, ValueError, OSError):

@@ -23,6 +23,7 @@ from svcd.protocol.call_wire import Call, Cancel, Credit, End, Failed, Item, Res
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.zmtp_large import Frame, Oversized
+from svcd.worker_runtime import typed
 from svcd.worker_runtime.accepting import CheckPeer, Door
 from svcd.worker_runtime.annotations import Mismatch
 from svcd.worker_runtime.cancellation import InFlight, Token
@@ -76,6 +77,7 @@ class Endpoint:
         self.in_flight = InFlight()
         self.loop = asyncio.get_running_loop()
         self.malformed = 0
+        self.moved: str | None = None  # why a successor is the one to ask
         self.resting: str | None = None  # why it takes no requests just now
         self.callers: set[Conversation] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
@@ -208,13 +210,17 @@ class Conversation:
             return
         self._begin(call, method, arguments)
 
-    def _refused(self, call: Call, frames: list[Frame]) -> tuple[FailureCode, str] | None:
+    def _refused(
+        self, call: Call, frames: list[Frame]
+    ) -> tuple[FailureCode, str, str] | tuple[FailureCode, str] | None:
         """Why this is not begun, from the head alone: what follows it is not even looked at then."""
         endpoint, bounds = self._endpoint, self._endpoint.bounds
         if self._refusal is not None:
             return FailureCode.DENIED, self._refusal
         if endpoint.token.reason is not None:
             return FailureCode.DRAINING, f"{endpoint.service} takes no new requests: {endpoint.token.reason}"
+        if endpoint.moved is not None:
+            return FailureCode.MOVED, f"{endpoint.service} takes no requests: {endpoint.moved}"
         if endpoint.resting is not None:
             return FailureCode.UNAVAILABLE, f"{endpoint.service} takes no requests now: {endpoint.resting}"
         method = endpoint.methods.get(call.method)
@@ -222,7 +228,8 @@ class Conversation:
             return FailureCode.REFUSED, endpoint.unknown(call.method)
         if method.is_stream is not bool(call.credit):
             is_what = "a stream: ask for it with ctx.stream()" if method.is_stream else "no stream: ask with ctx.call()"
-            return FailureCode.REFUSED, f"{endpoint.service}.{call.method} is {is_what}"
+            kind = "stream" if method.is_stream else "call"
+            return FailureCode.REFUSED, f"{endpoint.service}.{call.method} is {is_what}", kind
         if isinstance(frames, Oversized):
             return FailureCode.REFUSED, (
                 f"cannot call {endpoint.service}.{call.method}: {frames.size_bytes} bytes or more;"
@@ -237,8 +244,10 @@ class Conversation:
     @staticmethod
     def _arguments(method: Method, frames: list[Frame]) -> dict[str, Any]:
         value = values.unpack(frames[1:])
-        if type(value) is not list or len(value) != 2 or type(value[0]) is not list or type(value[1]) is not dict:
+        if type(value) is not list or len(value) < 2 or type(value[0]) is not list or type(value[1]) is not dict:
             raise Mismatch("its arguments are not of the form [arguments, named arguments]")
+        if len(value) > 2:
+            return typed.arguments(method, value[0], value[1], value[2:])
         return method.arguments(*value)
 
     # ---- what is done about it ---------------------------------------------------------------------------------------

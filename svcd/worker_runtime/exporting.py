@@ -6,7 +6,7 @@ Must not keep anything itself: what is exported goes to the controller. A failed
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final, Protocol
 
 from svcd.protocol.errors import ProtocolError
@@ -32,13 +32,17 @@ class Exporter(Protocol):
 
 
 class Exports:
-    """One export at a time. ``begin`` when the service runs, ``keep`` before its own ``stop``."""
+    """One export at a time. ``begin`` when the service runs, ``keep`` before its own ``stop``.
+
+    ``is_connected``: whether there is somebody who would keep it.
+    """
 
     def __init__(self, body: Exporter, spec: ServiceSpec, reports: Reports, loop: asyncio.AbstractEventLoop) -> None:
         self._body = body
         self._spec = spec
         self._reports = reports
         self._loop = loop
+        self.is_connected: Callable[[], bool] = lambda: True
         self._lock = asyncio.Lock()
         self._tasks: set[asyncio.Task[Any]] = set()  # the loop itself only remembers tasks weakly
         self._saved: dict[int, asyncio.Future[None]] = {}
@@ -76,7 +80,7 @@ class Exports:
             self._timer.cancel()
         if self._regular is not None:
             self._regular.cancel()  # it may hang, and this one will be newer
-        if not self._keeps:
+        if not self._keeps or not self.is_connected():
             return
         try:
             await self._export_and_wait(self._spec.stop_timeout_s / 2)
@@ -103,10 +107,13 @@ class Exports:
             self._timer = self._loop.call_later(self._spec.export_every_s, self._export_regularly)
 
     def _export_regularly(self) -> None:
+        if not self.is_connected():
+            self._export_later()
+            return
         self._regular = self._start(self._export_and_wait(SAVED_WITHIN_S))
         self._regular.add_done_callback(lambda _task: self._export_later())
 
-    def _start(self, work: Any) -> asyncio.Task[Any]:
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         task = self._loop.create_task(work, name="export")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

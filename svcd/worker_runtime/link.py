@@ -11,7 +11,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from svcd.protocol import call_wire
-from svcd.protocol.call_errors import CLASSES, CallError, DeadlineExceeded, FailureCode, RemoteError, ServiceUnavailable
+from svcd.protocol.call_errors import (
+    CLASSES,
+    CallError,
+    CallRefused,
+    DeadlineExceeded,
+    FailureCode,
+    RemoteError,
+    ServiceUnavailable,
+)
 from svcd.protocol.call_wire import Call, Cancel, Credit, Failed, Item, Result
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
@@ -189,4 +197,6 @@ def _error(message: Failed) -> CallError:
     if code is FailureCode.RAISED:
         _, _, text = message.text.partition(": ")
         return RemoteError(message.text, message.type, text, message.traceback)
+    if code is FailureCode.REFUSED:
+        return CallRefused(message.text, message.type)
     return CLASSES[code](message.text)

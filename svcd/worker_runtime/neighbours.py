@@ -6,7 +6,7 @@ Must not know a service's life beyond the moments that it is told of, nor how ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from svcd.protocol.call_errors import PermissionDenied
@@ -17,6 +17,9 @@ from svcd.protocol.messages import (
     Drain,
     DrainProgress,
     EndpointOpened,
+    GoOn,
+    HandedOver,
+    HandOver,
     LookupEnded,
     Message,
     PeerAsked,
@@ -53,6 +56,8 @@ class Neighbours:
         self._lookups: dict[tuple[str, bool], asyncio.Future[Any]] = {}
         self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._drain: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self.rest: Callable[[bool], Awaitable[str | None]] = _nothing_to_rest
         self._directory, self._is_heard = "", False
         self.offspring = Offspring(reports, self._ask, send)
         self._receivers: dict[type, Callable[[Any], None]] = {
@@ -60,6 +65,8 @@ class Neighbours:
             PeerIdentified: self._on_identified,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
+            HandOver: self._on_hand_over,
+            GoOn: self._on_go_on,
             ChildRequestEnded: lambda message: self._answer(message.token, message),
             ChildChanged: self.offspring.on_changed,
             ChildEnded: self.offspring.on_ended,
@@ -120,8 +127,9 @@ class Neighbours:
 
     def close(self) -> None:
         """After the service's own stop."""
-        if self._drain is not None:
-            self._drain.cancel()
+        for task in (self._drain, self._handing_over):
+            if task is not None:
+                task.cancel()
         self.offspring.close()
         if self.peers is not None:
             self.peers.close()
@@ -199,6 +207,7 @@ class Neighbours:
         target = message.target
         (self._permitted.add if message.permitted else self._permitted.discard)(target)
         (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
+        (self.routes.held.add if message.held else self.routes.held.discard)(target)
         if message.routes:
             addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in message.routes)
             self.routes.set_route(target, addresses)
@@ -222,6 +231,38 @@ class Neighbours:
                 return
         self._reports.state("drained")
 
+    # ---- a successor -------------------------------------------------------------------------------------------------
+
+    def _on_hand_over(self, message: HandOver) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._handing_over = asyncio.get_running_loop().create_task(self._hand_over(message), name="hand over")
+
+    async def _hand_over(self, message: HandOver) -> None:
+        """Requests that come now are for the successor; those in flight end here, then the service's own code rests."""
+        error: str | None = None
+        endpoint = self._joined().endpoint
+        if endpoint is not None:
+            endpoint.moved = message.reason or "it is being replaced"
+            left = await endpoint.in_flight.wait_idle(message.timeout_s)
+            if left:
+                error = f"{left} request{'' if left == 1 else 's'} not finished within {message.timeout_s:g} s"
+        if error is None:
+            error = await self.rest(True)
+        self._send(HandedOver(self._reports.service, self._reports.invocation, error))
+
+    def _on_go_on(self, message: GoOn) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._handing_over = asyncio.get_running_loop().create_task(self._go_on(), name="go on")
+
+    async def _go_on(self) -> None:
+        """As if nothing had happened."""
+        await self.rest(False)
+        endpoint = self._joined().endpoint
+        if endpoint is not None:
+            endpoint.moved = None
+
     def _report_progress(self, in_flight: InFlight, last: int = -1) -> None:
         """Now, and every so often while it changes and the drain goes on."""
         if self._drain is not None and self._drain.done():
@@ -230,3 +271,7 @@ class Neighbours:
             self._send(DrainProgress(self._reports.service, self._reports.invocation, in_flight.count))
         loop = asyncio.get_running_loop()
         loop.call_later(PROGRESS_S, self._report_progress, in_flight, in_flight.count)
+
+
+async def _nothing_to_rest(_wanted: bool) -> str | None:
+    return None

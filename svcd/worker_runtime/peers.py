@@ -186,9 +186,7 @@ class Peers:
         ``of``: its class, against whose annotations arguments and results are checked on this side too, or its name.
         ``name``: what it is called in the cluster, by default the class' name in small letters.
         """
-        if isinstance(of, str):
-            return cast("Offered", Proxy(self._caller, of, None, timeout, wait))
-        return cast("Offered", Proxy(self._caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
+        return proxy(self._caller, of, name, timeout, wait)
 
     async def lookup(
         self,
@@ -283,6 +281,15 @@ class Proxy:
                 row.arguments(list(args), named)
             except Mismatch as error:
                 raise CallRefused(f"cannot call {name}: {error}") from None
+
+
+def proxy(
+    caller: Caller, of: type[Offered] | str, name: str | None, timeout: float | None, wait: float | None
+) -> Offered:
+    """The methods of a service, of whose class it is, or of that name alone."""
+    if isinstance(of, str):
+        return cast("Offered", Proxy(caller, of, None, timeout, wait))
+    return cast("Offered", Proxy(caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
 
 
 def _checked(name: str, row: Method, value: Any) -> Any:

@@ -12,7 +12,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import threading
+import time
 from collections.abc import Callable, Coroutine
+from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
 from svcd.worker_runtime.compute_errors import Abandoned
@@ -51,6 +54,7 @@ class Pools:
         self._told = {**told, "stack_size_bytes": size, "name": settings.thread_prefix}
         self._in_processes = settings.compute == PROCESSES and count > 0
         self._processes: ProcessPool | None = None
+        self._making = threading.Lock()  # several threads may be the first to ask
         self._leftovers_s = leftovers_s
         lanes = (BLOCKING, METHODS)
         self._shared = ThreadPool(settings.max_blocking_threads, BLOCKING, lanes, 0 if count else size, lost)
@@ -84,8 +88,9 @@ class Pools:
     def _call(self, what: str, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Call:
         from svcd.worker_runtime import process_pool  # noqa: PLC0415 - see above
 
-        if self._processes is None:
-            self._processes = process_pool.ProcessPool(self._told)
+        with self._making:
+            if self._processes is None:
+                self._processes = process_pool.ProcessPool(self._told)
         return process_pool.Call(self._processes, what, function, args, named)
 
     def close(self, complain: Callable[[str], None] = lambda text: None) -> None:
@@ -97,8 +102,9 @@ class Pools:
             pool.abandon_all()
         if self._processes is not None:
             self._processes.close()
+        deadline = time.monotonic() + self._leftovers_s
         for pool in pools:
-            for what in pool.wait_idle(self._leftovers_s):
+            for what in pool.wait_idle(deadline - time.monotonic()):
                 complain(f"svcd: {what} still runs, and ends with the process\n")
 
 
@@ -109,6 +115,8 @@ def pools_for(ctx: Context, spec: ServiceSpec, loop: asyncio.AbstractEventLoop) 
     """
     settings = RuntimeSettings.read(spec.runtime)
     context = {name: getattr(ctx, name) for name in ("name", "cluster", "instance", "invocation", "config")}
+    if settings.compute == PROCESSES:
+        context["config"] = deepcopy(ctx.config)  # as it came: what the service makes of it may not be picklable
     title = f"svcd: {settings.thread_prefix} {ctx.cluster}/{ctx.name}"
 
     def on_lost(what: str, error: BaseException) -> None:

@@ -31,6 +31,7 @@ class ComputeProcess:
     """One of them. Raises ``OSError`` when it cannot be made."""
 
     def __init__(self, told: dict[str, Any]) -> None:
+        greeting = pickle.dumps(told)
         ours, theirs = socket.socketpair()
         with theirs:
             try:
@@ -44,7 +45,7 @@ class ComputeProcess:
                 raise
         self._connection = ours
         with suppress(OSError):  # it has ended already: the first call finds that out
-            say(ours, pickle.dumps(told))
+            say(ours, greeting)
 
     @property
     def is_alive(self) -> bool:

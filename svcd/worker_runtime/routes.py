@@ -45,6 +45,7 @@ class Routes:
         self._why: dict[str, str] = {}
         self._watchers: list[Callable[[str], None]] = []
         self.on_demand: set[str] = set()
+        self.held: set[str] = set()  # who is back in a moment: callers wait
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:

@@ -81,6 +81,8 @@ class Play:
 
     def __init__(self, stage: Stage, code: str, services: str, head: str = "") -> None:
         self.stage = stage
+        self._begun: list[Begun] = []
+        stage.at_end.append(self.close)
         stage.write(ACTOR.read_text(), "actor.py")
         stage.write(HEAD + textwrap.dedent(code), "app.py")
         stage.up(acts(services), head)
@@ -88,7 +90,13 @@ class Play:
     def begin(self, service: str, words: str) -> Begun:
         """Have it do that; nobody waits yet."""
         place = self.stage.base / "players" / service
-        return wait_until(lambda: _begun(place, words), f"the actor {service} to listen")
+        begun: Begun = wait_until(lambda: _begun(place, words), f"the actor {service} to listen")
+        self._begun.append(begun)
+        return begun
+
+    def close(self) -> None:
+        for each in self._begun:
+            each.cancel()
 
     def ask(self, service: str, words: str) -> Any:
         """What it comes to. Raises ``Failed``."""

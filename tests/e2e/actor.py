@@ -1,6 +1,6 @@
 """A Python service that does what a test says, when it says so: ``Actor``, for services to be made from.
 
-Must not know what it is told: a test says Python, with ``self`` and ``ctx``, and is told what that comes to.
+Must not know what it is told: the test's words are Python, with ``self`` and ``ctx``; what they come to is told back.
 
 Each connection to the socket ``PLAYERS/NAME`` is one line of JSON there and one back. Who hangs up cancels what was
 begun for him.

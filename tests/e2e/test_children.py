@@ -169,10 +169,6 @@ def test_a_child_that_refuses_to_end_keeps_the_next_run_waiting(stage: Stage) ->
     wait_until((stage.directory / "deaf").exists, "it to be deaf")
     stage.crash("pool")
     stage.tells(together("pool: running → waiting", "deaf: running → stopping → stopped"), f"pool: {LOADS}")
-    assert (
-        "for deaf (stopping), a child of its last run, to end" in [stage.row("pool").cause, *stage.causes("pool")]
-        or True
-    )
 
 
 # ---- the crash of a child ----
@@ -408,7 +404,7 @@ def test_what_people_cannot_do_with_a_child(stage: Stage, command: tuple[str, ..
     play = pool(stage)
     spawn(play, "shard-0")
     stage.write("cluster: cluster\nservices:\n  shard-0: {command: sleep 9}\n", "taken.yaml")
-    outcome = stage.svcd(*command, check=False)
+    outcome = stage.svcd(*command, code=None)
     assert (outcome.code != 0, text in outcome.err) == (True, True), outcome.err
     assert stage.names() == ["pool", "shard-0"]
 

@@ -79,6 +79,13 @@ class Unpickled(Exception):  # noqa: N818
         self.lock = threading.Lock()
 
 
+class Changeling(Exception):  # noqa: N818
+    """Comes out of a pickle as something else."""
+
+    def __reduce__(self) -> Any:
+        return KeyboardInterrupt, ()
+
+
 class Hostile(Exception):  # noqa: N818
     """Whatever is done with it fails."""
 
@@ -95,6 +102,10 @@ def raise_picky() -> None:
 
 def raise_unpickled() -> None:
     raise Unpickled
+
+
+def raise_changeling() -> None:
+    raise Changeling("of two natures")
 
 
 def raise_hostile() -> None:

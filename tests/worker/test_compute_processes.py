@@ -15,6 +15,7 @@ import textwrap
 import threading
 import traceback
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from svcd import ComputeError, StateError
 from svcd.worker_runtime.pools import Pools
 from svcd.worker_runtime.runtime_settings import RuntimeSettings
 
-DEADLINE_S = 60.0
+DEADLINE_S = 30.0
 CONTEXT = {"name": "web", "cluster": "shop", "instance": 2, "invocation": 7, "config": {"a": [1]}}
 Scene = Callable[[Pools], Coroutine[Any, Any, None]]
 
@@ -130,6 +131,25 @@ def test_signals_for_the_whole_group_do_not_end_it() -> None:
     play(scene)
 
 
+def test_threads_that_are_the_first_to_ask_all_use_the_same_processes() -> None:
+    async def scene(pools: Pools) -> None:
+        together = threading.Barrier(8)
+
+        def first() -> int:
+            together.wait(DEADLINE_S)
+            pid: int = pools.compute_sync(computing.pid, (), {})
+            return pid
+
+        assert len(set(await asyncio.gather(*(asyncio.to_thread(first) for _ in range(8))))) == 1
+
+    async def with_threads(pools: Pools) -> None:
+        with ThreadPoolExecutor(8) as executor:
+            asyncio.get_running_loop().set_default_executor(executor)
+            await scene(pools)
+
+    play(with_threads)
+
+
 def test_threads_of_the_service_ask_as_well() -> None:
     async def scene(pools: Pools) -> None:
         in_thread = partial(pools.compute_sync, computing.add, (1, 2), {})
@@ -172,6 +192,7 @@ def test_a_wish_to_exit_is_the_service_s() -> None:
     [
         (computing.raise_picky, "raise_picky() raised Picky: 1 and 2"),
         (computing.raise_unpickled, "raise_unpickled() raised Unpickled: holds a lock"),
+        (computing.raise_changeling, "raise_changeling() raised Changeling: of two natures"),
         (computing.raise_hostile, "raise_hostile() raised Hostile: <SystemExit in its __str__>"),
     ],
 )
@@ -317,6 +338,8 @@ def test_a_service_that_is_killed_leaves_none_behind(tmp_path: Path) -> None:
     try:
         poll = select.poll()
         poll.register(descriptor)
-        assert poll.poll(DEADLINE_S * 1000), "it lives on"
+        if not poll.poll(DEADLINE_S * 1000):
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+            pytest.fail("it lives on")
     finally:
         os.close(descriptor)

@@ -67,6 +67,43 @@ def test_functions_of_a_service_run_where_they_are_told_to(
     assert stub.end() == (0, f"web 6 {name}\nweb 8 blocking-0 True\nweb 10 {name} True\n", "")
 
 
+def test_a_service_may_make_of_its_config_what_it_likes(controller: Any) -> None:
+    code = """
+import threading
+from svcd import Service, current_context
+def work(): return current_context().config
+class Web(Service):
+    async def init(self, config): config["lock"] = threading.Lock()
+    async def start(self): print(await self.ctx.compute(work))
+"""
+    stub = controller.spawn()
+    stub.run(code=code, config={"a": 1}, runtime={"compute": "processes"})
+    stub.expect_states(*UP)
+    stub.stop()
+    stub.expect_states("stopping")
+    assert stub.end() == (0, "{'a': 1}\n", "")
+
+
+def test_a_segmentation_fault_there_leaves_its_traceback(controller: Any) -> None:
+    code = """
+import ctypes
+from svcd import ComputeError, Service
+def work(): ctypes.string_at(0)
+class Web(Service):
+    async def start(self):
+        try: await self.ctx.compute(work)
+        except ComputeError as error: print(error)
+"""
+    stub = controller.spawn()
+    stub.run(code=code, runtime={"compute": "processes"})
+    stub.expect_states(*UP)
+    stub.stop()
+    stub.expect_states("stopping")
+    exit_code, out, errors = stub.end()
+    assert (exit_code, out) == (0, "cannot compute work(): its process was killed by SIGSEGV\n")
+    assert 'File "<code of web>", line 4 in work' in errors
+
+
 def test_without_compute_threads_the_blocking_ones_compute(controller: Any) -> None:
     code = """
 import threading

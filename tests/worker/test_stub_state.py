@@ -400,3 +400,11 @@ class Web(svcd.Service):
     assert exported(stub, -2) == ("in the end", ())
     stub.tell(StateSaved(7, -2))
     assert stub.end() == (0, "stop\n", "")
+
+
+def test_without_a_controller_nothing_is_exported(controller: Any) -> None:
+    stub = controller.spawn()
+    stub.run(code=COUNTS.format(a=""), keep_state=True, controller_timeout_s=0.1)
+    stub.expect_states(*UP)
+    controller.vanish()
+    assert stub.end()[:2] == (0, "init\nstart 0\nstop\n")

@@ -249,13 +249,19 @@ class _Resolution:
         )
 
     def _resolve_preload(self) -> tuple[str, ...] | str:
-        """Only svcd's own interpreter forks; what the defaults say is for services that come from it."""
+        """Only svcd's own interpreter forks, and a script has no loading of its own that could be watched. What the
+        defaults say is for services that it goes with.
+        """
         written = self._block.preload
-        if self._block.interpreter is None or not written:
+        if self._block.interpreter is not None and written:
+            text = "goes with svcd's own interpreter, which services are forked from, not with interpreter:"
+            suggestion = "keep one of the two"
+        elif self._block.script is not None and written == AUTO:
+            text, suggestion = "auto goes with python: or code:, not with script:", "name the modules"
+        else:
             return written
         if is_given(self._source.own, "preload"):
-            text = "goes with svcd's own interpreter, which services are forked from, not with interpreter:"
-            self.notes.find(("preload",), text, "keep one of the two")
+            self.notes.find(("preload",), text, suggestion)
         return ()
 
     def _resolve_program(self) -> Program:

@@ -23,8 +23,10 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
 from svcd.supervisor.controller.children import Children
@@ -32,12 +34,16 @@ from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.exchange import Exchange
 from svcd.supervisor.controller.fork_servers import ForkServers
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.import_history import ImportHistory
+from svcd.supervisor.controller.inquiries import Inquiries
 from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.keeping import Keeping
 from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
@@ -64,6 +70,7 @@ LAST_FLUSH_S: Final = 1.0
 LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
 HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
+OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
@@ -126,18 +133,24 @@ class Daemon:
             self._shut_down,
             self._may_ask,
         )
-        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
         self._stories = Stories(self._control, self._machine, self._records)
-        self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
-            self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
+            self._cluster,
+            str(self._places.control),
+            str(self._side_door),
+            arguments.state_dir,
+            Borrowed(self._places.run_dir),
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
         self._endpoints = Endpoints(self._places.endpoints)
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
         self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        introductions = Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid)
+        self._inquiries = Inquiries(
+            self._control, self._registry, self._routes, self._lookups, introductions, self._requests
+        )
         self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
         self._stubs = Stubs(
             self._control,
@@ -151,7 +164,7 @@ class Daemon:
             self._endpoints,
             self._routes,
             self._lookups,
-            Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid),
+            introductions,
             self._children,
         )
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
@@ -180,6 +193,48 @@ class Daemon:
             self._notice,
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
+        self._stubs.hears(messages.StateExported, self._exchange.receive)
+        self._keeping = Keeping(
+            loop,
+            self._places.states,
+            self._registry,
+            self._runs,
+            self._exchange,
+            self._stubs.tell,
+            self._stubs.send,
+            self._notice,
+            self._journal,
+        )
+        self._keeping.is_current = lambda service, invocation: self._machine.services[service].invocation == invocation
+        self._handovers = Handovers(
+            loop,
+            self._machine,
+            self._registry,
+            self._runs,
+            self._routes,
+            self._exchange,
+            self._engine.submit,
+            self._keeping.tell,
+            self._stubs.tell,
+            self._stubs.send,
+            self._spawner.spawn_from,
+            self._switch_run,
+            self._notice,
+            self._answer,
+        )
+        self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._stubs.hears(messages.InterfaceReported, self._handovers.interfaces.reported)
+        self._stubs.hears(messages.HandedOver, self._handovers.handed_over)
+        self._changes = Changes(
+            self._control,
+            self._machine,
+            self._registry,
+            self._requests,
+            self._places.cluster_json,
+            self._handovers,
+        )
+        self._requests.receivers.update(self._changes.receivers)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
@@ -222,6 +277,8 @@ class Daemon:
             self._stubs.receivers[kind](peer, message)
         elif kind in self._requests.receivers:
             self._requests.receive(peer, correlation, message)
+        elif isinstance(message, messages.GetRoute):
+            self._inquiries.receive(peer, correlation, message)
         else:
             self._control.rejected["not for the controller"] += 1
 
@@ -256,7 +313,17 @@ class Daemon:
             self._errands.runs.orphan_reaped()
         else:
             self._stubs.hear_last_words(message.invocation)
+            self._doubt_interpreter(message)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _doubt_interpreter(self, message: wiring.ProcessReaped) -> None:
+        """It may be anything that can be executed. Exit code 70 is our own code's, which has said why."""
+        if message.service is None or message.invocation is None or message.code in (None, OUR_CODE_ENDED):
+            return
+        interpreter = self._stubs.never_spoke(message.service, message.invocation)
+        if interpreter is not None and not Errands.owns(message.invocation):
+            text = f"{interpreter} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
+            self._notice(message.service, text)
 
     def _runs_of(self, invocation: int) -> Runs:
         return self._errands.runs if Errands.owns(invocation) else self._runs
@@ -303,9 +370,12 @@ class Daemon:
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
+        self._keeping.take_exception(message)
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
+        if self._machine.services[message.service].invocation != message.invocation:
+            return  # one that takes over, or was replaced
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
 
     def _row_changed(self, service: str) -> None:
@@ -331,7 +401,8 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._stubs.tell,
+            actions.TellStub: self._handovers.tell,
+            **self._handovers.executors,
             actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
@@ -390,6 +461,12 @@ class Daemon:
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
 
+    def _switch_run(self, definition: ServiceDefinition, action: actions.SwitchRun) -> None:
+        """The successor is the service: what was known of the run before is history."""
+        self._changes.take_in(definition)
+        self._records.begin_run(action.service)
+        self._status.changed(action.service)
+
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
         self._registry.adopt(action.service)
@@ -399,11 +476,14 @@ class Daemon:
         self._children.forget(action)
         self._registry.forget(action.service)
         self._runs.forget(action.service)
+        self._keeping.forget(action.service)
         self._records.forget(action.service)
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
-        if self._lookups.owns(action.request):
+        if self._handovers.owns(action.request):
+            self._handovers.answer(action)
+        elif self._lookups.owns(action.request):
             self._lookups.answer(action)
         elif self._children.owns(action.request):
             self._children.answer(action)
@@ -457,6 +537,7 @@ class Daemon:
             self._ended.set_result(None)
 
     async def _close(self) -> None:
+        await self._keeping.close()
         self._enter("ended", "")
         self._sampler.close()
         self._health.close()

@@ -29,6 +29,10 @@ MAX_REASON: Final = 500
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 
 
+class HistoryError(ValueError):
+    """The file cannot be used; the text says why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
     """What one service imported. ``code``: fingerprint of what it ran; with other code it says nothing."""
@@ -115,12 +119,11 @@ class ImportHistory:
 
     def _read(self) -> Contents:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-            with open(fd, "rb") as file:
+            with open(self._path, "rb", opener=_open_file_only) as file:
                 return decode(file.read(MAX_FILE_BYTES + 1))
         except FileNotFoundError:
             pass
-        except (OSError, ValueError) as error:
+        except (OSError, HistoryError) as error:
             self._note("import history not used", path=str(self._path), reason=str(error))
         return Contents("")
 
@@ -137,6 +140,11 @@ class ImportHistory:
             self._note("import history not saved", path=str(self._path), reason=error.strerror)
 
 
+def _open_file_only(path: str, flags: int) -> int:
+    """No link, and no pipe that would keep us waiting."""
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def encode(contents: Contents) -> bytes:
     services = {name: {"code": each.code, "imports": each.imports} for name, each in contents.services.items()}
     document = {"version": VERSION, "site": contents.site, "services": services, "unfit": contents.unfit}
@@ -144,15 +152,15 @@ def encode(contents: Contents) -> bytes:
 
 
 def decode(data: bytes) -> Contents:
-    """Raises ``ValueError`` for what is no history of this version; what is wrong inside is left out."""
+    """Raises ``HistoryError`` for what is no history of this version; what is wrong inside is left out."""
     if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"it has more than {MAX_FILE_BYTES} bytes")
+        raise HistoryError(f"it has more than {MAX_FILE_BYTES} bytes")
     try:
         document = json.loads(data)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise HistoryError(f"it is not JSON: {error}") from None
     if not isinstance(document, dict) or document.get("version") != VERSION:
-        raise ValueError(f"it is not of version {VERSION}")
+        raise HistoryError(f"it is not of version {VERSION}")
     contents = Contents(str(document.get("site")))
     for service, each in _mapping(document.get("services")).items():
         recorded = _mapping(each)

@@ -19,6 +19,9 @@ from svcd.supervisor.core.machine import Machine
 
 PREFIX: Final = "lookup-"
 
+End = Callable[[str | None], None]
+"""Told once how a lookup has ended: None, it runs and takes requests; else why not."""
+
 
 class Lookups:
     """``answer`` takes the core's answers to the requests that ``owns`` says are made here."""
@@ -37,46 +40,54 @@ class Lookups:
         self._submit = submit
         self._tell = tell
         self._count = 0
-        self._asked: dict[str, ServiceLookup] = {}
+        self._asked: dict[str, tuple[str, End]] = {}  # what is looked up, and who is told
 
     def begin(self, message: ServiceLookup) -> None:
         """A stub asks; it is told the end of it."""
+
+        def end(error: str | None) -> None:
+            self._tell(message.invocation, LookupEnded(message.invocation, message.token, error))
+
         definition = self._registry.find_newest(message.service)
         children = self._registry.children_of(message.service)
         if definition is None or not (message.target in callable_by(definition) or message.target in children):
-            self._end(message, "it is neither in depends_on nor in permissions.services")
-            return
-        target = self._routes.target(message.target)
+            end("it is neither in depends_on nor in permissions.services")
+        else:
+            self.find(message.target, message.service, message.start, end)
+
+    def find(self, service: str, by: str, start: bool, end: End) -> None:
+        """For ``by``, who may: what does not run is started where that is wanted, or where it starts on demand."""
+        target = self._routes.target(service)
         if target.routes:
-            self._end(message, None)
-        elif message.start:
-            self._start(message)
+            end(None)
+        elif start:
+            self._start(service, end)
         elif target.on_demand:
-            self._demand(message)
+            self._demand(service, by, end)
         else:
-            self._end(message, target.why)
+            end(target.why)
 
-    def _names(self, message: ServiceLookup) -> tuple[str, ...]:
-        return tuple(each for each in self._registry.expand([message.target]) if each in self._machine.services)
+    def _names(self, service: str) -> tuple[str, ...]:
+        return tuple(each for each in self._registry.expand([service]) if each in self._machine.services)
 
-    def _demand(self, message: ServiceLookup) -> None:
+    def _demand(self, service: str, by: str, end: End) -> None:
         """Demand starts it, unless it was stopped by name: that is not overruled by who calls it."""
-        names = self._names(message)
+        names = self._names(service)
         for name in names:
-            self._submit(DemandArose(clock.now(), name, f"called by {message.service}"))
+            self._submit(DemandArose(clock.now(), name, f"called by {by}"))
         if any(self._machine.services[name].held_back for name in names):
-            self._end(message, self._routes.target(message.target).why)
+            end(self._routes.target(service).why)
         else:
-            self._start(message)
+            self._start(service, end)
 
-    def _start(self, message: ServiceLookup) -> None:
-        names = self._names(message)
+    def _start(self, service: str, end: End) -> None:
+        names = self._names(service)
         if not names:
-            self._end(message, "there is no such service")
+            end("there is no such service")
             return
         self._count += 1
         key = f"{PREFIX}{self._count}"
-        self._asked[key] = message
+        self._asked[key] = service, end
         self._submit(StartRequested(clock.now(), key, names))
 
     @staticmethod
@@ -85,14 +96,11 @@ class Lookups:
 
     def answer(self, action: AnswerRequest) -> None:
         """The start has ended, well or badly."""
-        message = self._asked.pop(action.request, None)
-        if message is None:
+        service, end = self._asked.pop(action.request, (None, None))
+        if service is None or end is None:
             return
         if action.outcome is Outcome.DONE:
-            self._end(message, None if self._routes.target(message.target).routes else NO_METHODS)
+            end(None if self._routes.target(service).routes else NO_METHODS)
             return
         texts = [each.text for each in action.results if each.text and each.outcome is not Outcome.DONE]
-        self._end(message, "; ".join(texts) or action.text or action.outcome.value)
-
-    def _end(self, message: ServiceLookup, error: str | None) -> None:
-        self._tell(message.invocation, LookupEnded(message.invocation, message.token, error))
+        end("; ".join(texts) or action.text or action.outcome.value)

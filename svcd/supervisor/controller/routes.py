@@ -29,6 +29,7 @@ class Target:
     routes: tuple[Route, ...]
     why: str
     on_demand: bool
+    held: bool = False
 
 
 def callable_by(definition: ServiceDefinition) -> frozenset[str]:
@@ -51,7 +52,9 @@ class Routes:
         self._callers: dict[int, str] = {}  # invocation -> full name
         self._may_call: dict[int, frozenset[str]] = {}
         self._audience: dict[str, dict[int, None]] = {}  # name in the file -> invocations that may call it
+        self._held: set[str] = set()  # who is back in a moment
         self._heard: frozenset[str] | None = None
+        self._watchers: list[Callable[[str], None]] = []
         registry.watched_by(self._configured)
 
     # ---- what is so ------------------------------------------------------------------------------------------------
@@ -68,7 +71,19 @@ class Routes:
             self._running[action.service] = action.invocation
         else:
             self._running.pop(action.service, None)
+            self._held.discard(action.service)
         self._look_at(action.service)
+
+    def hold(self, service: str, held: bool) -> None:
+        """From now on who calls it waits, or does so no longer."""
+        (self._held.add if held else self._held.discard)(service)
+        self._look_at(service)
+
+    def switched(self, service: str, invocation: int) -> None:
+        """Another run of it is the one to ask."""
+        self._held.discard(service)
+        self._running[service] = invocation
+        self._look_at(service)
 
     def closed(self, invocation: int) -> None:
         """That run's stub is gone."""
@@ -95,7 +110,9 @@ class Routes:
         definition = self._registry.get(names[0])
         if definition is None:
             return Target((), "there is no such service", False)
-        routes = self._routes_of(names)
+        routes = self._routes_of(tuple(each for each in names if each not in self._held))
+        if not routes and self._held.intersection(names):
+            return Target((), "it is being updated", False, held=True)
         if not routes and definition.spec.fallback and self._machine.services[names[0]].state in GIVEN_UP:
             routes = self._routes_of((definition.spec.fallback,))
         return Target(routes, "" if routes else self._why(names), definition.spec.start is StartMode.ON_DEMAND)
@@ -114,6 +131,10 @@ class Routes:
         return f"it is {stand}" if len(names) == 1 else f"none of its {len(names)} instances runs ({names[0]}: {stand})"
 
     # ---- who is told -----------------------------------------------------------------------------------------------
+
+    def watch(self, watcher: Callable[[str], None]) -> None:
+        """Call this with the name, as in the file, of each service whose routes may have changed."""
+        self._watchers.append(watcher)
 
     def joined(self, service: str, invocation: int) -> None:
         """The stub of this run is connected: it is told whom it may call, and where."""
@@ -166,6 +187,8 @@ class Routes:
         for each in (service, *self._registry.covered_by(service)):
             definition = self._registry.get(each)
             name = each if definition is None else definition.service or each
+            for watcher in self._watchers:
+                watcher(name)
             for called in dict.fromkeys((name, each)):  # children call the very instance that is their parent
                 audience = self._audience.get(called)
                 if audience:
@@ -174,5 +197,7 @@ class Routes:
                         self._say(invocation, called, target)
 
     def _say(self, invocation: int, name: str, target: Target) -> None:
-        message = RouteChanged(invocation, name, target.routes, target.why, on_demand=target.on_demand)
+        message = RouteChanged(
+            invocation, name, target.routes, target.why, on_demand=target.on_demand, held=target.held
+        )
         self._tell(invocation, message)

@@ -159,4 +159,5 @@ class Status:
             on_demand=view.listening,
             parent=view.spec.parent,
             version=definition.launch.version,
+            in_flight=view.draining,
         )

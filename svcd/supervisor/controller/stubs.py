@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.call_errors import PermissionDenied
-from svcd.supervisor.config.launch import PythonCode
+from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
@@ -68,6 +68,8 @@ class Stubs:
         self._route_of: dict[int, bytes] = {}
         self._run_of: dict[bytes, Run] = {}
         self._frozen: set[int] = set()
+        self.definition_of: Callable[[Run], ServiceDefinition] = lambda run: registry[run.service]
+        self.on_loaded: Callable[[Run], None] = lambda run: None
         self._early: dict[int, dict[int, Peer]] = {}
         self.rejected: Counter[str] = Counter()
         self.receivers: dict[type, Callable[[Peer, Any], None]] = {
@@ -85,6 +87,10 @@ class Stubs:
             messages.Pong: lambda peer, message: None,
             **{kind: self._for_record(receive) for kind, receive in children.receivers.items()},
         }
+
+    def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
+        """``receive`` gets what stubs say of this kind, each of its own run."""
+        self.receivers[kind] = lambda peer, message: self._record(peer, message, receive)
 
     # ---- what stubs say ------------------------------------------------------------------------------------------
 
@@ -128,6 +134,8 @@ class Stubs:
             self.rejected["not its own" if run is None else "unknown state"] += 1
             return
         self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
+        if phase is StubPhase.LOADED:
+            self.on_loaded(run)
 
     def _for_record(self, receive: Callable[[Any], None]) -> Callable[[Peer, Any], None]:
         return lambda peer, message: self._record(peer, message, receive)
@@ -174,6 +182,14 @@ class Stubs:
         if invocation in self._route_of:
             self._control.drain()
 
+    def never_spoke(self, service: str, invocation: int) -> str | None:
+        """The interpreter of its own that this run had, if our code in it was never heard of."""
+        definition = self._registry.get(service)
+        run = None if definition is None else definition.launch.run
+        if not isinstance(run, PythonCode) or invocation in self._route_of:
+            return None
+        return run.interpreter
+
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)
         self._frozen.discard(invocation)
@@ -191,14 +207,17 @@ class Stubs:
 
     def tell(self, action: TellStub) -> None:
         """Carry an order. A script has no code for a pause: it is stopped and continued by signal."""
-        run = self._registry[action.service].launch.run
+        known = self._runs.get(action.invocation)
+        if known is None:  # it has ended
+            return
+        run = self.definition_of(known).launch.run
         if isinstance(run, PythonCode) and run.script is not None:
             if action.order in (StubOrder.PAUSE, StubOrder.RESUME):
                 self._freeze(action, action.order is StubOrder.PAUSE)
                 return
             if action.order is StubOrder.STOP and action.invocation in self._frozen:
                 self._runs.send_signal(action.invocation, signal.SIGCONT, group=True)
-        self.send(action.invocation, self._message_for(action))
+        self.send(action.invocation, self._message_for(action, known))
         if action.order is StubOrder.LOAD:
             self._routes.joined(action.service, action.invocation)
 
@@ -208,9 +227,9 @@ class Stubs:
         phase = StubPhase.PAUSED if frozen else StubPhase.RUNNING
         self._submit(StubReported(clock.now(), action.service, action.invocation, phase))
 
-    def _message_for(self, action: TellStub) -> messages.Message:
+    def _message_for(self, action: TellStub, known: Run) -> messages.Message:
         if action.order is StubOrder.LOAD:
-            return self._spec_message(action.service, action.invocation)
+            return self._spec_message(action.service, action.invocation, self.definition_of(known))
         if action.order is StubOrder.DRAIN:
             stop = self._registry[action.service].spec.stop
             return messages.Drain(action.invocation, action.reason, stop.drain_grace_s, stop.drain_timeout_s)
@@ -224,8 +243,7 @@ class Stubs:
             return messages.Resume(action.invocation)
         return messages.Stop(action.invocation, action.reason)
 
-    def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
-        definition = self._registry[service]
+    def _spec_message(self, service: str, invocation: int, definition: ServiceDefinition) -> messages.ServiceSpec:
         run = definition.launch.run
         if not isinstance(run, PythonCode):
             raise TypeError(f"{service} is no Python service")
@@ -245,6 +263,9 @@ class Stubs:
             endpoint=str(self._endpoints.make(invocation, definition.launch.uid, definition.launch.gid)),
             runtime={**run.runtime, **run.runtime_variables},
             record_imports=run.preload_auto,
+            keep_state=definition.launch.state.keep,
+            export_every_s=definition.launch.state.every_s,
+            version=definition.launch.version,
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:

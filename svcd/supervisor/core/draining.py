@@ -35,7 +35,7 @@ class Draining:
 
     def on_progress(self, unit: Unit, run: Run, in_flight: int) -> bool:
         run.in_flight = in_flight
-        self._cluster.say(unit, f"{run.mark_text}; {in_flight} in flight")
+        self._cluster.changed[unit.name] = None
         return True
 
     def end(self, unit: Unit, run: Run, is_overdue: bool = False) -> None:

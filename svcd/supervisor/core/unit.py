@@ -62,6 +62,8 @@ class View(Protocol):
     def held_back(self) -> bool: ...
     @property
     def listening(self) -> bool: ...
+    @property
+    def draining(self) -> int | None: ...
 
 
 class Mark(Enum):
@@ -242,6 +244,11 @@ class Unit:
     def ailment(self) -> str:
         """Why its health checks fail, in words; empty when they do not."""
         return "" if self.run is None else self.run.ailment
+
+    @property
+    def draining(self) -> int | None:
+        """How many requests are in flight while it drains; None while it does not."""
+        return self.run.in_flight if self.run is not None and self.state is State.DRAINING else None
 
     @property
     def is_out(self) -> bool:
