@@ -30,8 +30,10 @@ from svcd.cli.orders import (
 )
 from svcd.protocol.messages import (
     ApplyConfiguration,
+    GetStatus,
     Message,
     PlanReported,
+    StatusReported,
     UnregisterServices,
     UpdateServices,
 )
@@ -188,7 +190,7 @@ def update(
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
-        _check_names(cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
+        _check_names(client, cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
         changed = overrides.with_overrides(cluster, names, entry, version, config_file)
         message = UpdateServices(plans.to_json(changed).decode("ascii"), names, force)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
@@ -243,12 +245,12 @@ def _load(
 def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
     """What the cluster's own files say now, with ``scales`` over those in force."""
     running = cluster_files.in_force(client)
-    _check_names(running, scales or {}, "scale")
+    _check_names(client, running, scales or {}, "scale")
     cluster = cluster_files.load_again(running, purpose, as_json, scales)
     return replace(cluster, name=running.name)
 
 
-def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
+def _check_names(client: Client, cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
     """A configuration is of whole services: one instance has none of its own."""
     services = {each.spec.name: each.service for each in cluster.services}
     for name in names:
@@ -257,7 +259,16 @@ def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint:
         if name in services:
             text = f"cannot {purpose}: {name} is one instance: name the service, {services[name]}"
             raise CommandFailed(text, Exit.USAGE)
+        parent = _parent_of(client, name)
+        if parent is not None:
+            text = f"cannot {purpose}: {name} is a child of {parent}, which alone can make it anew"
+            raise CommandFailed(text, Exit.USAGE)
         raise CommandFailed(f"cannot {purpose}: {no_service(name, services)}", Exit.USAGE, hint)
+
+
+def _parent_of(client: Client, name: str) -> str | None:
+    rows = client.ask(GetStatus(), StatusReported).services
+    return next((row.parent for row in rows if row.name == name), None)
 
 
 def _message(

@@ -70,6 +70,8 @@ def _process(row: ServiceStatus) -> Iterator[tuple[str, str]]:
 def _kind(row: ServiceStatus) -> Iterator[tuple[str, str]]:
     if row.depends_on:
         yield "depends on", ", ".join(row.depends_on)
+    if row.parent is not None:
+        yield "child of", row.parent
     if row.name != row.service:
         yield "instance", f"{row.instance} of {row.service}"
     if row.type != "service":
