@@ -78,7 +78,7 @@ class Finder:
         (self.routes.on_demand.add if report.on_demand else self.routes.on_demand.discard)(service)
         (self.routes.held.add if report.held else self.routes.held.discard)(service)
         if report.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in report.routes)
+            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in report.routes)
             self.routes.set_route(service, addresses)
         else:
             self.routes.withdraw(service, report.why)
