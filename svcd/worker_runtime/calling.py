@@ -145,7 +145,8 @@ class Caller:
         left_s = until_s - self._loop.time()
         if left_s <= 0:
             raise ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error
-        step_s = left_s if isinstance(error, Draining) or not self.routes.known(service) else min(left_s, REDIAL_S)
+        is_known = self.routes.known(service) and service not in self.routes.held
+        step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
         await self.routes.wait_change(service, step_s)
 
     async def wait_found(self, service: str, wait: float | None) -> None:

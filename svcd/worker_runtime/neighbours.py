@@ -230,10 +230,11 @@ class Neighbours:
         target = message.target
         (self._permitted.add if message.permitted else self._permitted.discard)(target)
         (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
-        (self.routes.held.add if message.held else self.routes.held.discard)(target)
         if message.routes:
             addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in message.routes)
             self.routes.set_route(target, addresses)
+        elif message.held:
+            self.routes.hold(target)
         else:
             self.routes.withdraw(target, message.why)
 

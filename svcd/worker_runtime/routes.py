@@ -53,13 +53,20 @@ class Routes:
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
         """From now on it is found there, and only there."""
+        self.held.discard(service)
         self._addresses[service] = addresses
         self._safe[service] = frozenset[str]().union(*(each.safe for each in addresses))
         self._callable[service] = tuple(each for each in addresses if each.calls)
         self._changed(service)
 
+    def hold(self, service: str) -> None:
+        """It is back in a moment, there or elsewhere: calls wait for that; its events are heard as before."""
+        self.held.add(service)
+        self._callable.pop(service, None)
+
     def withdraw(self, service: str, why: str = "it does not run") -> None:
         """From now on it is not found. What is under way there goes on."""
+        self.held.discard(service)
         self._addresses.pop(service, None)
         self._callable.pop(service, None)
         self._why[service] = why
@@ -82,7 +89,8 @@ class Routes:
         if found:
             return found
         self.check_permitted(service)
-        why = NO_METHODS if service in self._addresses else self._why.get(service, "it does not run")
+        is_mute = service in self._addresses and service not in self.held
+        why = NO_METHODS if is_mute else self._why.get(service, "it does not run")
         raise ServiceUnavailable(f"cannot call {service}: {why}")
 
     def check_permitted(self, service: str) -> None:
