@@ -33,6 +33,8 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     yield "asked to be", row.desired
     if row.text:
         yield "says", row.text
+    if row.events_lost:
+        yield "events lost", str(row.events_lost)
     if row.healthy is not None:
         yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
     if row.fallback is not None:
@@ -68,6 +70,8 @@ def _process(row: ServiceStatus) -> Iterator[tuple[str, str]]:
 def _kind(row: ServiceStatus) -> Iterator[tuple[str, str]]:
     if row.depends_on:
         yield "depends on", ", ".join(row.depends_on)
+    if row.parent is not None:
+        yield "child of", row.parent
     if row.name != row.service:
         yield "instance", f"{row.instance} of {row.service}"
     if row.type != "service":

@@ -44,50 +44,43 @@ class Events:
         for each in kinds:
             if each not in KINDS:
                 raise TypeError(f"{each!r} is no event: there are {', '.join(kind.__name__ for kind in KINDS)}")
-        self._place = place
-        self._topics = {each.__name__ for each in kinds or KINDS}
         self._loop = asyncio.get_running_loop()
         self._deadline_s = None if timeout is None else self._loop.time() + timeout
-        self._waiting: deque[Event] = deque(maxlen=MAX_WAITING)
-        self._wake: asyncio.Future[None] | None = None
-        self._wire: WireSocket | None = None
-        self._retry: asyncio.TimerHandle | None = None
-        self._delay_s = REDIAL_S
-        self._error: CallError | None = None
-        self._is_over = False
-        self._connect()
-        if self._error is not None:
-            raise self._error
+        self._line = Line(place, frozenset(each.__name__ for each in kinds or KINDS), self._loop)
+        self._line.connect()
+        if self._line.error is not None:
+            raise self._line.error
 
     def __aiter__(self) -> Events:
         return self
 
     async def __anext__(self) -> Event:
-        while not self._waiting:
-            if self._error is not None:
-                error, self._error = self._error, None
+        line = self._line
+        while not line.waiting:
+            if line.error is not None:
+                error, line.error = line.error, None
                 raise error
-            if self._is_over:
+            if line.is_over:
                 raise StopAsyncIteration
-            await self._wait()
-        return self._waiting.popleft()
+            await self._wait(line)
+        return line.waiting.popleft()
 
-    async def _wait(self) -> None:
-        if self._wake is not None:
+    async def _wait(self, line: Line) -> None:
+        if line.wake is not None:
             raise RuntimeError("two tasks wait for the same events")
-        self._wake = self._loop.create_future()
+        line.wake = self._loop.create_future()
         try:
             async with asyncio.timeout_at(self._deadline_s):
-                await self._wake
+                await line.wake
         except TimeoutError:
-            self._end(DeadlineExceeded("no such event came in time"))
+            line.end(DeadlineExceeded("no such event came in time"))
         finally:
-            self._wake = None
+            line.wake = None
 
     async def aclose(self) -> None:
         """Hear no more."""
-        self._waiting.clear()
-        self._end()
+        self._line.waiting.clear()
+        self._line.end()
 
     async def __aenter__(self) -> Events:
         return self
@@ -96,16 +89,33 @@ class Events:
         await self.aclose()
 
     def __del__(self) -> None:
-        wire = getattr(self, "_wire", None)
-        if wire is not None:
+        """The loop knows the line, and not this: who forgets it lets it end."""
+        line = getattr(self, "_line", None)
+        if line is not None and not line.is_over:
             try:
-                self._loop.call_soon_threadsafe(wire.close)
+                self._loop.call_soon_threadsafe(line.end)
             except RuntimeError:  # the loop is closed, and the connection with it
                 pass
 
-    # ---- the connection ----------------------------------------------------------------------------------------------
 
-    def _connect(self) -> None:
+class Line:
+    """The connection, made again when it is lost, and what has come and not been taken. ``is_over``: nothing more
+    comes; ``error``: why, if it was not the cluster's end or one's own.
+    """
+
+    def __init__(self, place: Place, topics: frozenset[str], loop: asyncio.AbstractEventLoop) -> None:
+        self._place = place
+        self._topics = topics
+        self._loop = loop
+        self.waiting: deque[Event] = deque(maxlen=MAX_WAITING)
+        self.wake: asyncio.Future[None] | None = None
+        self.error: CallError | None = None
+        self.is_over = False
+        self._wire: WireSocket | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._delay_s = REDIAL_S
+
+    def connect(self) -> None:
         self._retry = None
         try:
             connected = dial(self._place.events)
@@ -119,11 +129,11 @@ class Events:
 
     def _unreachable(self, error: OSError) -> None:
         if self._place.has_ended():
-            self._end(self._place.end())
+            self.end(self._place.end())
         elif isinstance(error, PermissionError):
-            self._end(ClusterUnavailable(f"cannot hear the events of {self._place.run_dir}: {error.strerror}"))
+            self.end(ClusterUnavailable(f"cannot hear the events of {self._place.run_dir}: {error.strerror}"))
         else:
-            self._retry = self._loop.call_later(self._delay_s, self._connect)
+            self._retry = self._loop.call_later(self._delay_s, self.connect)
             self._delay_s = min(2 * self._delay_s, REDIAL_MAX_S)
 
     def _welcome(self) -> None:
@@ -131,8 +141,8 @@ class Events:
 
     def _lost(self, why: str) -> None:
         self._wire = None
-        if not self._is_over:
-            self._retry = self._loop.call_later(self._delay_s, self._connect)
+        if not self.is_over:
+            self._retry = self._loop.call_later(self._delay_s, self.connect)
             self._delay_s = min(2 * self._delay_s, REDIAL_MAX_S)
 
     def _taken(self, frames: list[Frame]) -> None:
@@ -144,17 +154,18 @@ class Events:
         if not isinstance(event, Event):
             return
         if type(event).__name__ in self._topics:
-            self._waiting.append(event)
+            self.waiting.append(event)
         is_last = isinstance(event, ClusterStateChanged) and event.state == ENDED
         if is_last:
-            self._end()
+            self.end()
         else:
             self._rouse()
 
-    def _end(self, error: CallError | None = None) -> None:
-        if self._is_over:
+    def end(self, error: CallError | None = None) -> None:
+        """Nothing more is heard; what has come is still there."""
+        if self.is_over:
             return
-        self._is_over, self._error = True, error
+        self.is_over, self.error = True, error
         if self._retry is not None:
             self._retry.cancel()
         if self._wire is not None:
@@ -163,5 +174,5 @@ class Events:
         self._rouse()
 
     def _rouse(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(None)

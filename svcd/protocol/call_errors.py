@@ -20,6 +20,7 @@ class FailureCode(IntEnum):
     DENIED = 4
     REFUSED = 5  # no such method, or arguments that do not fit it
     RAISED = 6  # the method was run and raised
+    MOVED = 7  # a successor takes over: what was asked has not been begun, and is for that one
 
 
 class CallError(Exception):
@@ -40,6 +41,12 @@ class Draining(ServiceUnavailable):
     """The service is about to stop and takes nothing new; it has not begun what was asked."""
 
     code = FailureCode.DRAINING
+
+
+class Moved(ServiceUnavailable):
+    """A successor takes over, and has not done so in time; nothing has been begun."""
+
+    code = FailureCode.MOVED
 
 
 class DeadlineExceeded(CallError, TimeoutError):
@@ -85,6 +92,6 @@ class RemoteError(CallError):
 
 CLASSES: Final[dict[FailureCode, type[CallError]]] = {
     each.code: each
-    for each in (ServiceUnavailable, Draining, DeadlineExceeded, PermissionDenied, CallRefused, RemoteError)
+    for each in (ServiceUnavailable, Draining, Moved, DeadlineExceeded, PermissionDenied, CallRefused, RemoteError)
 }
 assert set(CLASSES) == set(FailureCode)

@@ -133,13 +133,51 @@ class HealthReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class EndpointOpened(Message):
-    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names."""
+    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names.
+
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
     invocation: int
     calls: bool
     events: bool
+    safe: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MethodDescribed(Message):
+    """A method that others may call. ``parameters``: mappings with name, annotation ("" where there is none), required
+    and positional. ``result``: its annotation; of a stream, that of an item.
+    """
+
+    direction: ClassVar[str] = "part of InterfaceReported"
+    name: str
+    stream: bool = False
+    parameters: tuple[dict[str, Any], ...] = ()
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReported(Message):
+    """What the code offers, said when it has been imported; nothing is said of code that offers nothing."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    methods: tuple[MethodDescribed, ...] = ()
+    listens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver(Message):
+    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +188,29 @@ class DrainProgress(Message):
     service: str
     invocation: int
     in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseReported(Message):
+    """Answers ``ReportUse``. ``unused_s``: since the last request has ended; None: there was none."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+    unused_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost(Message):
+    """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    publisher: str
+    subscriber: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,19 +420,42 @@ class Drain(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class HandOver(Message):
+    """A successor waits: finish what is in flight within ``timeout_s``, send new requests away to wait for it, and
+    ``pause()``. Answered by ``HandedOver``; followed by ``ExportState`` and ``Stop``, or by ``GoOn``.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn(Message):
+    """The successor has failed: take requests again, and ``resume()``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
 class Route(Message):
-    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not."""
+    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not.
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
 
     direction: ClassVar[str] = "part of RouteChanged and RouteReported"
     calls: str
     events: str
     pid: int
+    safe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class RouteChanged(Message):
     """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
-    may not call it any more. ``on_demand``: asking for it starts it.
+    may not call it any more. ``on_demand``: asking for it starts it. ``held``: it is back in a moment, callers wait.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -381,6 +465,15 @@ class RouteChanged(Message):
     why: str = ""
     permitted: bool = True
     on_demand: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUse(Message):
+    """Say whether others use the service: ``UseReported``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -529,6 +622,18 @@ class ApplyConfiguration(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateServices(Message):
+    """Replace ``services`` by what ``plan`` says of them, in place where that is possible: a successor is loaded beside
+    each and takes over. ``force``: also where its interface is not compatible. Answered as ``ApplyConfiguration``.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    plan: str
+    services: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnregisterServices(Message):
     """Stop and forget these. Refused while others require them. Answered as ``ApplyConfiguration``."""
 
@@ -623,6 +728,7 @@ class ServiceStatus(Message):
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
     the requests that it has not answered, while it drains. ``parent``: the service that has created it.
+    ``events_lost``: of those that it has published or was to hear in its present run.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -654,6 +760,7 @@ class ServiceStatus(Message):
     parent: str | None = None
     version: str | None = None
     in_flight: int | None = None
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -694,13 +801,16 @@ class GraphReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class RouteReported(Message):
-    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for."""
+    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for. ``held``: it is
+    back in a moment.
+    """
 
     direction: ClassVar[str] = "controller to client"
     service: str
     routes: tuple[Route, ...] = ()
     why: str = ""
     on_demand: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,7 +36,9 @@ Frames = list[Buffer]
 
 DATETIME, DATE, TIME, TIMEDELTA, BYTES, VIEW, ARRAY = range(1, 8)
 COUNTED_FROM_BYTES: Final = 64 * 1024
-_LIFT_DEPTH: Final = 3  # how far is looked for large bytes before packing: a call's own arguments and their entries
+_LOOKS: Final = 32  # collections of one value that are looked through for large bytes before packing
+_LOOKED_LENGTH: Final = 1024  # entries of one of them
+_RENEWED_FROM_BYTES: Final = 1024 * 1024  # a packer keeps the memory of the largest value that it has ever packed
 _PLAIN_KINDS: Final = "biufcmMSU"  # numpy's kinds of elements that are bytes and nothing else
 _MAX_DTYPE_LENGTH: Final = 32
 _MAX_DIMENSIONS: Final = 32
@@ -44,15 +46,19 @@ _EXT_ROOM_BYTES: Final = 1024  # of an array within the MessagePack: its type an
 
 _own_from_bytes = OWN_FRAME_BYTES
 _buffers: Frames = []  # of the value that is being packed; packing calls no code that could pack
+_looks = 0  # that are left for it
+_is_unseen = False  # whether part of it was not looked through
 
 
 def pack(value: Any) -> Frames:
     """The frames of ``value``. Raises ``ProtocolError`` where something in it cannot travel, or is too large."""
-    global _buffers
+    global _buffers, _looks, _is_unseen
     try:
-        body = _packer.pack(value if type(value) in _SIMPLE else _lift(value, _LIFT_DEPTH))
-        if len(body) > COUNTED_FROM_BYTES and not _buffers:  # perhaps there is something large further down
-            body = _packer.pack(_lift(value, MAX_DEPTH, MAX_LIST_LENGTH))
+        _looks, _is_unseen = _LOOKS, False
+        body = _packer.pack(value if type(value) in _PLAIN else _lift(value, MAX_DEPTH))
+        if _is_unseen and len(body) > COUNTED_FROM_BYTES:  # perhaps there is something large where nobody looked
+            _buffers, _looks = [], MAX_COLLECTIONS
+            body = _packer.pack(_lift(value, MAX_DEPTH))
         buffers = _buffers
     except UnicodeEncodeError:
         raise MalformedMessage("a text with lone surrogates cannot travel: it is no Unicode") from None
@@ -63,22 +69,30 @@ def pack(value: Any) -> Frames:
     finally:
         if _buffers:
             _buffers = []
+    if len(body) > _RENEWED_FROM_BYTES:
+        _renew_packer()
     if len(body) > MAX_MESSAGE_BYTES:
-        raise MessageTooLarge(
-            f"{len(body)} bytes beside large buffers; at most {MAX_MESSAGE_BYTES} travel. Use streams, or arrays"
-        )
+        raise _too_large(len(body))
     return [body, *buffers]
+
+
+def _too_large(size: int) -> MessageTooLarge:
+    return MessageTooLarge(
+        f"{size} bytes beside large buffers; at most {MAX_MESSAGE_BYTES} travel. Use streams, or arrays"
+    )
 
 
 def pack_arguments(args: list[Any], named: dict[str, Any]) -> Frames:
     """``pack([args, named])``, sooner where they are simple, as they mostly are. Raises ``ProtocolError``."""
     if _SIMPLE.issuperset(map(type, named.values())) and _SIMPLE.issuperset(map(type, args)):
+        for each in (*args, *named.values()):
+            if type(each) is str and len(each) > COUNTED_FROM_BYTES:
+                return pack([args, named])  # which looks before it packs
         try:
             body = _packer.pack([args, named])
         except (UnicodeEncodeError, OverflowError, ValueError):
             return pack([args, named])  # for its words
-        if len(body) <= MAX_MESSAGE_BYTES:
-            return [body]
+        return [body]
     return pack([args, named])
 
 
@@ -189,28 +203,48 @@ class _Large:
         self.held = held
 
 
-def _lift(value: Any, depth: int, length: int = 16) -> Any:
-    """``value`` with its large bytes marked, as far as it is looked through; itself where there are none."""
+def _lift(value: Any, depth: int) -> Any:
+    """``value`` with its large bytes marked, as far as it is looked through; itself where there are none. Raises
+    ``MessageTooLarge`` for a text that is: before it is copied.
+    """
+    global _looks, _is_unseen
     cls = type(value)
+    if cls is str:
+        if len(value) > MAX_MESSAGE_BYTES:
+            raise _too_large(len(value))
+        return value
     if cls in _BYTES:
         return _Large(_BYTES[cls], value) if len(value) >= OWN_FRAME_BYTES or cls is memoryview else value
-    if not depth or cls not in _LOOKED_THROUGH or len(value) > length:
+    if not depth or cls not in _LOOKED_THROUGH:
         return value
-    if cls is dict:
-        for key, each in value.items():
-            if type(each) in _LIFTED and (lifted := _lift(each, depth - 1, length)) is not each:
-                value = {**value, key: lifted}
+    if _looks <= 0 or (len(value) > _LOOKED_LENGTH and _looks <= _LOOKS):
+        _is_unseen = True
         return value
-    for index, each in enumerate(value):
-        if type(each) in _LIFTED and (lifted := _lift(each, depth - 1, length)) is not each:
-            value = [*value[:index], lifted, *value[index + 1 :]]
-    return value
+    if _PLAIN.issuperset(map(type, value.values() if cls is dict else value)):
+        return value
+    _looks -= 1
+    lifted = []
+    for place, each in value.items() if cls is dict else enumerate(value):
+        if type(each) in _LIFTED:
+            found = _lift(each, depth - 1)
+            if found is not each:
+                lifted.append((place, found))
+            elif _looks <= 0:
+                _is_unseen = True
+                break
+    if not lifted:
+        return value
+    copy = value.copy() if cls is dict else [*value]
+    for place, found in lifted:
+        copy[place] = found
+    return copy
 
 
-_SIMPLE: Final = frozenset({str, int, float, bool, type(None)})
+_PLAIN: Final = frozenset({int, float, bool, type(None)})
+_SIMPLE: Final = _PLAIN | {str}
 _BYTES: Final[dict[type, int]] = {bytes: BYTES, bytearray: BYTES, memoryview: VIEW}
 _LOOKED_THROUGH: Final = frozenset({dict, list, tuple})
-_LIFTED: Final = _LOOKED_THROUGH | _BYTES.keys()
+_LIFTED: Final = _LOOKED_THROUGH | _BYTES.keys() | {str}
 
 
 def _bytes_out(code: int, value: Buffer) -> Any:
@@ -238,8 +272,8 @@ _OUT: Final[dict[type, Callable[[Any], Any]]] = {
     time: lambda value: msgpack.ExtType(TIME, value.isoformat().encode()),
     timedelta: lambda value: _ext(TIMEDELTA, value.days, value.seconds, value.microseconds),
     _Large: lambda value: _bytes_out(value.code, value.held),
-    set: list,
-    frozenset: list,
+    set: lambda value: _lift([*value], MAX_DEPTH),
+    frozenset: lambda value: _lift([*value], MAX_DEPTH),
     tuple: list,
 }
 _fields: dict[type, tuple[str, ...]] = {}
@@ -255,7 +289,7 @@ def _default(value: Any) -> Any:
     if names is None and dataclasses.is_dataclass(cls):
         names = _fields[cls] = tuple(each.name for each in dataclasses.fields(cls))
     if names is not None:
-        return {name: getattr(value, name) for name in names}
+        return _lift({name: getattr(value, name) for name in names}, MAX_DEPTH)
     return _rarer(value, cls)
 
 
@@ -275,7 +309,14 @@ def _rarer(value: Any, cls: type) -> Any:
 
 
 _BASES: Final[tuple[Any, ...]] = (int, float, str, bytes, list, tuple, dict)
-_packer: Final = msgpack.Packer(default=_default, strict_types=True)
+
+
+def _renew_packer() -> None:
+    global _packer
+    _packer = msgpack.Packer(default=_default, strict_types=True)
+
+
+_packer = msgpack.Packer(default=_default, strict_types=True)
 
 
 # ---- in --------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import faulthandler
+import importlib.util
 import os
 import pickle
 import signal
@@ -66,6 +67,7 @@ def run(descriptor: int, parent: int) -> NoReturn:
     except (Gone, OSError):
         os._exit(0)
     sys.path[:] = told["path"]
+    take_svcd()
     threading.stack_size(told["stack_size_bytes"])
     thread = threading.Thread(target=_serve, args=(connection, told), name=told["name"])
     thread.start()
@@ -78,6 +80,17 @@ def _die_with(parent: int) -> None:
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != parent:
         os._exit(0)
+
+
+def take_svcd() -> None:
+    """The svcd that this file is of, whichever the service's environment has under that name."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    init = os.path.join(package, "__init__.py")
+    spec = importlib.util.spec_from_file_location("svcd", init, submodule_search_locations=[package])
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["svcd"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
 
 
 def _serve(connection: socket.socket, told: dict[str, Any]) -> None:

@@ -77,6 +77,8 @@ class Endpoint:
         self.in_flight = InFlight()
         self.loop = asyncio.get_running_loop()
         self.malformed = 0
+        self.moved: str | None = None  # why a successor is the one to ask
+        self.used_at_s: float | None = None  # when the last request ended, on the loop's clock
         self.resting: str | None = None  # why it takes no requests just now
         self.callers: set[Conversation] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
@@ -218,6 +220,8 @@ class Conversation:
             return FailureCode.DENIED, self._refusal
         if endpoint.token.reason is not None:
             return FailureCode.DRAINING, f"{endpoint.service} takes no new requests: {endpoint.token.reason}"
+        if endpoint.moved is not None:
+            return FailureCode.MOVED, f"{endpoint.service} takes no requests: {endpoint.moved}"
         if endpoint.resting is not None:
             return FailureCode.UNAVAILABLE, f"{endpoint.service} takes no requests now: {endpoint.resting}"
         method = endpoint.methods.get(call.method)
@@ -284,6 +288,7 @@ class Conversation:
             request.token.detach()
             self.requests.pop(request.id, None)
             self._wire.say_at_once = len(self.requests) <= 1
+            self._endpoint.used_at_s = self._endpoint.loop.time()
             self._endpoint.in_flight.end()
 
     async def _serve_stream(self, request: Request, method: Method, function: Any, arguments: dict[str, Any]) -> None:

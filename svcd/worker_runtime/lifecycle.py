@@ -50,6 +50,7 @@ class Lifecycle:
         self.on_paused: Callable[[bool], None] = lambda paused: None
         self._paused = False
         self._checking = False
+        self._resting = False
 
     async def run(self) -> int:
         """Everything, from ``loaded`` to the end; the exit code."""
@@ -130,6 +131,21 @@ class Lifecycle:
             self.on_paused(wanted)
         state = "paused" if self._paused else "running"
         reports.state(state, None if error is None else one_line(error), again=True)
+
+    async def rest(self, wanted: bool) -> str | None:
+        """For a successor: the service's own code rests as in a pause, or goes on; nobody is told. Why it does not."""
+        if wanted is self._resting or self._paused or self.life.state is not State.STARTED:
+            return None
+        error = await self._caught(self._body.pause() if wanted else self._body.resume())
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self._take(error, "pause" if wanted else "resume")
+            return one_line(error)
+        if error is not None:
+            self._reports.exception(error, "pause" if wanted else "resume")
+            return f"{'pause' if wanted else 'resume'}() failed: {one_line(error)}"
+        self._resting = wanted
+        self.on_paused(wanted)
+        return None
 
     @staticmethod
     async def _caught(step: Awaitable[None]) -> BaseException | None:

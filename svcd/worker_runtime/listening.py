@@ -7,7 +7,7 @@ its own events, counted, and nobody else's.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -47,6 +47,8 @@ class Subscriptions:
         self._lines: dict[tuple[str, Address], Line] = {}
         self.missed = 0
         self.refused = 0
+        self.losses: Counter[str] = Counter()  # of full queues, by publisher, for whoever empties it
+        self.on_loss: Callable[[], None] = lambda: None
         self.inboxes = [Inbox(each, getattr(target, each.name), run_sync, on_error, queue_events) for each in listeners]
         self._services = {each.service for each in listeners}
         routes.watch(self._route_changed)
@@ -95,10 +97,14 @@ class Subscriptions:
     def _put(self, inbox: Inbox, frames: list[Frame]) -> None:
         """Each method gets a value of its own: what one changes, another does not see."""
         try:
-            inbox.put(inbox.listener.check(values.unpack(frames[2:]), "the event"))
+            is_kept = inbox.put(inbox.listener.check(values.unpack(frames[2:]), "the event"))
         except (ProtocolError, Mismatch, RecursionError) as error:
             self.refused += 1
             inbox.complain(error)
+            return
+        if not is_kept:
+            self.losses[inbox.listener.service] += 1
+            self.on_loss()
 
 
 class Line:
@@ -178,13 +184,15 @@ class Inbox:
         wanted = self.listener.topic
         return topic.startswith(wanted[:-1]) if wanted.endswith("*") else topic == wanted
 
-    def put(self, value: Any) -> None:
+    def put(self, value: Any) -> bool:
+        """Whether there was room for it."""
         if len(self._waiting) >= self._limit:
             self.dropped += 1
-            return
+            return False
         self._waiting.append(value)
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._work(), name=self.listener.name)
+        return True
 
     def complain(self, error: BaseException) -> None:
         self._on_error(self.listener.name, error)

@@ -6,7 +6,7 @@ Must not know a service's life beyond the moments that it is told of, nor how ca
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from svcd.protocol.call_errors import PermissionDenied
@@ -17,12 +17,18 @@ from svcd.protocol.messages import (
     Drain,
     DrainProgress,
     EndpointOpened,
+    EventsLost,
+    GoOn,
+    HandedOver,
+    HandOver,
     LookupEnded,
     Message,
     PeerAsked,
     PeerIdentified,
+    ReportUse,
     RouteChanged,
     ServiceLookup,
+    UseReported,
 )
 from svcd.worker_runtime.cancellation import InFlight
 from svcd.worker_runtime.methods import listeners_of, methods_of
@@ -34,6 +40,7 @@ from svcd.worker_runtime.threads import Threads
 from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
+LOSSES_S: Final = 1.0  # between two reports of how many events were lost
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -53,6 +60,9 @@ class Neighbours:
         self._lookups: dict[tuple[str, bool], asyncio.Future[Any]] = {}
         self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._drain: asyncio.Task[None] | None = None
+        self._handing_over: asyncio.Task[None] | None = None
+        self.rest: Callable[[bool], Awaitable[str | None]] = _nothing_to_rest
+        self._losses: asyncio.TimerHandle | None = None
         self._directory, self._is_heard = "", False
         self.offspring = Offspring(reports, self._ask, send)
         self._receivers: dict[type, Callable[[Any], None]] = {
@@ -60,9 +70,12 @@ class Neighbours:
             PeerIdentified: self._on_identified,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
+            HandOver: self._on_hand_over,
+            GoOn: self._on_go_on,
             ChildRequestEnded: lambda message: self._answer(message.token, message),
             ChildChanged: self.offspring.on_changed,
             ChildEnded: self.offspring.on_ended,
+            ReportUse: self._on_report_use,
         }
 
     def receive(self, message: Message) -> bool:
@@ -81,6 +94,7 @@ class Neighbours:
         self._directory, self._is_heard = directory, is_heard
         service = self._reports.service
         self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
+        self.peers.on_loss = self._lost_events
         self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
         self.offspring.join(self.peers.service, self.peers.threads.run)
         return self.peers
@@ -106,7 +120,9 @@ class Neighbours:
     def _tell_endpoint(self) -> None:
         peers, reports = self._joined(), self._reports
         calls, events = peers.endpoint is not None, peers.publisher is not None
-        self._send(EndpointOpened(reports.service, reports.invocation, calls, events))
+        methods = {} if peers.endpoint is None else peers.endpoint.methods
+        safe = tuple(sorted(name for name, each in methods.items() if each.is_safe))
+        self._send(EndpointOpened(reports.service, reports.invocation, calls, events, safe))
 
     def stop(self, reason: str) -> None:
         """The service is to stop: whatever is in flight is over."""
@@ -120,11 +136,26 @@ class Neighbours:
 
     def close(self) -> None:
         """After the service's own stop."""
+        for task in (self._drain, self._handing_over):
+            if task is not None:
+                task.cancel()
+        self.offspring.close()
         if self._drain is not None:
             self._drain.cancel()
-        self.offspring.close()
+        if self._losses is not None:
+            self._losses.cancel()
+            self._tell_losses()
         if self.peers is not None:
             self.peers.close()
+
+    def _lost_events(self) -> None:
+        if self._losses is None:
+            self._losses = asyncio.get_running_loop().call_later(LOSSES_S, self._tell_losses)
+
+    def _tell_losses(self) -> None:
+        self._losses, reports = None, self._reports
+        for publisher, subscriber, count in self._joined().take_losses():
+            self._send(EventsLost(reports.service, reports.invocation, publisher, subscriber, count))
 
     def _on_error(self, _method: str, error: BaseException) -> None:
         self._reports.exception(error)
@@ -199,11 +230,19 @@ class Neighbours:
         target = message.target
         (self._permitted.add if message.permitted else self._permitted.discard)(target)
         (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
+        (self.routes.held.add if message.held else self.routes.held.discard)(target)
         if message.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in message.routes)
+            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in message.routes)
             self.routes.set_route(target, addresses)
         else:
             self.routes.withdraw(target, message.why)
+
+    def _on_report_use(self, _message: ReportUse) -> None:
+        endpoint = None if self.peers is None else self.peers.endpoint
+        count = 0 if endpoint is None else endpoint.in_flight.count
+        used_at_s = None if endpoint is None else endpoint.used_at_s
+        unused_s = None if used_at_s is None else asyncio.get_running_loop().time() - used_at_s
+        self._send(UseReported(self._reports.service, self._reports.invocation, count, unused_s))
 
     def _on_drain(self, message: Drain) -> None:
         if self._drain is None:
@@ -222,6 +261,38 @@ class Neighbours:
                 return
         self._reports.state("drained")
 
+    # ---- a successor -------------------------------------------------------------------------------------------------
+
+    def _on_hand_over(self, message: HandOver) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._handing_over = asyncio.get_running_loop().create_task(self._hand_over(message), name="hand over")
+
+    async def _hand_over(self, message: HandOver) -> None:
+        """Requests that come now are for the successor; those in flight end here, then the service's own code rests."""
+        error: str | None = None
+        endpoint = self._joined().endpoint
+        if endpoint is not None:
+            endpoint.moved = message.reason or "it is being replaced"
+            left = await endpoint.in_flight.wait_idle(message.timeout_s)
+            if left:
+                error = f"{left} request{'' if left == 1 else 's'} not finished within {message.timeout_s:g} s"
+        if error is None:
+            error = await self.rest(True)
+        self._send(HandedOver(self._reports.service, self._reports.invocation, error))
+
+    def _on_go_on(self, message: GoOn) -> None:
+        if self._handing_over is not None:
+            self._handing_over.cancel()
+        self._handing_over = asyncio.get_running_loop().create_task(self._go_on(), name="go on")
+
+    async def _go_on(self) -> None:
+        """As if nothing had happened."""
+        await self.rest(False)
+        endpoint = self._joined().endpoint
+        if endpoint is not None:
+            endpoint.moved = None
+
     def _report_progress(self, in_flight: InFlight, last: int = -1) -> None:
         """Now, and every so often while it changes and the drain goes on."""
         if self._drain is not None and self._drain.done():
@@ -230,3 +301,7 @@ class Neighbours:
             self._send(DrainProgress(self._reports.service, self._reports.invocation, in_flight.count))
         loop = asyncio.get_running_loop()
         loop.call_later(PROGRESS_S, self._report_progress, in_flight, in_flight.count)
+
+
+async def _nothing_to_rest(_wanted: bool) -> str | None:
+    return None

@@ -67,6 +67,7 @@ class Peers:
         self._events_path: str | None = None
         self._on_publisher: Callable[[], None] = lambda: None
         self._queue_bounds = QueueBounds()
+        self.on_loss: Callable[[], None] = lambda: None  # events were lost: ``take_losses`` says which
 
     # ---- what it offers ----------------------------------------------------------------------------------------------
 
@@ -89,6 +90,7 @@ class Peers:
             self.open_publisher()
         if listeners:
             self.subscriptions = Subscriptions(target, listeners, self._routes, self.threads.run, self._on_error)
+            self.subscriptions.on_loss = self.on_loss
             self.subscriptions.open()
         if calls_path is not None:
             self.endpoint = Endpoint(
@@ -115,9 +117,21 @@ class Peers:
                 raise StateError(f"{self.service_name} cannot publish: it is not up yet")
             publisher = Publisher(self._events_path, self._check_peer, self._queue_bounds)
             publisher.open()
+            publisher.on_loss = self.on_loss
             self.publisher = publisher
             self._on_publisher()
         return self.publisher
+
+    def take_losses(self) -> list[tuple[str, str, int]]:
+        """(publisher, subscriber, events) that were lost since this was asked last: queues were full."""
+        own, found = self.service_name, []
+        if self.publisher is not None:
+            found += [(own, each, count) for each, count in self.publisher.losses.items()]
+            self.publisher.losses.clear()
+        if self.subscriptions is not None:
+            found += [(each, own, count) for each, count in self.subscriptions.losses.items()]
+            self.subscriptions.losses.clear()
+        return found
 
     async def drain(self, timeout_s: float | None) -> int:
         """Take nothing new, wait for what is in flight; how many requests are left after ``timeout_s``."""

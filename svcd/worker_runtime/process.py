@@ -38,6 +38,7 @@ from svcd.protocol.messages import (
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
+from svcd.worker_runtime.describing import interface_of
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
@@ -180,8 +181,12 @@ class Process:
         except BaseException as error:
             self._reports.failed("load", error)
             return USER_FAILURE
+        interface = interface_of(found, self._settings.service, self._settings.invocation)
+        if interface is not None:
+            self._send(interface)
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
+        self._neighbours.rest = lifecycle.rest
         if self._ctx is not None:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up

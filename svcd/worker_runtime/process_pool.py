@@ -14,7 +14,6 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, Final
 
 from svcd.worker_runtime import compute_process
@@ -22,8 +21,7 @@ from svcd.worker_runtime.compute_errors import Abandoned, ComputeError, RemoteTr
 from svcd.worker_runtime.compute_process import Gone, hear, say
 from svcd.worker_runtime.outcome import StateError
 
-PROGRAM: Final = str(Path(compute_process.__file__))
-ROOT: Final = str(Path(__file__).parents[2])
+PROGRAM: Final = os.path.abspath(compute_process.__file__)
 WAIT_S: Final = 5.0  # for the end of one that was killed
 
 
@@ -177,7 +175,7 @@ class ProcessPool:
         if process is not None:
             self.drop(process)
         number = self._begin_number()
-        told = {**self._told, "title": f"{self._told['title']} {number}", "path": [*sys.path, ROOT]}
+        told = {**self._told, "title": f"{self._told['title']} {number}", "path": list(sys.path)}
         try:
             process = ComputeProcess(told)
         except OSError as error:

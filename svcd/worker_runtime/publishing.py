@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections import deque
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -38,12 +38,16 @@ class QueueBounds:
 
 
 class Publisher:
-    """``dropped`` counts what did not fit in some queue, over all subscribers."""
+    """``dropped`` counts what did not fit in some queue, over all subscribers; ``losses`` does so by their names, for
+    whoever empties it. ``on_loss`` is called when something is in it.
+    """
 
     def __init__(self, path: str, check_peer: CheckPeer, bounds: QueueBounds = QueueBounds()) -> None:
         self.loop = asyncio.get_running_loop()
         self.bounds = bounds
         self.dropped = 0
+        self.losses: Counter[str] = Counter()
+        self.on_loss: Callable[[], None] = lambda: None
         self.subscribers: set[Subscriber] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
 
@@ -62,6 +66,8 @@ class Publisher:
                 frames = _packed(topic, value)
             if not subscriber.tell(topic, name, frames):
                 self.dropped += 1
+                self.losses[subscriber.name] += 1
+                self.on_loss()
         if frames is None:
             _packed(topic, value)  # so that a value that cannot travel is an error without subscribers, too
 

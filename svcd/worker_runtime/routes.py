@@ -18,12 +18,14 @@ NO_METHODS: Final = "it takes no calls: none of its methods is marked with @rpc"
 @dataclass(frozen=True, slots=True)
 class Address:
     """One running instance of a service: the path of its socket for calls, empty where it takes none, and, if it
-    publishes, of that for events. ``pid``: who must be listening there, None where anybody may.
+    publishes, of that for events. ``pid``: who must be listening there, None where anybody may. ``safe``: its methods
+    that may be called again after a loss.
     """
 
     calls: str
     events: str | None = None
     pid: int | None = None
+    safe: tuple[str, ...] = ()
 
 
 class Routes:
@@ -44,12 +46,15 @@ class Routes:
         self._callable: dict[str, tuple[Address, ...]] = {}  # those of them that take calls
         self._why: dict[str, str] = {}
         self._watchers: list[Callable[[str], None]] = []
+        self._safe: dict[str, frozenset[str]] = {}  # methods that may be asked again; kept when the route is withdrawn
         self.on_demand: set[str] = set()
+        self.held: set[str] = set()  # who is back in a moment: callers wait
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
         """From now on it is found there, and only there."""
         self._addresses[service] = addresses
+        self._safe[service] = frozenset[str]().union(*(each.safe for each in addresses))
         self._callable[service] = tuple(each for each in addresses if each.calls)
         self._changed(service)
 
@@ -59,6 +64,10 @@ class Routes:
         self._callable.pop(service, None)
         self._why[service] = why
         self._changed(service)
+
+    def is_safe(self, service: str, method: str) -> bool:
+        """Whether this may be asked again when nobody knows whether it was begun."""
+        return method in self._safe.get(service, ())
 
     def missed(self, service: str, why: str) -> None:
         """It was to be started, and that has failed: nobody waits for it any longer."""

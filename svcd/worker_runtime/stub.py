@@ -11,10 +11,15 @@ from __future__ import annotations
 from typing import Any
 
 from svcd.worker_runtime import forked, logger, process
-from svcd.worker_runtime.forked import look_around
 from svcd.worker_runtime.warm import warm_up
 
 __all__ = ["look_around", "main"]
+
+
+def look_around() -> None:
+    """Once more is imported: find what a fork will have to set, and warm up again: imports have filled the caches."""
+    forked.look_around()
+    warm_up()
 
 
 def main(stub: Any) -> int:

@@ -26,6 +26,7 @@ READS: Final = 16  # of one turn: a peer that never stops must not starve the ot
 MAX_PIECES: Final = 64  # of one sendmsg
 SEND_BUFFER_BYTES: Final = 1024 * 1024
 LOW_WATER_BYTES: Final = 256 * 1024
+WITHDRAWN_KEPT: Final = 1024  # places of unsaid messages in a queue that does not move, until they are cleared away
 
 _CREDENTIALS: Final = struct.Struct("3i")
 _FRAMES: Final = MAX_BUFFERS + 3  # a topic, a head, a value, its buffers
@@ -115,6 +116,7 @@ class WireSocket:
         self._handlers = handlers
         self._receiver = Receiver(limit_bytes, _FRAMES, MAX_HEAD_BYTES)
         self._queue: deque[Outgoing] = deque()
+        self._withdrawn = 0  # of those in the queue
         self._pieces: deque[Frame] = deque()  # of what is on its way
         self._flushing = False  # at the end of this turn
         self._writing = False  # as soon as the kernel takes more
@@ -152,6 +154,10 @@ class WireSocket:
             said.withdrawn = True
             self.backlog_bytes -= said.size_bytes
             said.frames, said.size_bytes = (), 0
+            self._withdrawn += 1
+            if self._withdrawn > max(WITHDRAWN_KEPT, len(self._queue) // 2):
+                self._queue = deque(each for each in self._queue if not each.withdrawn)
+                self._withdrawn = 0
         return True
 
     async def wait_drained(self) -> None:
@@ -206,6 +212,7 @@ class WireSocket:
             return
         except OSError:  # the end: the reader finds it too, after what was said to us before
             self._queue.clear()
+            self._withdrawn = 0
             self._pieces.clear()
             self.backlog_bytes = 0
         if self._writing:
@@ -221,6 +228,7 @@ class WireSocket:
         while self._queue and total < READ_BYTES:
             said = self._queue.popleft()
             if said.withdrawn:
+                self._withdrawn -= 1
                 continue
             said.begun = True
             total += said.size_bytes

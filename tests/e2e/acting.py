@@ -18,7 +18,7 @@ from stage import Stage
 ACTOR = Path(__file__).with_name("actor.py")
 HEAD = """\
 from __future__ import annotations
-import asyncio, os, signal, time
+import asyncio, dataclasses, mmap, os, signal, time
 from collections.abc import AsyncIterator
 from svcd import *
 from actor import Actor
@@ -93,6 +93,10 @@ class Play:
         begun: Begun = wait_until(lambda: _begun(place, words), f"the actor {service} to listen")
         self._begun.append(begun)
         return begun
+
+    def wait_heard(self, service: str, count: int = 1) -> None:
+        """Until so many listen to what it publishes."""
+        self.wait(service, "sum(bool(each._topics) for each in ctx._joined.publisher.subscribers)", count)
 
     def close(self) -> None:
         for each in self._begun:

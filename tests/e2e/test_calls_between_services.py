@@ -68,6 +68,7 @@ class Other(Actor):
 
 def test_calls_proxies_streams_and_events(stage: Stage) -> None:
     play = Play(stage, SHOP, "billing: {ACT Billing}\nweb: {ACT Web, depends_on: [billing]}")
+    play.wait_heard("billing")
     assert play.ask("web", "await ctx.call('billing.charge', user='ann', cents=5)") == {"ann": 5}
     assert play.ask("web", "await ctx.service(Billing).charge(user='bob', cents=7)") == {"bob": 7}
     assert play.ask("web", "await asyncio.to_thread(ctx.call_sync, 'billing.plain', 41)") == 42

@@ -279,7 +279,8 @@ def test_new_instances_are_found_and_take_their_part(client: svcd.Client, stage:
 
 
 def test_on_demand(stage: Stage) -> None:
-    stage.up(f"till: {{{TILL}, start: on_demand}}\nbroken: {{python: 'nowhere:X', start: on_demand}}")
+    broken = "broken: {python: 'nowhere:X', start: on_demand, restart: {policy: never}}"
+    stage.up(f"till: {{{TILL}, start: on_demand}}\n{broken}")
     mark = stage.mark()
     with svcd.Client(run_dir=stage.run_dir) as client:
         assert client.call("till.pid") == stage.pid_of("till")

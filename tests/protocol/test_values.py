@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import math
+import tracemalloc
 from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
@@ -134,6 +135,41 @@ def test_large_bytes_are_found_further_down_too() -> None:
     frames = values.pack(deep)
     assert len(frames) == 2
     assert values.unpack(frames) == deep
+
+
+@dataclasses.dataclass
+class Deep:
+    held: list[bytes]
+
+
+LARGE = bytes(OWN_FRAME_BYTES)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [[[[[{"a": [LARGE]}]]]]],
+        Deep([LARGE]),
+        [list(range(5000)), LARGE],
+        [{"a": 1, "b": "c"}] * 9000 + [LARGE],
+        [[{"a": 1, "b": "c"}] * 2000 * 4, {"a": LARGE}],
+        {"a": [*range(3), {"b": LARGE}]},
+    ],
+)
+def test_large_bytes_have_a_frame_of_their_own_wherever_they_are(value: Any) -> None:
+    assert [len(each) for each in values.pack(value)[1:]] == [len(LARGE)]
+
+
+@pytest.mark.parametrize("wrap", [lambda text: text, lambda text: [{"a": (text,)}]])
+def test_a_text_that_is_too_large_is_refused_before_it_is_copied(wrap: Any) -> None:
+    text = "x" * (MAX_MESSAGE_BYTES + 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(MessageTooLarge, match="beside large buffers"):
+            values.pack_arguments([wrap(text)], {})
+        assert tracemalloc.get_traced_memory()[1] < MAX_MESSAGE_BYTES
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_small_memoryview_stays_one() -> None:

@@ -80,19 +80,26 @@ class Scene:
         self.exceptions: list[messages.ExceptionRaised] = []
         self.samples: list[messages.ResourceSampled] = []
         self.health: list[messages.HealthReported] = []
+        self.lost: list[messages.EventsLost] = []
+        self.use: list[messages.UseReported] = []
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
             registry,
             self.events.append,
-            self.exceptions.append,
-            self.samples.append,
-            self.health.append,
             self.endpoints,
             self.routes,
             Lookups(registry, machine, self.routes, self.events.append, self.stub_told),
             Introductions((), registry, 1),
         )
+        for kind, heard in (
+            (messages.ExceptionRaised, self.exceptions),
+            (messages.ResourceSampled, self.samples),
+            (messages.HealthReported, self.health),
+            (messages.EventsLost, self.lost),
+            (messages.UseReported, self.use),
+        ):
+            self.stubs.hears(kind, heard.append)
 
     def stub_told(self, invocation: int, message: messages.Message) -> None:
         self.stubs.send(invocation, message)

@@ -84,6 +84,16 @@ class Web(Service):
     assert stub.end() == (0, "{'a': 1}\n", "")
 
 
+def test_whatever_the_service_calls_svcd_does_not_take_its_place(controller: Any, tmp_path: Path) -> None:
+    (tmp_path / "svcd.py").write_text("raise ImportError('not this one')")
+    stub = controller.spawn()
+    stub.run(code=WORK, path=(str(tmp_path),), config={"factor": 2}, runtime={"compute": "processes"})
+    stub.expect_states(*UP)
+    stub.stop()
+    stub.expect_states("stopping")
+    assert stub.end()[2] == ""
+
+
 def test_a_segmentation_fault_there_leaves_its_traceback(controller: Any) -> None:
     code = """
 import ctypes

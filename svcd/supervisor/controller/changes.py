@@ -19,6 +19,7 @@ from svcd.supervisor.config.compare import Change, Comparison, compare
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.requests import Requests
 from svcd.supervisor.core import events
@@ -35,8 +36,15 @@ class Changes:
     """Receives the messages in ``receivers``. ``in_force``: where the plan that is in force is kept."""
 
     def __init__(
-        self, control: Control, machine: Machine, registry: Registry, requests: Requests, in_force: Path
+        self,
+        control: Control,
+        machine: Machine,
+        registry: Registry,
+        requests: Requests,
+        in_force: Path,
+        handovers: Handovers,
     ) -> None:
+        self._handovers = handovers
         self._control = control
         self._machine = machine
         self._registry = registry
@@ -45,6 +53,7 @@ class Changes:
         self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
             messages.ApplyConfiguration: self._apply,
             messages.UnregisterServices: self._unregister,
+            messages.UpdateServices: self._update,
             messages.GetConfiguration: self._get_configuration,
         }
 
@@ -75,6 +84,37 @@ class Changes:
         else:
             target, cause = given, APPLY + " ".join(map(os.path.basename, given.files))
         self._bring_to(target, cause, peer, correlation, message.dry_run)
+
+    def _update(self, peer: Peer, correlation: bytes, message: messages.UpdateServices) -> None:
+        """In place where each of them can be; else as an apply of these alone."""
+        own = self._registry.cluster
+        try:
+            given = plan.from_json(message.plan.encode())
+        except plan.PlanError as error:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, str(error))
+            return
+        as_apply = messages.ApplyConfiguration(message.plan, "update", message.services)
+        if (wrong := _malformed(as_apply, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
+            return
+        target, cause = _updated(own, given, frozenset(message.services))
+        named = [each for each in target.services if _service(each) in message.services]
+        before = {each.spec.name for each in own.services if _service(each) in message.services}
+        if before != {each.spec.name for each in named} or not all(map(self._handovers.can_take_over, named)):
+            self._bring_to(target, cause, peer, correlation, False)
+            return
+        steps = tuple(messages.Step("update", each.spec.name, "a new version takes over in place") for each in named)
+        self._control.send(peer.route, correlation, messages.PlanReported(steps))
+        self._requests.accept_key(peer, correlation, lambda key: self._handovers.begin(key, named, message.force))
+
+    def take_in(self, definition: ServiceDefinition) -> None:
+        """A run of this definition is the service now: it is what is in force."""
+        own = self._registry.cluster
+        name = definition.spec.name
+        services = tuple(definition if each.spec.name == name else each for each in own.services)
+        target = replace(own, services=services)
+        self._registry.change(target)
+        _write(self._in_force, plan.to_json(target))
 
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
         child = self._child_among(message.services)

@@ -23,6 +23,7 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.borrowed import Borrowed
@@ -35,6 +36,7 @@ from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
 from svcd.supervisor.controller.exchange import Exchange
 from svcd.supervisor.controller.fork_servers import ForkServers
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.import_history import ImportHistory
@@ -131,9 +133,7 @@ class Daemon:
             self._shut_down,
             self._may_ask,
         )
-        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
         self._stories = Stories(self._control, self._machine, self._records)
-        self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
@@ -157,17 +157,12 @@ class Daemon:
             self._runs,
             self._registry,
             self._engine.submit,
-            self._take_exception,
-            self._take_sample,
-            self._take_health,
-            self._take_imports,
             self._endpoints,
             self._routes,
             self._lookups,
             introductions,
-            self._children,
         )
-        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
             self._registry,
@@ -194,7 +189,6 @@ class Daemon:
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
         self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
-        self._stubs.hears(messages.StateExported, self._exchange.receive)
         self._keeping = Keeping(
             loop,
             self._places.states,
@@ -206,6 +200,35 @@ class Daemon:
             self._notice,
             self._journal,
         )
+        self._keeping.is_current = lambda service, invocation: self._machine.services[service].invocation == invocation
+        self._handovers = Handovers(
+            loop,
+            self._machine,
+            self._registry,
+            self._runs,
+            self._routes,
+            self._exchange,
+            self._engine.submit,
+            self._keeping.tell,
+            self._stubs.tell,
+            self._stubs.send,
+            self._spawner.spawn_from,
+            self._switch_run,
+            self._notice,
+            self._answer,
+        )
+        self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        for kind, receive in self._listeners().items():
+            self._stubs.hears(kind, receive)
+        self._changes = Changes(
+            self._control,
+            self._machine,
+            self._registry,
+            self._requests,
+            self._places.cluster_json,
+            self._handovers,
+        )
+        self._requests.receivers.update(self._changes.receivers)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
@@ -252,6 +275,21 @@ class Daemon:
             self._inquiries.receive(peer, correlation, message)
         else:
             self._control.rejected["not for the controller"] += 1
+
+    def _listeners(self) -> dict[type[messages.Message], Callable[[Any], None]]:
+        """What stubs say that is not for the core, and who hears it."""
+        return {
+            messages.ExceptionRaised: self._take_exception,
+            messages.ResourceSampled: self._take_sample,
+            messages.HealthReported: self._take_health,
+            messages.ImportsRecorded: self._take_imports,
+            messages.EventsLost: self._take_events_lost,
+            messages.UseReported: self._take_use,
+            messages.StateExported: self._exchange.receive,
+            messages.InterfaceReported: self._handovers.interfaces.reported,
+            messages.HandedOver: self._handovers.handed_over,
+            **self._children.receivers,
+        }
 
     def _part_receivers(self) -> dict[type, Callable[[Any, list[int]], None]]:
         return {
@@ -345,7 +383,28 @@ class Daemon:
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
+        if self._machine.services[message.service].invocation != message.invocation:
+            return  # one that takes over, or was replaced
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
+
+    def _take_events_lost(self, message: messages.EventsLost) -> None:
+        count = max(0, message.count)
+        self._records.take_events_lost(message.service, count)
+        events = f"{count} event{'' if count == 1 else 's'}"
+        own = self._registry[message.service].service or message.service
+        is_slow = own == message.subscriber or message.service == message.subscriber
+        self._notice(
+            message.service,
+            f"{events} of {message.publisher} lost: its methods do not keep up with them"
+            if is_slow
+            else f"{events} lost for {message.subscriber}, which does not keep up with them",
+        )
+
+    def _take_use(self, message: messages.UseReported) -> None:
+        self._callers.disuse.take(message)
+
+    def _ask_use(self, invocation: int) -> None:
+        self._stubs.send(invocation, messages.ReportUse(invocation))
 
     def _row_changed(self, service: str) -> None:
         self._status.changed(service)
@@ -370,7 +429,8 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._keeping.tell,
+            actions.TellStub: self._handovers.tell,
+            **self._handovers.executors,
             actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
@@ -429,6 +489,12 @@ class Daemon:
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
 
+    def _switch_run(self, definition: ServiceDefinition, action: actions.SwitchRun) -> None:
+        """The successor is the service: what was known of the run before is history."""
+        self._changes.take_in(definition)
+        self._records.begin_run(action.service)
+        self._status.changed(action.service)
+
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
         self._registry.adopt(action.service)
@@ -443,7 +509,9 @@ class Daemon:
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
-        if self._lookups.owns(action.request):
+        if self._handovers.owns(action.request):
+            self._handovers.answer(action)
+        elif self._lookups.owns(action.request):
             self._lookups.answer(action)
         elif self._children.owns(action.request):
             self._children.answer(action)

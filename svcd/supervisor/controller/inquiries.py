@@ -78,7 +78,7 @@ class Inquiries:
         target = self._routes.target(service)
         routes = () if error is not None else target.routes
         why = error if error is not None else target.why
-        report = RouteReported(service, routes, why, target.on_demand)
+        report = RouteReported(service, routes, why, target.on_demand, target.held)
         return self._control.send(peer.route, correlation, report)
 
     # ---- who is told of changes --------------------------------------------------------------------------------------

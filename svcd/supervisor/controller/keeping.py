@@ -72,6 +72,7 @@ class Keeping:
         self._digests: dict[str, bytes] = {}  # of what is in the files, as far as we have written them
         self._told: dict[str, str] = {}
         self._imported: set[int] = set()
+        self.is_current: Callable[[str, int], bool] = lambda service, invocation: True  # it is the service's own run
         exchange.on_unasked = self._take
 
     def tell(self, action: TellStub) -> None:
@@ -145,6 +146,9 @@ class Keeping:
     def _take(self, service: str, invocation: int, token: int, exported: Exported | ExportFailed) -> None:
         definition = self._registry.get(service)
         if definition is None or not definition.launch.state.keep:
+            return
+        if not self.is_current(service, invocation):  # its successor has this state, and more
+            self._send(invocation, StateSaved(invocation, token, SUPERSEDED))
             return
         if isinstance(exported, ExportFailed):
             self._say(service, f"cannot save its state: {exported}")

@@ -146,6 +146,10 @@ class Requests:
         """Take a request into the core: ``make`` is given the id that its answer will carry."""
         self._submit(make(self._note(peer, correlation, also)))
 
+    def accept_key(self, peer: Peer, correlation: bytes, begin: Callable[[Key], None]) -> None:
+        """As ``accept``, for what is not one event: ``begin`` is given the id that the answer will carry."""
+        begin(self._note(peer, correlation, ()))
+
     def _note(self, peer: Peer, correlation: bytes, also: tuple[str, ...]) -> Key:
         """Remember whom to answer, and tell them that their request is in force."""
         self._count += 1

@@ -29,6 +29,7 @@ class Target:
     routes: tuple[Route, ...]
     why: str
     on_demand: bool
+    held: bool = False
 
 
 def callable_by(definition: ServiceDefinition) -> frozenset[str]:
@@ -51,6 +52,7 @@ class Routes:
         self._callers: dict[int, str] = {}  # invocation -> full name
         self._may_call: dict[int, frozenset[str]] = {}
         self._audience: dict[str, dict[int, None]] = {}  # name in the file -> invocations that may call it
+        self._held: set[str] = set()  # who is back in a moment
         self._heard: frozenset[str] | None = None
         self._watchers: list[Callable[[str], None]] = []
         registry.watched_by(self._configured)
@@ -69,7 +71,19 @@ class Routes:
             self._running[action.service] = action.invocation
         else:
             self._running.pop(action.service, None)
+            self._held.discard(action.service)
         self._look_at(action.service)
+
+    def hold(self, service: str, held: bool) -> None:
+        """From now on who calls it waits, or does so no longer."""
+        (self._held.add if held else self._held.discard)(service)
+        self._look_at(service)
+
+    def switched(self, service: str, invocation: int) -> None:
+        """Another run of it is the one to ask."""
+        self._held.discard(service)
+        self._running[service] = invocation
+        self._look_at(service)
 
     def closed(self, invocation: int) -> None:
         """That run's stub is gone."""
@@ -96,7 +110,9 @@ class Routes:
         definition = self._registry.get(names[0])
         if definition is None:
             return Target((), "there is no such service", False)
-        routes = self._routes_of(names)
+        routes = self._routes_of(tuple(each for each in names if each not in self._held))
+        if not routes and self._held.intersection(names):
+            return Target((), "it is being updated", False, held=True)
         if not routes and definition.spec.fallback and self._machine.services[names[0]].state in GIVEN_UP:
             routes = self._routes_of((definition.spec.fallback,))
         return Target(routes, "" if routes else self._why(names), definition.spec.start is StartMode.ON_DEMAND)
@@ -181,5 +197,7 @@ class Routes:
                         self._say(invocation, called, target)
 
     def _say(self, invocation: int, name: str, target: Target) -> None:
-        message = RouteChanged(invocation, name, target.routes, target.why, on_demand=target.on_demand)
+        message = RouteChanged(
+            invocation, name, target.routes, target.why, on_demand=target.on_demand, held=target.held
+        )
         self._tell(invocation, message)

@@ -65,24 +65,25 @@ class Spawner:
         self._probes: dict[int, Probe] = {}
 
     def spawn(self, action: actions.SpawnProcess) -> None:
-        definition = self._registry[action.service]
-        mark = f"{self._run_id}-{action.invocation}"
-        run = Run(action.service, action.invocation, mark, launching.LAUNCHER)
+        self._records.begin_run(action.service)
+        self.spawn_from(action.service, action.invocation, self._registry[action.service])
+
+    def spawn_from(self, service: str, invocation: int, definition: ServiceDefinition) -> None:
+        """A run of this definition, be it in force or to come."""
+        run = Run(service, invocation, f"{self._run_id}-{invocation}", launching.LAUNCHER)
         if isinstance(definition.launch.run, PythonCode):
             run.before_end.append(self._hear_stubs)  # what it said last says why it ended
-        self._records.begin_run(action.service)
         try:
             cgroup = self._runs.open(run)
         except OSError as error:
-            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
+            self._runs.rejected(invocation, f"cannot make a cgroup for it: {error.strerror}", False)
             return
         try:
             self._order(definition, run, cgroup)
         except CannotListen as error:
-            self._runs.rejected(action.invocation, str(error), False)
+            self._runs.rejected(invocation, str(error), False)
         except OSError as error:
-            text = f"cannot open what it needs: {error.strerror or error}"
-            self._runs.rejected(action.invocation, text, False)
+            self._runs.rejected(invocation, f"cannot open what it needs: {error.strerror or error}", False)
 
     def _order(self, definition: ServiceDefinition, run: Run, cgroup: str | None) -> None:
         probe = self._probe_for(definition, run)

@@ -160,4 +160,5 @@ class Status:
             parent=view.spec.parent,
             version=definition.launch.version,
             in_flight=view.draining,
+            events_lost=record.events_lost,
         )

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.call_errors import PermissionDenied
-from svcd.supervisor.config.launch import PythonCode
+from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
-from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.introductions import Introductions
@@ -38,7 +37,7 @@ EARLY_LIMIT: Final = 16  # claims that are kept until the spawned pid is known
 
 
 class Stubs:
-    """Maps routes to runs and back. ``on_exception`` and ``on_sample`` get what is for the record, not for the core."""
+    """Maps routes to runs and back. What is for others than the core goes to whoever ``hears`` it."""
 
     def __init__(
         self,
@@ -46,44 +45,34 @@ class Stubs:
         runs: Runs,
         registry: Registry,
         submit: Callable[[Event], None],
-        on_exception: Callable[[messages.ExceptionRaised], None],
-        on_sample: Callable[[messages.ResourceSampled], None],
-        on_health: Callable[[messages.HealthReported], None],
-        on_imports: Callable[[messages.ImportsRecorded], None],
         endpoints: Endpoints,
         routes: Routes,
         lookups: Lookups,
         introductions: Introductions,
-        children: Children,
     ) -> None:
         self._control = control
         self._runs = runs
         self._registry = registry
         self._submit = submit
-        self._on_exception = on_exception
-        self._on_sample = on_sample
         self._endpoints = endpoints
         self._routes = routes
         self._introductions = introductions
         self._route_of: dict[int, bytes] = {}
         self._run_of: dict[bytes, Run] = {}
         self._frozen: set[int] = set()
+        self.definition_of: Callable[[Run], ServiceDefinition] = lambda run: registry[run.service]
+        self.on_loaded: Callable[[Run], None] = lambda run: None
         self._early: dict[int, dict[int, Peer]] = {}
         self.rejected: Counter[str] = Counter()
         self.receivers: dict[type, Callable[[Peer, Any], None]] = {
             messages.RemoteReady: self._on_ready,
             messages.StateChanged: self._on_state,
-            messages.ExceptionRaised: lambda peer, message: self._record(peer, message, on_exception),
-            messages.ResourceSampled: lambda peer, message: self._record(peer, message, on_sample),
-            messages.HealthReported: lambda peer, message: self._record(peer, message, on_health),
-            messages.ImportsRecorded: lambda peer, message: self._record(peer, message, on_imports),
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
             messages.PeerAsked: lambda peer, message: self._record(peer, message, self._on_peer_asked),
             messages.ServiceLookup: lambda peer, message: self._record(peer, message, lookups.begin),
             messages.Pong: lambda peer, message: None,
-            **{kind: self._for_record(receive) for kind, receive in children.receivers.items()},
         }
 
     def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
@@ -132,9 +121,8 @@ class Stubs:
             self.rejected["not its own" if run is None else "unknown state"] += 1
             return
         self._submit(StubReported(clock.now(), run.service, run.invocation, phase, message.error))
-
-    def _for_record(self, receive: Callable[[Any], None]) -> Callable[[Peer, Any], None]:
-        return lambda peer, message: self._record(peer, message, receive)
+        if phase is StubPhase.LOADED:
+            self.on_loaded(run)
 
     def _record(self, peer: Peer, message: Any, receive: Callable[[Any], None]) -> None:
         run = self._speaker(peer, message.invocation)
@@ -152,7 +140,7 @@ class Stubs:
         if run is None or run.pid is None:
             return
         calls, events = (str(self._endpoints.place(message.invocation, name)) for name in ("calls", "events"))
-        route = messages.Route(calls if message.calls else "", events if message.events else "", run.pid)
+        route = messages.Route(calls if message.calls else "", events if message.events else "", run.pid, message.safe)
         self._routes.opened(run.service, run.invocation, route)
         if message.calls:
             self._submit(EndpointOpened(clock.now(), run.service, run.invocation))
@@ -203,14 +191,17 @@ class Stubs:
 
     def tell(self, action: TellStub) -> None:
         """Carry an order. A script has no code for a pause: it is stopped and continued by signal."""
-        run = self._registry[action.service].launch.run
+        known = self._runs.get(action.invocation)
+        if known is None:  # it has ended
+            return
+        run = self.definition_of(known).launch.run
         if isinstance(run, PythonCode) and run.script is not None:
             if action.order in (StubOrder.PAUSE, StubOrder.RESUME):
                 self._freeze(action, action.order is StubOrder.PAUSE)
                 return
             if action.order is StubOrder.STOP and action.invocation in self._frozen:
                 self._runs.send_signal(action.invocation, signal.SIGCONT, group=True)
-        self.send(action.invocation, self._message_for(action))
+        self.send(action.invocation, self._message_for(action, known))
         if action.order is StubOrder.LOAD:
             self._routes.joined(action.service, action.invocation)
 
@@ -220,9 +211,9 @@ class Stubs:
         phase = StubPhase.PAUSED if frozen else StubPhase.RUNNING
         self._submit(StubReported(clock.now(), action.service, action.invocation, phase))
 
-    def _message_for(self, action: TellStub) -> messages.Message:
+    def _message_for(self, action: TellStub, known: Run) -> messages.Message:
         if action.order is StubOrder.LOAD:
-            return self._spec_message(action.service, action.invocation)
+            return self._spec_message(action.service, action.invocation, self.definition_of(known))
         if action.order is StubOrder.DRAIN:
             stop = self._registry[action.service].spec.stop
             return messages.Drain(action.invocation, action.reason, stop.drain_grace_s, stop.drain_timeout_s)
@@ -236,8 +227,7 @@ class Stubs:
             return messages.Resume(action.invocation)
         return messages.Stop(action.invocation, action.reason)
 
-    def _spec_message(self, service: str, invocation: int) -> messages.ServiceSpec:
-        definition = self._registry[service]
+    def _spec_message(self, service: str, invocation: int, definition: ServiceDefinition) -> messages.ServiceSpec:
         run = definition.launch.run
         if not isinstance(run, PythonCode):
             raise TypeError(f"{service} is no Python service")

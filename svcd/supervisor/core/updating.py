@@ -296,6 +296,7 @@ class Updates:
         self._disarm(update)
         new.borrowed, old.borrowed = old.borrowed, []
         new.running_since = cluster.at
+        new.begun = True  # who comes back after a lost connection is not told to begin again
         unit.run, unit.last_invocation, update.other = new, new.invocation, old
         cluster.out.append(SwitchRun(unit.name, old.invocation, new.invocation))
         self._apply.replace(update.spec, change)
