@@ -248,7 +248,7 @@ class Stubs:
             runtime={**run.runtime, **run.runtime_variables},
             record_imports=run.preload_auto,
             keep_state=definition.launch.state.keep,
-            export_every_s=definition.launch.state.every_s,
+            export_every_s=definition.launch.state.every_s if definition.launch.state.keep else 0.0,
             version=definition.launch.version,
         )
 
