@@ -41,7 +41,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             order = self.server.client.call("orders.place", form["user"][0], form["product"][0])
         except KeyError as error:
-            self._answer(400, f"the form lacks {error}\n")
+            self._answer(400, f"the form lacks {error.args[0]}\n")
         except svcd.RemoteError as error:
             self._answer(400, f"{error.text}\n")
         except svcd.CallError as error:
