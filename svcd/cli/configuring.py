@@ -156,10 +156,10 @@ def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: fl
 @click.command(
     epilog="""\b
 Examples:
-  svcd update web                         reads the files again, and takes over what they say of web
-  svcd update web --version 2             the same, called version 2
-  svcd update web --python shop.web2:Web  other code
-  svcd update web --config web.yaml       another config:, the mapping in that file
+  svcd update web                    what its files say of web now
+  svcd update web --version 2        the same, called version 2
+  svcd update web --python web2:Web  other code
+  svcd update web --config web.yaml  another config:, what is in that file
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
@@ -180,13 +180,14 @@ def update(
     timeout_s: float | None,
     as_json: bool,
 ) -> int:
-    """Bring in what the files say of these services now, without a request being lost.
+    """Bring in new versions of services, without losing a request.
+
+    They are what the cluster's own files say now: those of its start, or of the last apply. All other services stay as
+    they are.
 
     A Python service that runs is replaced in place: the new version is loaded beside the old one, which finishes its
     requests and hands its state over (export_state, import_state); callers wait that long. If anything goes wrong, the
     old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted.
-
-    The files are the cluster's own: those of its start, or of the last apply. All other services stay as they are.
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)

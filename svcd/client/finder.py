@@ -76,10 +76,11 @@ class Finder:
 
     def _take(self, service: str, report: RouteReported) -> None:
         (self.routes.on_demand.add if report.on_demand else self.routes.on_demand.discard)(service)
-        (self.routes.held.add if report.held else self.routes.held.discard)(service)
         if report.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in report.routes)
+            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in report.routes)
             self.routes.set_route(service, addresses)
+        elif report.held:
+            self.routes.hold(service)
         else:
             self.routes.withdraw(service, report.why)
 

@@ -133,13 +133,17 @@ class HealthReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class EndpointOpened(Message):
-    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names."""
+    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names.
+
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
     invocation: int
     calls: bool
     events: bool
+    safe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,12 +441,15 @@ class GoOn(Message):
 
 @dataclass(frozen=True, slots=True)
 class Route(Message):
-    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not."""
+    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not.
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
 
     direction: ClassVar[str] = "part of RouteChanged and RouteReported"
     calls: str
     events: str
     pid: int
+    safe: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

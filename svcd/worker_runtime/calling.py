@@ -33,6 +33,10 @@ RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
 
 
+CERTAIN: Final = (NotBegun, Draining, Moved)
+"""Whoever gets one of these was not served, and may ask again."""
+
+
 class _DoorFull(NotBegun):
     """More connect at once than its queue holds: a moment later it goes."""
 
@@ -81,6 +85,10 @@ class Caller:
             try:
                 return await self._ask(self._link(service), name, method, value, deadline_s)
             except ServiceUnavailable as error:
+                if not isinstance(error, CERTAIN):  # it was begun, perhaps
+                    if not self.routes.is_safe(service, method):
+                        raise
+                    patience_s = math.inf
                 await self.wait_for_another(service, error, patience_s, deadline_s)
 
     async def _ask(self, link: Link, name: str, method: str, value: Frames, deadline_s: float | None) -> Any:
@@ -123,11 +131,12 @@ class Caller:
         self._watch(earliest_s)
 
     async def wait_for_another(self, service: str, error: CallError, until_s: float, deadline_s: float | None) -> None:
-        """Return when it makes sense to ask again; raise ``error`` when it does not."""
+        """Return when it makes sense to ask again; raise ``error`` when it does not, or when nobody is there in time.
+
+        That it may be asked again is the caller's to know.
+        """
         if isinstance(error, Moved) or service in self.routes.held:
             until_s = math.inf
-        if not isinstance(error, NotBegun | Draining | Moved) and self.routes.known(service):
-            raise error  # it was begun, perhaps
         if any(not link.is_draining for link in self._candidates(service)) and isinstance(error, Draining):
             return
         if isinstance(error, _DoorFull) or until_s > (deadline_s or until_s):
@@ -135,8 +144,9 @@ class Caller:
         until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
-            raise error
-        step_s = left_s if isinstance(error, Draining) or not self.routes.known(service) else min(left_s, REDIAL_S)
+            raise ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error
+        is_known = self.routes.known(service) and service not in self.routes.held
+        step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
         await self.routes.wait_change(service, step_s)
 
     async def wait_found(self, service: str, wait: float | None) -> None:
@@ -176,7 +186,7 @@ class Caller:
 
     def _link(self, service: str) -> Link:
         """To the instance with the least in flight. Raises ``CallError``."""
-        addresses = self.routes.lookup(service)
+        addresses = self._lookup(service)
         if len(addresses) == 1:
             link = self._links.get(addresses[0].calls)
             return link if link is not None else self._connect(service, addresses[0])
@@ -190,6 +200,12 @@ class Caller:
                 error = failed
         assert error is not None
         raise error
+
+    def _lookup(self, service: str) -> tuple[Address, ...]:
+        try:
+            return self.routes.lookup(service)
+        except ServiceUnavailable as error:
+            raise NotBegun(str(error)) from None
 
     def _load(self, address: Address) -> int:
         link = self._links.get(address.calls)
@@ -248,6 +264,8 @@ class Caller:
                     link = self._link(service)
                     return link, link.begin(method, value, deadline_s, STREAM_CREDIT, pending)
                 except ServiceUnavailable as error:
+                    if not isinstance(error, CERTAIN):
+                        raise
                     await self.wait_for_another(service, error, patience_s, deadline_s)
 
         return Stream(name, begin, deadline_s)

@@ -57,9 +57,10 @@ class Lifecycle:
         self._reports.state("loaded")
         if await self._orders.until(lambda: self._orders.init_asked):
             self.life.begin()
-            await self._rise()
-            if self.life.has_risen():
+            well, runs = await self._rise(), self.life.has_risen()
+            if runs or (well and self._orders.own_wish):  # who says in its start that it is done was up
                 self._come_up()
+            if runs:
                 await self._stay()
         await self._fall()
         return self.exit_code
@@ -70,17 +71,18 @@ class Lifecycle:
 
     # ---- up ------------------------------------------------------------------------------------------------------
 
-    async def _rise(self) -> None:
-        """init and start, as far as they go."""
+    async def _rise(self) -> bool:
+        """init and start, as far as they go; whether both have ended well."""
         orders, reports = self._orders, self._reports
         if not await self._attempt("init", self._body.init(self._spec.config)):
-            return
+            return False
         reports.state("initialized")
         if not await orders.until(lambda: orders.start_asked):
-            return
+            return False
         reports.state("starting")
-        if not orders.import_asked or await self._attempt("import", self._import()):
-            await self._attempt("start", self._start())
+        if orders.import_asked and not await self._attempt("import", self._import()):
+            return False
+        return await self._attempt("start", self._start())
 
     async def _import(self) -> None:
         from svcd.worker_runtime.state import unpack_state  # noqa: PLC0415 - for the few services that import

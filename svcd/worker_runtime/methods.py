@@ -8,27 +8,44 @@ from __future__ import annotations
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from svcd.protocol.limits import MAX_METHOD_LENGTH
 from svcd.worker_runtime.annotations import ANYTHING, Check, Mismatch, check_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+SAFE: Final = "safe"
+NEVER: Final = "never"
+
 _RPC: Final = "__svcd_rpc__"
 _EVENTS: Final = "__svcd_events__"
 _STREAMS: Final = (AsyncGenerator, AsyncIterable, AsyncIterator, Generator, Iterable, Iterator)
 
 
-def rpc(method: Function) -> Function:
+@overload
+def rpc(method: Function, /) -> Function: ...
+@overload
+def rpc(*, retry: str) -> Callable[[Function], Function]: ...
+def rpc(method: Function | None = None, /, *, retry: str = NEVER) -> Function | Callable[[Function], Function]:
     """Offer a method to other services. Plain or ``async``; a generator of either kind is a stream.
 
     Arguments and results are checked against its annotations; what has none takes anything that can travel.
+
+    ``@rpc(retry="safe")``: called twice is as good as called once. Where the service was lost before it answered, the
+    caller waits for it and asks again, within its deadline; else the caller is told with ``ServiceUnavailable``. Of
+    streams nothing is asked again. Raises ``ValueError`` for another word than "safe" and "never".
     """
-    if not inspect.isfunction(method):
-        raise TypeError(f"@rpc belongs on a method, not on {method!r}; beneath @staticmethod and the like")
-    setattr(method, _RPC, True)
-    return method
+    if retry not in (SAFE, NEVER):
+        raise ValueError(f'@rpc(retry={retry!r}): say "safe" or "never"')
+
+    def mark(function: Function) -> Function:
+        if not inspect.isfunction(function):
+            raise TypeError(f"@rpc belongs on a method, not on {function!r}; beneath @staticmethod and the like")
+        setattr(function, _RPC, retry)
+        return function
+
+    return mark if method is None else mark(method)
 
 
 def on_event(*names: str) -> Callable[[Function], Function]:
@@ -67,6 +84,7 @@ class Method:
     positional: tuple[str, ...]
     required: frozenset[str]
     result: Check
+    is_safe: bool = False
 
     def arguments(self, args: list[Any], named: dict[Any, Any]) -> dict[str, Any]:
         """What to call it with, by name. Raises ``Mismatch``."""
@@ -163,6 +181,7 @@ def method_of(function: Callable[..., Any], name: str, owner: str) -> Method:
         tuple(each.name for each in parameters if each.kind is each.POSITIONAL_OR_KEYWORD),
         frozenset(each.name for each in parameters if each.default is each.empty),
         _result_check(hints.get("return", Any), is_stream, where),
+        getattr(function, _RPC, NEVER) == SAFE and not is_stream,
     )
 
 

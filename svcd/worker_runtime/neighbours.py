@@ -120,7 +120,9 @@ class Neighbours:
     def _tell_endpoint(self) -> None:
         peers, reports = self._joined(), self._reports
         calls, events = peers.endpoint is not None, peers.publisher is not None
-        self._send(EndpointOpened(reports.service, reports.invocation, calls, events))
+        methods = {} if peers.endpoint is None else peers.endpoint.methods
+        safe = tuple(sorted(name for name, each in methods.items() if each.is_safe))
+        self._send(EndpointOpened(reports.service, reports.invocation, calls, events, safe))
 
     def stop(self, reason: str) -> None:
         """The service is to stop: whatever is in flight is over."""
@@ -228,10 +230,11 @@ class Neighbours:
         target = message.target
         (self._permitted.add if message.permitted else self._permitted.discard)(target)
         (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
-        (self.routes.held.add if message.held else self.routes.held.discard)(target)
         if message.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid) for each in message.routes)
+            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in message.routes)
             self.routes.set_route(target, addresses)
+        elif message.held:
+            self.routes.hold(target)
         else:
             self.routes.withdraw(target, message.why)
 

@@ -29,6 +29,7 @@ class Orders:
         self.pause_news = False
         self.stop_asked = False
         self.reason = ""
+        self.own_wish = False  # it stops well, and because it has asked for it
         self.tell_life: Callable[[str | BaseException | None], None] = lambda error: None
         self._on_stop = on_stop
         self._wake: asyncio.Future[None] | None = None
@@ -59,10 +60,12 @@ class Orders:
             self.state = None
         self.state_version = message.version
 
-    def ask_stop(self, reason: str, error: str | BaseException | None = None) -> None:
-        """Stop, once whatever is in progress has ended; joins a stop that was asked for already."""
+    def ask_stop(self, reason: str, error: str | BaseException | None = None, own: bool = False) -> None:
+        """Stop, once whatever is in progress has ended; joins a stop that was asked for already. ``own``: by the
+        service itself.
+        """
         if not self.stop_asked:
-            self.stop_asked, self.reason = True, reason
+            self.stop_asked, self.reason, self.own_wish = True, reason, own and error is None
             self._on_stop()
         self.tell_life(error)
         self.changed()
@@ -70,14 +73,14 @@ class Orders:
     def ask_stop_of_own(self, reason: str, error: str | BaseException | None = None) -> None:
         """``ask_stop`` for the service's own code: at once where that runs on the loop, soon from another thread."""
         if asyncio._get_running_loop() is self.loop:
-            self.ask_stop(reason, error)
+            self.ask_stop(reason, error, own=True)
         else:
-            self.ask_stop_from_anywhere(reason, error)
+            self.ask_stop_from_anywhere(reason, error, own=True)
 
-    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None) -> None:
+    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None, own: bool = False) -> None:
         """``ask_stop`` for other threads and signal handlers."""
         try:
-            self.loop.call_soon_threadsafe(self.ask_stop, reason, error)
+            self.loop.call_soon_threadsafe(self.ask_stop, reason, error, own)
         except RuntimeError:  # the loop is closed: the end is near anyhow
             pass
 

@@ -18,12 +18,14 @@ NO_METHODS: Final = "it takes no calls: none of its methods is marked with @rpc"
 @dataclass(frozen=True, slots=True)
 class Address:
     """One running instance of a service: the path of its socket for calls, empty where it takes none, and, if it
-    publishes, of that for events. ``pid``: who must be listening there, None where anybody may.
+    publishes, of that for events. ``pid``: who must be listening there, None where anybody may. ``safe``: its methods
+    that may be called again after a loss.
     """
 
     calls: str
     events: str | None = None
     pid: int | None = None
+    safe: tuple[str, ...] = ()
 
 
 class Routes:
@@ -44,22 +46,35 @@ class Routes:
         self._callable: dict[str, tuple[Address, ...]] = {}  # those of them that take calls
         self._why: dict[str, str] = {}
         self._watchers: list[Callable[[str], None]] = []
+        self._safe: dict[str, frozenset[str]] = {}  # methods that may be asked again; kept when the route is withdrawn
         self.on_demand: set[str] = set()
         self.held: set[str] = set()  # who is back in a moment: callers wait
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
         """From now on it is found there, and only there."""
+        self.held.discard(service)
         self._addresses[service] = addresses
+        self._safe[service] = frozenset[str]().union(*(each.safe for each in addresses))
         self._callable[service] = tuple(each for each in addresses if each.calls)
         self._changed(service)
 
+    def hold(self, service: str) -> None:
+        """It is back in a moment, there or elsewhere: calls wait for that; its events are heard as before."""
+        self.held.add(service)
+        self._callable.pop(service, None)
+
     def withdraw(self, service: str, why: str = "it does not run") -> None:
         """From now on it is not found. What is under way there goes on."""
+        self.held.discard(service)
         self._addresses.pop(service, None)
         self._callable.pop(service, None)
         self._why[service] = why
         self._changed(service)
+
+    def is_safe(self, service: str, method: str) -> bool:
+        """Whether this may be asked again when nobody knows whether it was begun."""
+        return method in self._safe.get(service, ())
 
     def missed(self, service: str, why: str) -> None:
         """It was to be started, and that has failed: nobody waits for it any longer."""
@@ -74,7 +89,8 @@ class Routes:
         if found:
             return found
         self.check_permitted(service)
-        why = NO_METHODS if service in self._addresses else self._why.get(service, "it does not run")
+        is_mute = service in self._addresses and service not in self.held
+        why = NO_METHODS if is_mute else self._why.get(service, "it does not run")
         raise ServiceUnavailable(f"cannot call {service}: {why}")
 
     def check_permitted(self, service: str) -> None:

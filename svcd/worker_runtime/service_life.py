@@ -55,7 +55,7 @@ class ServiceLife(Startable):
         """What breaks as a part ends up here: the whole service stops, with its error."""
         if asyncio._get_running_loop() is not self._orders.loop:
             return super().stop(error)  # which says so
-        self._orders.ask_stop(OWN_WISH if error is None else f"it broke: {one_line(error)}", error)
+        self._orders.ask_stop(OWN_WISH if error is None else f"it broke: {one_line(error)}", error, own=True)
         return super().stop()
 
     def _obey(self, error: str | BaseException | None) -> None:

@@ -71,6 +71,7 @@ LINES: dict[type, Callable[[Any], str]] = {
     act.ReleaseRoutes: lambda a: f"release {a.service}",
     act.SwitchRun: lambda a: f"switch {a.service} {a.old} > {a.invocation}",
     act.TellStub: lambda a: f"tell {a.service} {a.order.value}",
+    act.TellParent: lambda a: f"tell {a.service} of {a.child}" + (f": {a.error}" if a.error else ""),
     act.AwaitReadiness: lambda a: f"probe {a.service}",
     act.CheckHealth: lambda a: f"check {a.service}",
     act.CeaseHealthChecks: lambda a: f"cease {a.service}",

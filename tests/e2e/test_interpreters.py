@@ -127,7 +127,7 @@ def test_what_is_no_python_is_told(stage: Stage, program: str) -> None:
     service(stage, program)
     stage.wait_state("a", "failed", "stopped", "completed")
     words = f"{program} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
-    wait_until(lambda: any(words in each for each in stage.notices("a")), "a notice")
+    wait_until(lambda: any(words in line.get("text", "") for line in stage.journal()), "a notice")
     stage.drain()
 
 

@@ -81,6 +81,14 @@ class Stub:
         self.expect_states("stopping")
         assert self.end() == (0, output, "")
 
+    def wait_stopping(self) -> StateChanged:
+        """It stops; what it says of exceptions before that does not matter."""
+        while isinstance(message := self.next(), ExceptionRaised):
+            pass
+        assert isinstance(message, StateChanged)
+        assert message.state == "stopping"
+        return message
+
     def asks(self, method: str) -> None:
         """Have ``method`` of the service called, which finds nothing wrong."""
         self.tell(CheckHealth(self.invocation, 1, method))

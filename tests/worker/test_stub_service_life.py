@@ -342,3 +342,19 @@ class Web(svcd.Service):
     stub.run(code=code)
     stub.expect_states(*UP, "stopping")
     assert stub.end() == (0, "started\n", "")
+
+
+@pytest.mark.parametrize("kind", ["", "async "], ids=["sync", "async"])
+@pytest.mark.parametrize("more", ["", "self.ctx.stop(ValueError('no'))", "self.ctx.stop('no')"])
+def test_who_is_done_in_its_start_was_up(controller: Any, kind: str, more: str) -> None:
+    """A plain method's wish comes from a thread, before the end of its start is known."""
+    stub = controller.spawn()
+    code = f"""
+import svcd
+class Web(svcd.Service):
+    {kind}def start(self): self.ctx.stop(); {more or "pass"}
+"""
+    stub.run(code=code)
+    stub.expect_states(*UP)
+    stub.wait_stopping()
+    assert stub.end()[0] == (1 if more else 0)

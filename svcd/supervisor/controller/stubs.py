@@ -140,7 +140,7 @@ class Stubs:
         if run is None or run.pid is None:
             return
         calls, events = (str(self._endpoints.place(message.invocation, name)) for name in ("calls", "events"))
-        route = messages.Route(calls if message.calls else "", events if message.events else "", run.pid)
+        route = messages.Route(calls if message.calls else "", events if message.events else "", run.pid, message.safe)
         self._routes.opened(run.service, run.invocation, route)
         if message.calls:
             self._submit(EndpointOpened(clock.now(), run.service, run.invocation))
@@ -248,7 +248,7 @@ class Stubs:
             runtime={**run.runtime, **run.runtime_variables},
             record_imports=run.preload_auto,
             keep_state=definition.launch.state.keep,
-            export_every_s=definition.launch.state.every_s,
+            export_every_s=definition.launch.state.every_s if definition.launch.state.keep else 0.0,
             version=definition.launch.version,
         )
 
