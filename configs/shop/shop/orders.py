@@ -9,7 +9,7 @@ from typing import Any
 from shop.billing import Billing
 from shop.catalog import Catalog
 from shop.values import Order
-from svcd import Service, rpc
+from svcd import RemoteError, Service, rpc
 
 
 class Orders(Service):
@@ -20,7 +20,11 @@ class Orders(Service):
 
     @rpc
     async def place(self, user: str, product: str) -> Order:
-        cents = await self.catalog.price(product)
+        """Raises ``LookupError`` for what the catalog does not have."""
+        try:
+            cents = await self.catalog.price(product)
+        except RemoteError as error:  # the buyer need not know who has said it
+            raise LookupError(error.text) from None
         receipt = await self.billing.charge(user, cents)
         order = Order(len(self.all) + 1, user, product, receipt)
         self.all.append(order)

@@ -29,12 +29,12 @@ class Reports(Service):
 
     @rpc
     async def sold(self) -> dict[str, int]:
-        """Cents by product. A shard that is being restarted is waited for."""
+        """Cents by product, the best sold first. A shard that is being restarted is waited for."""
         shards = (self.ctx.service(Shard, name, wait=PATIENCE_S) for name in self.ctx.children)
         total = Counter[str]()
         for part in await asyncio.gather(*(shard.sold() for shard in shards)):
             total.update(part)
-        return dict(total)
+        return dict(total.most_common())
 
 
 class Shard(Service):

@@ -43,7 +43,7 @@ class Handler(BaseHTTPRequestHandler):
         except KeyError as error:
             self._answer(400, f"the form lacks {error.args[0]}\n")
         except svcd.RemoteError as error:
-            self._answer(400, f"{error.text}\n")
+            self._answer(404 if error.type == "LookupError" else 500, f"{error.text}\n")
         except svcd.CallError as error:
             self._answer(503, f"{error}\n")
         else:
