@@ -250,9 +250,9 @@ def run(given: dict[str, Any]) -> None:
     launcher = Launcher(links[0], links[1], ground)
     gc.collect()
     if run_stub is not None:
-        from svcd.worker_runtime.plugging import plug  # noqa: PLC0415 - not in the lean launcher
+        from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
 
-        plug()
+        stub.plug()
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
 
