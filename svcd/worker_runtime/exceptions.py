@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import importlib
+import itertools
 import os
 import threading
 import traceback
@@ -34,6 +35,9 @@ _MACHINERY: Final = (
 )
 """Frames in these, before the first one of user code, say nothing to the author of a service."""
 
+_CALL_ERRORS: Final = "svcd.protocol.call_errors."
+"""What begins so is raised by the machinery of calls, whose own frames, the last ones, say nothing either."""
+
 
 def describe(error: BaseException, service: str, invocation: int, phase: str) -> ExceptionRaised:
     """The record of ``error``."""
@@ -42,6 +46,8 @@ def describe(error: BaseException, service: str, invocation: int, phase: str) ->
     try:
         whole = traceback.TracebackException.from_exception(error)
         _trim(whole)
+        if name.startswith(_CALL_ERRORS):
+            _trim_end(whole.stack)
         frames = tuple(_frame(each) for each in whole.stack[-MAX_FRAMES:])
         printed = "".join(whole.format())
     except Exception:  # what an exception's own attributes may do has no bounds
@@ -128,3 +134,10 @@ def _trim(whole: traceback.TracebackException) -> None:
         del each.stack[:count]
         each.stack[:] = [frame for frame in each.stack if frame.filename != _IN_BETWEEN]
         todo += [linked for linked in (each.__cause__, each.__context__, *(each.exceptions or ())) if linked]
+
+
+def _trim_end(stack: traceback.StackSummary) -> None:
+    """Cut the frames after the last one of user code, if there is one."""
+    ours = list(itertools.takewhile(lambda frame: frame.filename.startswith(_MACHINERY), reversed(stack)))
+    if len(ours) < len(stack):
+        del stack[len(stack) - len(ours) :]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from clusters import ROOT, Cluster, free_ports, wait_until
 
-CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted(str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml"))
 
 
 def need(*programs: str) -> None:
