@@ -11,7 +11,7 @@ from typing import Final
 from svcd.client.control import PATIENCE_S, Control, refusal
 from svcd.protocol.call_errors import CallError, ClusterUnavailable, DeadlineExceeded
 from svcd.protocol.messages import GetRoute, Message, RequestRefused, RouteReported
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.routes import Routes
 
 REFRESH_S: Final = 30.0  # what a service is known by is asked for again when it is used and older than that
 
@@ -64,7 +64,7 @@ class Finder:
     def _told(self, service: str, said: Message | CallError) -> None:
         if isinstance(said, RouteReported):
             self._told_s[service] = self._loop.time()
-            self._take(service, said)
+            self.routes.take(service, said)
             known = self._known[service]
             if not known.done():
                 known.set_result(None)
@@ -73,16 +73,6 @@ class Finder:
             self._leave(service, refusal(said.code, text))
         elif isinstance(said, CallError):
             self._leave(service, said)
-
-    def _take(self, service: str, report: RouteReported) -> None:
-        (self.routes.on_demand.add if report.on_demand else self.routes.on_demand.discard)(service)
-        if report.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in report.routes)
-            self.routes.set_route(service, addresses)
-        elif report.held:
-            self.routes.hold(service)
-        else:
-            self.routes.withdraw(service, report.why)
 
     def _leave(self, service: str, error: CallError) -> None:
         """Nothing more is told of it: who calls it next asks anew."""
@@ -109,6 +99,6 @@ class Finder:
             self.routes.missed(service, str(error))
             return
         if report.routes:
-            self._take(service, report)
+            self.routes.take(service, report)
         else:
             self.routes.missed(service, report.why)

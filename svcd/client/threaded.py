@@ -143,6 +143,11 @@ class Client:
         """
         return Rows(self, self.run_here(lambda: self._client.events(*kinds, timeout=timeout)))
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be asked, in this process."""
+        return self._is_open and os.getpid() == self._pid
+
     # ---- on the loop -------------------------------------------------------------------------------------------------
 
     def run(self, ask: Callable[[], Awaitable[Got]]) -> Got:
@@ -203,8 +208,9 @@ class Rows(Iterator[Row]):
         return await anext(self._rows, _END)
 
     def close(self) -> None:
-        """Leave it: the callee's generator is closed."""
-        self._client.run(self._rows.aclose)  # type: ignore[attr-defined]  # all that are given have it
+        """Leave it: the callee's generator is closed. It has been left when its client is closed."""
+        if self._client.is_open:
+            self._client.run(self._rows.aclose)  # type: ignore[attr-defined]  # all that are given have it
 
     def __enter__(self) -> Rows[Row]:
         return self

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 
+from svcd.protocol.bounded import counter, words
 from svcd.protocol.errors import MalformedMessage, MessageTooLarge, ProtocolError
 from svcd.protocol.limits import (
     MAX_BUFFERS,
@@ -65,7 +66,7 @@ def pack(value: Any) -> Frames:
     except ProtocolError:
         raise
     except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
-        raise MalformedMessage(_words(error)) from None
+        raise MalformedMessage(words(error)) from None
     finally:
         if _buffers:
             _buffers = []
@@ -105,7 +106,7 @@ def pack_whole(value: Any, limit_bytes: int) -> bytes:
     except UnicodeEncodeError:
         raise MalformedMessage("a text with lone surrogates cannot travel: it is no Unicode") from None
     except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
-        raise MalformedMessage(_words(error)) from None
+        raise MalformedMessage(words(error)) from None
     finally:
         _own_from_bytes = OWN_FRAME_BYTES
     if len(body) > limit_bytes:
@@ -122,7 +123,7 @@ def unpack_whole(body: bytes) -> Any:
     except ProtocolError:
         raise
     except Exception as error:  # whatever the library makes of bytes that have gone bad
-        raise MalformedMessage(f"no MessagePack: {_words(error)}") from None
+        raise MalformedMessage(f"no MessagePack: {words(error)}") from None
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:
@@ -136,7 +137,7 @@ def unpack(frames: Sequence[Buffer]) -> Any:
     if len(frames) == 1 and size <= COUNTED_FROM_BYTES:
         return _unpack(body, _open_alone, None, size)
     opened = _Opening(frames)
-    value = _unpack(body, opened.open, _counter(), size)
+    value = _unpack(body, opened.open, counter("a value"), size)
     if opened.left:
         raise MalformedMessage("a buffer that no value uses")
     return value
@@ -159,24 +160,7 @@ def _unpack(body: Buffer, ext: Callable[[int, bytes], Any], count: Callable[[Any
     except ProtocolError:
         raise
     except Exception as error:  # whatever the library makes of hostile bytes
-        raise MalformedMessage(f"no MessagePack: {_words(error)}") from None
-
-
-def _counter() -> Callable[[Any], Any]:
-    left = MAX_COLLECTIONS
-
-    def count(collection: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise MessageTooLarge(f"a value of more than {MAX_COLLECTIONS} collections")
-        return collection
-
-    return count
-
-
-def _words(error: Exception) -> str:
-    return str(error)[:200] or type(error).__name__
+        raise MalformedMessage(f"no MessagePack: {words(error)}") from None
 
 
 # ---- out -------------------------------------------------------------------------------------------------------------

@@ -249,6 +249,10 @@ def run(given: dict[str, Any]) -> None:
     ground = Ground(parent, null_fd, given["soft_limit"], hard, run_stub, name_process)
     launcher = Launcher(links[0], links[1], ground)
     gc.collect()
+    if run_stub is not None:
+        from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
+
+        stub.plug()
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
 

@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from svcd.worker_runtime.sdk import Flag
+from svcd.worker_runtime.flags import Flag
 
 ENDED: Final = "it ended"
 

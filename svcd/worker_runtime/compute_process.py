@@ -106,7 +106,7 @@ def _serve(connection: socket.socket, told: dict[str, Any]) -> None:
 
 def become(told: dict[str, Any]) -> None:
     """Look like the service to what it computes: its title, its context, its code string."""
-    from svcd.worker_runtime import load, pools, sdk  # noqa: PLC0415 - its place is known only now
+    from svcd.worker_runtime import flags, load, pools, sdk  # noqa: PLC0415 - its place is known only now
 
     try:
         from setproctitle import setproctitle  # noqa: PLC0415 - not everywhere installed
@@ -119,7 +119,7 @@ def become(told: dict[str, Any]) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # whatever lacks it is let be
     except (AttributeError, ValueError, OSError):
         pass
-    ctx = sdk.Context(**told["context"], stopping=sdk.Stopping(), request_stop=_refuse_stop)
+    ctx = sdk.Context(**told["context"], stopping=flags.Stopping(), request_stop=_refuse_stop)
     ctx.equip(pools.InPlace())
     sdk.enter(ctx)
     if told["code"] is not None:

@@ -83,7 +83,7 @@ class Endpoint:
         self.callers: set[Conversation] = set()
         self._door = Door(self.loop, path, check_peer, self._welcome)
         self._sweep: asyncio.TimerHandle | None = None
-        primary.call(lambda: self.stop_all("the service stops"))
+        primary.call(lambda: self.stop_all(primary.reason or "the service stops"))
 
     def open(self) -> None:
         """Raises ``OSError``."""

@@ -35,7 +35,7 @@ from svcd.worker_runtime.methods import listeners_of, methods_of
 from svcd.worker_runtime.offspring import Offspring
 from svcd.worker_runtime.peers import Peers
 from svcd.worker_runtime.reports import Reports
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.routes import Routes
 from svcd.worker_runtime.threads import Threads
 from svcd.worker_runtime.wire_socket import Peer
 
@@ -229,14 +229,7 @@ class Neighbours:
     def _on_route(self, message: RouteChanged) -> None:
         target = message.target
         (self._permitted.add if message.permitted else self._permitted.discard)(target)
-        (self.routes.on_demand.add if message.on_demand else self.routes.on_demand.discard)(target)
-        if message.routes:
-            addresses = tuple(Address(each.calls, each.events or None, each.pid, each.safe) for each in message.routes)
-            self.routes.set_route(target, addresses)
-        elif message.held:
-            self.routes.hold(target)
-        else:
-            self.routes.withdraw(target, message.why)
+        self.routes.take(target, message)
 
     def _on_report_use(self, _message: ReportUse) -> None:
         endpoint = None if self.peers is None else self.peers.endpoint

@@ -251,7 +251,7 @@ def _entry(name: str, cls: type[Any]) -> str:
 def _check(name: str, message: Message) -> None:
     """Whether it can travel."""
     try:
-        codec.encode(message)
+        codec.decode(codec.encode(message))
     except ProtocolError as error:
         raise BadChildDefinition(f"cannot create {name}: {error}", (str(error),)) from None
 

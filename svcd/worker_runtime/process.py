@@ -40,6 +40,7 @@ from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.describing import interface_of
 from svcd.worker_runtime.exceptions import one_line
+from svcd.worker_runtime.flags import Stopping
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
 from svcd.worker_runtime.neighbours import Neighbours
@@ -48,7 +49,7 @@ from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, Stopping, enter
+from svcd.worker_runtime.sdk import Context, Service, enter
 from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from svcd.protocol.call_errors import PermissionDenied, ServiceUnavailable
+from svcd.protocol.messages import RouteChanged, RouteReported
 
 NO_METHODS: Final = "it takes no calls: none of its methods is marked with @rpc"
 
@@ -50,6 +51,17 @@ class Routes:
         self.on_demand: set[str] = set()
         self.held: set[str] = set()  # who is back in a moment: callers wait
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+
+    def take(self, service: str, told: RouteChanged | RouteReported) -> None:
+        """As the controller says."""
+        (self.on_demand.add if told.on_demand else self.on_demand.discard)(service)
+        if told.routes:
+            addresses = (Address(each.calls, each.events or None, each.pid, each.safe) for each in told.routes)
+            self.set_route(service, tuple(addresses))
+        elif told.held:
+            self.hold(service)
+        else:
+            self.withdraw(service, told.why)
 
     def set_route(self, service: str, addresses: tuple[Address, ...]) -> None:
         """From now on it is found there, and only there."""

@@ -11,9 +11,10 @@ from __future__ import annotations
 from typing import Any
 
 from svcd.worker_runtime import forked, logger, process
+from svcd.worker_runtime.plugging import plug
 from svcd.worker_runtime.warm import warm_up
 
-__all__ = ["look_around", "main"]
+__all__ = ["look_around", "main", "plug"]
 
 
 def look_around() -> None:

@@ -7,16 +7,31 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import hypothesis.strategies as st
 import pytest
 import yaml
+from hypothesis import given, settings
 
 from svcd.supervisor.config import child_keys, leaves, shape
 from svcd.supervisor.config.child import BadChild, Family, define
-from svcd.supervisor.config.launch import HookCommand, LaunchSpec, LogPolicy, Program, PythonCode, ServiceDefinition
+from svcd.supervisor.config.launch import (
+    HealthProbe,
+    HookCommand,
+    LaunchSpec,
+    LogPolicy,
+    Program,
+    PythonCode,
+    ReadyProbe,
+    Schedule,
+    ServiceDefinition,
+    SocketSpec,
+    StatePolicy,
+)
 from svcd.supervisor.config.load import load
 from svcd.supervisor.core.spec import Condition, Dependency, HealthPolicy, ServiceSpec, StartMode
 
@@ -182,6 +197,10 @@ def test_what_is_wrong_in_a_file_is_wrong_for_a_child(number: int, tmp_path: Pat
             "depends_on.vault: pool may not call vault, so no child",
         ),
         ({"python": "a:b", "permissions": {"services": ["vault"]}}, "permissions.services[0]: pool may not call vault"),
+        (
+            {"python": "a:b", "config": {"a": [{1: 2}]}},
+            "config.a[0]: has the key 1, which is no text; put it in quotes",
+        ),
         ({"python": "a:b", "permissions": {"spawn": {"max": 9}}}, "permissions.spawn.max: 9 are more than the 2 of"),
     ],
 )
@@ -194,7 +213,7 @@ def test_problems_name_the_key(written: dict[str, Any], problem: str) -> None:
 
 def small_family() -> Family:
     launch = LaunchSpec(
-        PythonCode("a:b", path=("/lib",), interpreter="/venv/bin/python"),
+        PythonCode("a:b", path=("/lib",), interpreter="/venv/bin/python", runtime={"x": 3}, preload=("x",)),
         workdir="/work",
         env={"A": "1", "B": "2"},
         uid=7,
@@ -206,6 +225,14 @@ def small_family() -> Family:
         tags=("mine",),
         idle_timeout_s=3.0,
         max_children=2,
+        state=StatePolicy(keep=True),
+        version="7",
+        port=9,
+        probe=ReadyProbe(delay_s=3.0),
+        schedule=Schedule(every_s=3.0),
+        sockets=(SocketSpec("x"),),
+        health=HealthProbe(argv=("true",)),
+        may_call=("vault",),
     )
     parent = ServiceDefinition(ServiceSpec("pool", health=HealthPolicy()), launch, "pool")
     vault = ServiceDefinition(ServiceSpec("vault"), LaunchSpec(Program(("x",)), "/"), "vault")
@@ -215,7 +242,8 @@ def small_family() -> Family:
 def test_a_child_runs_as_and_where_its_parent_does() -> None:
     child = define("shard", {"python": "x:y", "env": {"B": None, "C": "3"}, "logs": {"keep": 1}}, small_family())
     parent = small_family().parent.launch
-    assert child.launch.run == PythonCode("x:y", path=("/lib",), interpreter="/venv/bin/python")
+    assert isinstance(parent.run, PythonCode)
+    assert child.launch.run == replace(parent.run, entry="x:y")
     assert child.launch.env == {"A": "1", "C": "3"}
     assert child.launch.logs == LogPolicy("none", 5, 1, True)
     inherited = {"workdir", "uid", "gid", "groups", "umask"}
@@ -241,3 +269,26 @@ def test_it_has_a_name_like_every_service(name: str) -> None:
 def test_no_validator_is_loaded_for_it() -> None:
     code = "import sys, svcd.supervisor.config.child; print([m for m in sys.modules if 'pydantic' in m or 'yaml' in m])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8) | st.binary(max_size=3)
+KEYS = st.sampled_from([*child_keys.CHILD.keys, "workdir", "x"]) | st.text(max_size=4)
+ANYTHING = st.recursive(
+    PLAIN,
+    lambda each: (
+        st.lists(each, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=4) | st.sampled_from(["db", "pool", "max", "policy", "spawn"]), each, max_size=3
+        )
+        | st.dictionaries(st.integers() | st.booleans(), each, max_size=2)
+    ),
+    max_leaves=8,
+)
+
+
+@given(written=st.dictionaries(KEYS, ANYTHING, max_size=4), name=st.text(max_size=5))
+@settings(max_examples=400, deadline=None, database=None)
+def test_whatever_is_said_is_read_or_refused(written: dict[str, Any], name: str) -> None:
+    for more in ({}, {"python": "a:b"}):
+        with suppress(BadChild):
+            define(name or "x", {**more, **written}, small_family())

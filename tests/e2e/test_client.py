@@ -116,18 +116,19 @@ def test_how_the_cluster_stands(client: svcd.Client, stage: Stage) -> None:
 
 
 def test_events(client: svcd.Client, stage: Stage) -> None:
-    with client.events(svcd.ServiceTransitioned, timeout=PATIENCE_S) as events:
+    def heard() -> list[str]:
+        """What a restart is told as; nothing, where the subscription came too late for it."""
         seen: list[str] = []
-        while not seen:  # a subscription takes its time to arrive
+        with client.events(svcd.ServiceTransitioned, timeout=5) as events:
             stage.does("restart", "till")
-            with contextlib.suppress(svcd.DeadlineExceeded), client.events(timeout=0.2):
-                seen += [next(events).new]
-        for each in events:
-            seen.append(each.new)
-            if len(seen) > 20:
-                break
-            if each.new == "running" and "starting" in seen:
-                break
+            with contextlib.suppress(svcd.DeadlineExceeded):
+                for each in events:
+                    seen.append(each.new)
+                    if each.new == "running":
+                        return seen
+        return []
+
+    seen = wait_until(heard, "the events of a restart")
     assert {"stopping", "starting", "running"} <= {*seen}
     with pytest.raises(TypeError, match="is no event: there are ServiceTransitioned"):
         client.events(Till)
@@ -226,6 +227,26 @@ def test_a_forked_process_is_told_to_make_its_own(stage: Stage) -> None:
     ended = run_python(stage, code)
     own = "child:  make another client here"
     assert ended.stdout.splitlines() == [own, "<class 'int'>", "<class 'int'>"], ended
+
+
+def test_ctrl_c_cancels_what_is_under_way(stage: Stage) -> None:
+    stage.up(f"till: {{{TILL}}}")
+    code = "import svcd\nwith svcd.Client() as client: client.call('till.hold', timeout=1000)\n"
+    with subprocess.Popen([sys.executable, "-c", code], env=stage.environ, stderr=subprocess.PIPE) as asks:
+        wait_until(lambda: stage.output("till") == b"held\n", "the call to begin")
+        asks.send_signal(signal.SIGINT)
+        assert asks.stderr is not None
+        assert asks.stderr.read().rstrip().endswith(b"KeyboardInterrupt")
+    wait_until(lambda: stage.output("till") == b"held\nleft\n", "the method to be left")
+
+
+def test_what_is_left_over_when_the_client_is_closed(client: svcd.Client) -> None:
+    rows = client.stream("till.count", to=10)
+    assert next(rows) == 0
+    with rows, client.events():
+        client.close()
+    with pytest.raises(svcd.StateError, match="this client is closed"):
+        next(rows)
 
 
 def run_python(stage: Cluster, code: str) -> subprocess.CompletedProcess[str]:

@@ -137,10 +137,11 @@ def test_a_stop_does_not_wait_for_an_import(stage: Stage) -> None:
 
 
 def test_an_end_in_the_middle_of_an_import_leaves_nothing(stage: Stage) -> None:
-    stage.write("import threading\nthreading.Event().wait()", "unfit.py")
+    stage.write("import threading\nopen(__file__ + '.began', 'w').close()\nthreading.Event().wait()", "unfit.py")
     up(stage, 'a: {command: null, python: "user:main", preload: [unfit], start: manual}')
     stage.order("start", "a")
     pid = wait_until(lambda: [*servers(stage).values()], "its fork server")[0]
+    wait_until((stage.directory / "unfit.py.began").exists, "its import")
     os.kill(stage.process.pid, signal.SIGKILL)  # type: ignore[union-attr]  # it runs
     wait_until(lambda: not is_alive(pid), "the fork server to end with the guardian")
 

@@ -515,7 +515,7 @@ def test_a_drain_is_bounded_and_says_what_is_left() -> None:
         assert await served.drain(0.01) == 1
         assert billing.ended == []
         served.primary.cancel("stop")
-        with pytest.raises(ServiceUnavailable, match="billing was stopped before it answered: the service stops"):
+        with pytest.raises(ServiceUnavailable, match="billing was stopped before it answered: stop"):
             await call
         assert await served.drain(20) == 0
         assert billing.ended == ["cancelled"]

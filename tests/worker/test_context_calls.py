@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from svcd import Context, RemoteError, Service, StateError, on_event, rpc
-from svcd.worker_runtime.sdk import Stopping
+from svcd.worker_runtime.flags import Stopping
 from tests.worker.peers_stage import Stage, play, settled
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from svcd import Context, Service, StateError
 from svcd.protocol.messages import ExceptionRaised
-from svcd.worker_runtime.sdk import Stopping
+from svcd.worker_runtime.flags import Stopping
 
 UP = ("loaded", "initialized", "starting", "running")
 

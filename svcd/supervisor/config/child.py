@@ -13,7 +13,7 @@ from types import SimpleNamespace
 from typing import Any, Final
 
 from svcd.supervisor.config import child_keys, graph
-from svcd.supervisor.config.launch import LaunchSpec, LogPolicy, Program, PythonCode, ServiceDefinition
+from svcd.supervisor.config.launch import LaunchSpec, LogPolicy, Program, PythonCode, ServiceDefinition, StatePolicy
 from svcd.supervisor.config.leaves import parse_name
 from svcd.supervisor.config.policies import dependencies, restart_policy, stop_policy
 from svcd.supervisor.config.probing import ready_timeout_s, resolve_ready
@@ -117,8 +117,17 @@ class _Definition:
 
     def _surroundings(self) -> LaunchSpec:
         """As whom and where its parent runs; nothing of what is the parent's alone."""
-        parent = self._parent.launch
-        return replace(parent, health=None, hooks={}, sockets=(), idle_timeout_s=None, schedule=None, port=None)
+        return replace(
+            self._parent.launch,
+            health=None,
+            hooks={},
+            sockets=(),
+            idle_timeout_s=None,
+            schedule=None,
+            port=None,
+            state=StatePolicy(),
+            version=None,
+        )
 
     def _run_key(self) -> str | None:
         given: list[str] = [key for key in RUN_KEYS if key in self._written]
@@ -139,12 +148,12 @@ class _Definition:
             return Program(block.command)
         own = self._parent.launch.run
         script = self._absolute(block.script) if kind == "script" else None
-        return PythonCode(
+        return replace(  # interpreter, threads and what is imported before are the parent's
+            own if isinstance(own, PythonCode) else PythonCode(),
             entry=block.python,
             script=script,
             code=block.code,
             path=self._path(block.path, script),
-            interpreter=own.interpreter if isinstance(own, PythonCode) else None,
             config=block.config or {},
         )
 

@@ -162,7 +162,19 @@ ELSEWHERE: Final = {
 
 def read(value: Any, find: Find) -> SimpleNamespace:
     """What is written, with all defaults; wrong values are noted and have their defaults."""
-    return _block(value, CHILD, (), find)
+    return _block(_with_texts_as_keys(value, (), find), CHILD, (), find)
+
+
+def _with_texts_as_keys(value: Any, at: Loc, find: Find) -> Any:
+    """As from a file, where a key is always text."""
+    if isinstance(value, list | tuple):
+        return [_with_texts_as_keys(item, (*at, index), find) for index, item in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    for key in value:
+        if not isinstance(key, str):
+            find(at, f"has the key {str(key)[:80]}, which is no text", "put it in quotes")
+    return {key: _with_texts_as_keys(item, (*at, key), find) for key, item in value.items() if isinstance(key, str)}
 
 
 def _block(value: Any, block: Block, at: Loc, find: Find) -> SimpleNamespace:
@@ -193,7 +205,7 @@ def _inner(value: Any, block: Block, at: Loc, find: Find) -> Any:
         value = {}
     if not block.many:
         return _block(value, block, at, find)
-    return {name: _block(item or {}, block, (*at, name), find) for name, item in value.items()}
+    return {name: _block({} if item is None else item, block, (*at, name), find) for name, item in value.items()}
 
 
 def _leaf(value: Any, leaf: Leaf, at: Loc, find: Find) -> Any:

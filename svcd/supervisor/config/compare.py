@@ -171,6 +171,7 @@ _POLICY: Final[dict[str, _Look]] = {
     "permissions.services": lambda each: each.launch.may_call,
     "permissions.spawn": lambda each: each.launch.max_children,
     "preload": _preload,
+    "update": lambda each: each.launch.hot_update,
 }
 """What svcd itself goes by: a new value holds from now on."""
 

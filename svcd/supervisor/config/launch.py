@@ -155,6 +155,7 @@ class LaunchSpec:
     own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
     the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look. ``may_call``: services
     (names of the file) that it may call without depending on them; ``max_children``: child services at a time.
+    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be.
     """
 
     run: Program | PythonCode
@@ -177,6 +178,7 @@ class LaunchSpec:
     max_children: int = 0
     state: StatePolicy = field(default_factory=StatePolicy)
     version: str | None = None
+    hot_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,6 @@ AUTO: Final = "auto"
 MAX_PRELOADED: Final = 100
 MAX_MODULE_NAME: Final = 200
 
-PYTHON: Final = "Python-services"
 SEEING: Final = "observability"
 
 MAX_VERSION_LENGTH: Final = 100

@@ -37,7 +37,7 @@ from svcd.supervisor.config.service_source import Notes, ServiceSource, Surround
 from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, Hooks, key_names
 from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, dotted, find
 from svcd.supervisor.config.units import RefusedError
-from svcd.supervisor.config.words import RUN_KEYS
+from svcd.supervisor.config.words import RUN_KEYS, UpdateMode
 from svcd.supervisor.core.spec import Hook, Overlap, Runner, ServiceSpec
 
 
@@ -119,6 +119,7 @@ class _Resolution:
             max_children=block.permissions.spawn.max,
             state=state,
             version=None if kind == "command" else block.version,
+            hot_update=self._is_hot(kind),
         )
         return ServiceDefinition(spec, launch, source.name, source.instance, len(names))
 
@@ -263,6 +264,18 @@ class _Resolution:
         if is_given(self._source.own, "preload"):
             self.notes.find(("preload",), text, suggestion)
         return ()
+
+    def _is_hot(self, kind: str | None) -> bool:
+        """What the defaults say is for services that it goes with."""
+        if self._block.update is not UpdateMode.HOT:
+            return False
+        if kind in ("python", "code") or (kind == "command" and self._block.sockets):
+            return True
+        if is_given(self._source.own, "update"):
+            what = "which are not handed over" if kind == "script" else "unless svcd holds its sockets (sockets:)"
+            text = f"hot does not go with {kind}:, {what}"
+            self.notes.find(("update",), text, "use restart, or remove it")
+        return False
 
     def _resolve_program(self) -> Program:
         argv = self._block.command or ()

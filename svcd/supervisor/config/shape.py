@@ -11,7 +11,6 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from svcd.supervisor.config.leaves import (
-    PYTHON,
     SEEING,
     Account,
     BlockingThreads,
@@ -62,6 +61,7 @@ from svcd.supervisor.config.words import (
     READY_EXAMPLES,
     READY_WORDS,
     LogDriver,
+    UpdateMode,
     expand_dependencies,
     expand_ready,
     expand_spawn,
@@ -496,7 +496,11 @@ class Service(Block):
         default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
     )
 
-    update: Annotated[None, Later(PYTHON, "restart")] = None
+    update: Annotated[UpdateMode, choice(UpdateMode)] = Field(
+        default=UpdateMode.RESTART,
+        description="How a change of what a process has got is brought in by `apply` and SIGHUP: `restart`, or `hot`: "
+        "a new version takes over in place (`python:`, `code:`, and programs with `sockets`).",
+    )
     permissions: Permissions = Field(
         default=Permissions.model_construct(), description="What it may do beyond calling what it depends on."
     )

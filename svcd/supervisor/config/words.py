@@ -20,6 +20,11 @@ SCHEDULE_KEYS: Final = ("cron", "every")
 MAX_CHILDREN: Final = 1000
 
 
+class UpdateMode(Enum):
+    RESTART = "restart"
+    HOT = "hot"
+
+
 class LogDriver(Enum):
     FILE = "file"
     NONE = "none"

@@ -286,7 +286,7 @@ class Daemon:
             messages.EventsLost: self._take_events_lost,
             messages.UseReported: self._take_use,
             messages.StateExported: self._exchange.receive,
-            messages.InterfaceReported: self._handovers.interfaces.reported,
+            messages.InterfaceReported: self._handovers.described,
             messages.HandedOver: self._handovers.handed_over,
             **self._children.receivers,
         }

@@ -7,12 +7,13 @@ Must not decide how far an update goes, nor when it has failed: the core does. W
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from svcd.protocol.errors import ProtocolError
-from svcd.protocol.messages import GoOn, HandedOver, HandOver, Message
+from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, Message
 from svcd.supervisor.config.launch import Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.exchange import Exchange, Exported, ExportFailed
@@ -33,6 +34,7 @@ from svcd.supervisor.core.actions import (
     TellStub,
 )
 from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.requests import overall
 from svcd.supervisor.core.states import State
 
 PREFIX: Final = "update-"
@@ -43,12 +45,25 @@ Answer = Callable[[AnswerRequest], None]
 
 @dataclass(slots=True)
 class _Series:
-    """What one client has asked for: one service after the other. ``todo``: those that have not had their turn."""
+    """What one client has asked for: one service after the other. ``todo``: those that have not had their turn;
+    ``present``: whose turn it is, None while what is no update goes on.
+    """
 
     key: str
     forced: bool
-    todo: list[ServiceDefinition]
+    todo: deque[ServiceDefinition]
+    present: ServiceDefinition | None = None
     results: list[ServiceResult] = field(default_factory=list)
+    also: tuple[str, ...] = ()
+    refusals: int = 0
+
+    def skip_siblings(self, failed: ServiceDefinition) -> None:
+        """The other instances of a service stay as they are when one could not be updated."""
+        for each in tuple(self.todo):
+            if each.service == failed.service:
+                self.todo.remove(each)
+                text = f"{each.spec.name} was not updated: {failed.spec.name} was not"
+                self.results.append(ServiceResult(each.spec.name, Outcome.FAILED, text))
 
 
 class Handovers:
@@ -87,9 +102,10 @@ class Handovers:
         self._answer = answer
         self.interfaces = Interfaces()
         self._count = 0
-        self._series: dict[str, _Series] = {}
+        self._series: dict[str, _Series] = {}  # by the key of what goes on now
+        self._waiting: dict[str, deque[_Series]] = {}  # service -> who wants to update it as well; its turn is taken
         self._to_come: dict[str, ServiceDefinition] = {}
-        self._successors: dict[int, str] = {}  # invocation -> service
+        self._successors: dict[int, ServiceDefinition] = {}  # by invocation, until it is the service
         self._states: dict[str, Exported] = {}
         self._tasks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self.executors: dict[type, Callable[[Any], None]] = {
@@ -113,18 +129,49 @@ class Handovers:
         both = isinstance(before, Program) and isinstance(after, Program)
         return both and bool(old.launch.sockets) and old.launch.sockets == new.launch.sockets
 
-    def begin(self, key: str, definitions: Sequence[ServiceDefinition], forced: bool) -> None:
-        """One after the other; ``key``: of the request, which is answered when all have been, or one has failed."""
-        self._next(_Series(key, forced, list(definitions)))
+    def to_come(self, service: str) -> ServiceDefinition | None:
+        """What it is being updated to: it will be in force, unless the update fails."""
+        return self._to_come.get(service)
 
-    def _next(self, series: _Series) -> None:
-        definition = series.todo.pop(0)
-        name = definition.spec.name
+    def begin(
+        self,
+        key: str,
+        definitions: Sequence[ServiceDefinition],
+        forced: bool,
+        first: Callable[[str], events.Event] | None = None,
+    ) -> None:
+        """One after the other; ``key``: of the request, which is answered when all have been. ``first`` is done before
+        them, and given the key that its own answer is to carry.
+        """
+        series = _Series(key, forced, deque(definitions))
+        if first is None:
+            self._next(series)
+        else:
+            self._submit(first(self._key_of(series)))
+
+    def _key_of(self, series: _Series) -> str:
         self._count += 1
         key = f"{PREFIX}{self._count}"
         self._series[key] = series
-        if name not in self._to_come:  # else it is refused, and what it is being updated to stays
-            self._to_come[name] = definition
+        return key
+
+    def _next(self, series: _Series) -> None:
+        """The next one's turn; who is being updated already is so again after that."""
+        if not series.todo:
+            self._end(series)
+            return
+        series.present = definition = series.todo.popleft()
+        name = definition.spec.name
+        waiting = self._waiting.get(name)
+        if waiting is not None:
+            waiting.append(series)
+            return
+        self._waiting[name] = deque()
+        self._update(series, definition)
+
+    def _update(self, series: _Series, definition: ServiceDefinition) -> None:
+        self._to_come[definition.spec.name] = definition
+        key = self._key_of(series)
         self._submit(events.UpdateRequested(clock.now(), key, definition.spec, series.forced))
 
     @staticmethod
@@ -132,44 +179,63 @@ class Handovers:
         return request.startswith(PREFIX)
 
     def answer(self, action: AnswerRequest) -> None:
-        """The end of one service's update."""
+        """The end of one service's update, or of what came before them all."""
         series = self._series.pop(action.request)
-        results = action.results or (ServiceResult(action.text, Outcome.FAILED, action.text),)
-        if action.outcome is Outcome.REFUSED:
-            name = action.text.removeprefix("cannot update ").partition(":")[0]
-            results = (ServiceResult(name, Outcome.FAILED, action.text),)
-        series.results.extend(results)
-        if action.outcome is Outcome.DONE and series.todo:
-            self._next(series)
+        present, series.present = series.present, None
+        if present is None and action.outcome is Outcome.REFUSED:
+            self._answer(replace(action, request=series.key))
             return
-        for each in series.todo:
-            text = f"{each.spec.name} was not updated: {results[-1].service} was not"
-            series.results.append(ServiceResult(each.spec.name, Outcome.FAILED, text))
-        text = "; ".join(each.text for each in series.results if each.text)
-        self._answer(AnswerRequest(series.key, action.outcome, tuple(series.results), text=text))
+        series.also += action.also
+        if present is None:
+            series.results.extend(action.results)
+        else:
+            self._take(series, present, action)
+        self._next(series)
+
+    def _take(self, series: _Series, present: ServiceDefinition, action: AnswerRequest) -> None:
+        name = present.spec.name
+        self._to_come.pop(name, None)
+        self._states.pop(name, None)
+        if action.outcome is Outcome.REFUSED:
+            series.refusals += 1
+            series.results.append(ServiceResult(name, Outcome.FAILED, action.text))
+        else:
+            series.results.extend(action.results)
+        if action.outcome is not Outcome.DONE:
+            series.skip_siblings(present)
+        waiting = self._waiting[name]
+        if waiting:
+            after = waiting.popleft()
+            assert after.present is not None
+            self._update(after, after.present)
+        else:
+            del self._waiting[name]
+
+    def _end(self, series: _Series) -> None:
+        """All have been."""
+        results = tuple(series.results)
+        text = "; ".join(dict.fromkeys(each.text for each in results if each.text))
+        outcome = Outcome.REFUSED if results and series.refusals == len(results) else overall(results)
+        self._answer(AnswerRequest(series.key, outcome, results, series.also, text))
 
     # ---- what the core orders ----------------------------------------------------------------------------------------
 
     def _spawn_successor(self, action: SpawnSuccessor) -> None:
-        self._successors[action.invocation] = action.service
-        self._spawn(action.service, action.invocation, self._to_come[action.service])
+        definition = self._successors[action.invocation] = self._to_come[action.service]
+        self._spawn(action.service, action.invocation, definition)
         run = self._runs.get(action.invocation)
         if run is not None:
-            run.clean_up.append(lambda: self._ended(action.service, action.invocation))
+            run.clean_up.append(lambda: self._ended(action.invocation))
         else:
-            self._ended(action.service, action.invocation)
+            self._ended(action.invocation)
 
-    def _ended(self, service: str, invocation: int) -> None:
+    def _ended(self, invocation: int) -> None:
         """Nothing of that run is left."""
-        self.interfaces.forget(invocation)
-        if self._successors.pop(invocation, None) is not None:
-            self._to_come.pop(service, None)
-            self._states.pop(service, None)
+        self._successors.pop(invocation, None)
 
     def _switch(self, action: SwitchRun) -> None:
-        self._successors.pop(action.invocation, None)
-        self._states.pop(action.service, None)
-        definition = self._to_come.pop(action.service)
+        definition = self._successors.pop(action.invocation)
+        self._to_come.pop(action.service, None)
         self._switched(definition, action)
         self._routes.switched(action.service, action.invocation)
 
@@ -189,10 +255,16 @@ class Handovers:
 
     def definition_of(self, run: Run) -> ServiceDefinition:
         """What this run was made from."""
-        is_successor = run.invocation in self._successors
-        return self._to_come[run.service] if is_successor else self._registry[run.service]
+        return self._successors.get(run.invocation) or self._registry[run.service]
 
     # ---- what stubs say ----------------------------------------------------------------------------------------------
+
+    def described(self, message: InterfaceReported) -> None:
+        """What this run offers is known as long as there is something of it."""
+        run = self._runs.get(message.invocation)
+        if run is not None:
+            self.interfaces.reported(message)
+            run.clean_up.append(lambda: self.interfaces.forget(message.invocation))
 
     def loaded(self, run: Run) -> None:
         """Its code was imported: a successor's interface is compared with that of the run it is to replace."""

@@ -23,7 +23,7 @@ from svcd.supervisor.core.machine import Machine
 
 Key = str
 
-NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration})
+NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration, messages.UpdateServices})
 SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
 
 
