@@ -17,7 +17,7 @@ from test_ready_to_run import choose_ports, need
 
 TUTORIAL = (ROOT / "docs" / "tutorial.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", TUTORIAL, re.M | re.S)
-LOOKS = re.compile(r"svcd (status|logs|why|call (billing\.paid|reports\.sold))\b")
+LOOKS = re.compile(r"svcd (status|logs|why|call (billing\.(paid|is_loyal)|reports\.sold))\b")
 ANSWERS = re.compile(r"\b(svcd call|curl)\b")
 SETS_SHELL = ("cd ", ". ")
 PAUSE_S = 0.1

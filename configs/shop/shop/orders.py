@@ -32,9 +32,9 @@ class Orders(Service):
         return order
 
     @rpc
-    async def history(self) -> AsyncIterator[Order]:
-        """All orders there are, the oldest first; those that come meanwhile are not waited for."""
-        for order in tuple(self.all):
+    async def history(self, after: int = 0) -> AsyncIterator[Order]:
+        """The orders that there are now, from the one after number ``after`` on."""
+        for order in self.all[after:]:
             yield order
 
     def export_state(self) -> list[Order]:
