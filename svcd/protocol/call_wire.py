@@ -34,6 +34,7 @@ class Kind(IntEnum):
     ITEM = 6
     END = 7
     EVENT = 8
+    CLOSED = 9
 
 
 class Call(NamedTuple):
@@ -91,6 +92,12 @@ class End(NamedTuple):
     id: int
 
 
+class Closed(NamedTuple):
+    """Callee to caller: the connection ends; what was asked with this id or a later one has not been begun."""
+
+    id: int
+
+
 class Event(NamedTuple):
     """Publisher to subscriber, with the value. ``sequence`` counts what this subscriber was to get: a gap is a loss."""
 
@@ -98,7 +105,7 @@ class Event(NamedTuple):
     sequence: int
 
 
-Message = Call | Cancel | Credit | Result | Failed | Item | End | Event
+Message = Call | Cancel | Credit | Result | Failed | Item | End | Event | Closed
 
 _KINDS: Final[dict[Kind, type[Message]]] = {
     Kind.CALL: Call,
@@ -109,11 +116,12 @@ _KINDS: Final[dict[Kind, type[Message]]] = {
     Kind.ITEM: Item,
     Kind.END: End,
     Kind.EVENT: Event,
+    Kind.CLOSED: Closed,
 }
 assert set(_KINDS) == set(Kind)
 
 _TO_CALLEE: Final = frozenset({Call, Cancel, Credit})
-_TO_CALLER: Final = frozenset({Result, Failed, Item, End})
+_TO_CALLER: Final = frozenset({Result, Failed, Item, End, Closed})
 
 _numbers: Final[dict[type, int]] = {cls: int(kind) for kind, cls in _KINDS.items()}
 _rows: Final[dict[int, tuple[type[Message], frozenset[tuple[type, ...]]]]] = {
@@ -158,7 +166,7 @@ def decode_for_callee(head: bytes | bytearray | memoryview) -> Call | Cancel | C
     return message  # type: ignore[no-any-return]  # checked above
 
 
-def decode_for_caller(head: bytes | bytearray | memoryview) -> Result | Failed | Item | End:
+def decode_for_caller(head: bytes | bytearray | memoryview) -> Result | Failed | Item | End | Closed:
     """As ``decode``, of what callees say."""
     message: Any = decode(head)
     if type(message) not in _TO_CALLER:

@@ -137,7 +137,7 @@ class Caller:
         """
         if isinstance(error, Moved) or service in self.routes.held:
             until_s = math.inf
-        if any(not link.is_draining for link in self._candidates(service)) and isinstance(error, Draining):
+        if isinstance(error, Draining) and any(map(self._may_take, self.routes.known(service))):
             return
         if isinstance(error, _DoorFull) or until_s > (deadline_s or until_s):
             until_s = until_s if deadline_s is None else deadline_s
@@ -181,8 +181,10 @@ class Caller:
 
     # ---- whom to ask -------------------------------------------------------------------------------------------------
 
-    def _candidates(self, service: str) -> list[Link]:
-        return [link for each in self.routes.known(service) if (link := self._links.get(each.calls)) is not None]
+    def _may_take(self, address: Address) -> bool:
+        """Whether it has not said that it takes nothing new."""
+        link = self._links.get(address.calls)
+        return link is None or not link.is_draining
 
     def _link(self, service: str) -> Link:
         """To the instance with the least in flight. Raises ``CallError``."""

@@ -18,8 +18,8 @@ from functools import partial
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
-from svcd.protocol.call_errors import FailureCode
-from svcd.protocol.call_wire import Call, Cancel, Credit, End, Failed, Item, Result
+from svcd.protocol.call_errors import DeadlineExceeded, FailureCode
+from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, End, Failed, Item, Result
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.zmtp_large import Frame, Oversized
@@ -33,6 +33,7 @@ from svcd.worker_runtime.request import Request, current
 from svcd.worker_runtime.wire_socket import Handlers, WireSocket
 
 SWEEP_S: Final = 0.25  # how late a deadline is enforced here; the caller keeps it exactly
+RESOLUTION_S: Final = 0.005  # of deadlines
 TURN_ITEMS: Final = 32  # of a stream that never waits, until others get their turn
 DENIED_BYTES: Final = 64 * 1024
 
@@ -114,7 +115,7 @@ class Endpoint:
         if self._sweep is not None:
             self._sweep.cancel()
         for caller in tuple(self.callers):
-            caller.leave("the endpoint was closed")
+            caller.finish("the endpoint was closed")
 
     def watch_deadlines(self) -> None:
         """One timer for all: a request's own would cost as much as its answer."""
@@ -158,9 +159,15 @@ class Conversation:
         self._name = name
         self._refusal = refusal
         self.requests: dict[int, Request] = {}
+        self._last_id = 0
         limit_bytes = endpoint.bounds.message_bytes if refusal is None else DENIED_BYTES
         handlers = Handlers(lambda: None, self._taken, self._lost)
         self._wire = WireSocket(endpoint.loop, connected, b"ROUTER", limit_bytes, handlers)
+
+    def finish(self, reason: str) -> None:
+        """``leave``, and say what was not begun: requests that are on their way here, or wait to be read."""
+        self._wire.finish((call_wire.encode(Closed(self._last_id + 1)),))
+        self._lost(reason)
 
     def leave(self, reason: str) -> None:
         self._wire.close()
@@ -194,6 +201,7 @@ class Conversation:
                 request.stop("its caller does not wait for it any more")
 
     def _asked(self, call: Call, frames: list[Frame]) -> None:
+        self._last_id = max(self._last_id, call.id)
         if call.id in self.requests:
             self._endpoint.malformed += 1
             self.leave("it used an id twice")
@@ -330,10 +338,16 @@ class Conversation:
             raise BadResult(f"{self._endpoint.service}.{method.name}: its result is too large to travel in one piece")
         self._wire.say([head, *frames])
 
+    def _is_over(self, request: Request) -> bool:
+        return request.deadline_s is not None and request.deadline_s <= self._endpoint.loop.time() + RESOLUTION_S
+
     def _raised(self, request: Request, error: BaseException) -> None:
         if request.is_stopped:  # nobody to tell, and a CancelledError is our own doing
             if not isinstance(error, asyncio.CancelledError):
                 self._endpoint.on_error(request.method, error)
+            return
+        if isinstance(error, DeadlineExceeded) and self._is_over(request):  # what it has asked had the same deadline
+            self.fail(request.id, FailureCode.DEADLINE, f"{self._endpoint.service}.{request.method}: {error}")
             return
         told = describe(error, self._endpoint.service, 0, "run")
         text = f"{self._endpoint.service}.{request.method} raised {one_line(error)}"

@@ -16,11 +16,12 @@ from svcd.protocol.call_errors import (
     CallError,
     CallRefused,
     DeadlineExceeded,
+    Draining,
     FailureCode,
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.protocol.call_wire import Call, Cancel, Credit, Failed, Item, Result
+from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, Failed, Item, Result
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
@@ -143,6 +144,9 @@ class Link:
         except ProtocolError as error:
             self.close(f"it sent {error}")
             return
+        if type(message) is Closed:
+            self._closed(message.id)
+            return
         pending = self.pending.get(message.id)
         if pending is None:  # it came too late
             return
@@ -159,6 +163,13 @@ class Link:
         else:
             del self.pending[message.id]
             self._ended(pending, message)
+
+    def _closed(self, first: int) -> None:
+        """It ends in good order, and has not begun anything from that id on."""
+        self.is_draining = True
+        for id_ in [each for each in self.pending if each >= first]:
+            pending = self.pending.pop(id_)
+            pending.fail(Draining(f"{self.service} has ended before it began with {pending.what}"))
 
     def _item(self, pending: Pending, frames: list[Frame]) -> None:
         assert pending.items is not None

@@ -168,6 +168,13 @@ class WireSocket:
         self._drained.append(drained)
         await drained
 
+    def finish(self, frames: Sequence[Frame]) -> None:
+        """A last message, behind all that waits, as far as the kernel takes it now; then ``close``."""
+        if self.is_open:
+            self.say(frames)
+            self._flush()
+            self.close()
+
     def close(self) -> None:
         """At once; what waits is lost, and nobody is told."""
         if not self.is_open:

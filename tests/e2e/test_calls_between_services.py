@@ -176,7 +176,9 @@ def test_the_route_follows_a_restart_and_a_crash(stage: Stage) -> None:
         "billing: running → draining → stopping → waiting → loading → loaded → initialized → starting → running"
     )
     assert play.ask("web", pid) == {"ann": 1}
+    before = stage.row("billing").invocation
     stage.crash("billing")
+    stage.wait_state("billing", "running", after=before)
     assert play.ask("web", pid) == {"ann": 1}
     stage.wait_state("billing", "running")
     stage.skip()

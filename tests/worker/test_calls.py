@@ -567,3 +567,27 @@ def test_a_process_that_listens_there_and_should_not_is_not_called() -> None:
             await caller.call("billing.charge", "ann")
 
     play(scene)
+
+
+def test_what_was_on_its_way_when_the_callee_closed_was_not_begun() -> None:
+    """Whatever it had not read goes to the next one, and fails nobody who waits."""
+
+    async def scene(stage: Stage) -> None:
+        old = stage.serve(Billing())
+        caller = stage.client()
+        assert await caller.call("billing.charge", "ann") == {"ann": 1}
+        link = next(iter(caller._caller._links.values()))
+        calls = [asyncio.ensure_future(caller.call("billing.charge", "bob", wait=20)) for _ in range(3)]
+        unwilling = asyncio.ensure_future(raised(caller.call("billing.charge", "bob")))
+        await asyncio.sleep(0)
+        link._wire._flush()
+        assert all(each.said.begun for each in link.pending.values())
+        old.close()
+        error = await unwilling
+        assert isinstance(error, Draining)
+        assert str(error) == "billing has ended before it began with billing.charge"
+        stage.announce("billing", ())
+        stage.serve(Billing())
+        assert [await each for each in calls] == [{"bob": 1}] * 3
+
+    play(scene)
