@@ -166,7 +166,7 @@ class Conversation:
 
     def finish(self, reason: str) -> None:
         """``leave``, and say what was not begun: requests that are on their way here, or wait to be read."""
-        self._wire.finish((call_wire.encode(Closed(self._last_id + 1)),))
+        self._wire.finish(lambda: (call_wire.encode(Closed(self._last_id + 1)),))
         self._lost(reason)
 
     def leave(self, reason: str) -> None:

@@ -168,10 +168,12 @@ class WireSocket:
         self._drained.append(drained)
         await drained
 
-    def finish(self, frames: Sequence[Frame]) -> None:
-        """A last message, behind all that waits, as far as the kernel takes it now; then ``close``."""
+    def finish(self, last: Callable[[], Sequence[Frame]]) -> None:
+        """Take what has come, say a last message behind all that waits, if the kernel takes it; then ``close``."""
         if self.is_open:
-            self.say(frames)
+            self._read()  # the peer's side of the handshake, perhaps: before it nothing can be said
+        if self.is_open:
+            self.say(last())
             self._flush()
             self.close()
 

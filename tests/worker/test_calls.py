@@ -23,7 +23,7 @@ from svcd.worker_runtime.endpoint import Bounds
 from svcd.worker_runtime.methods import rpc
 from svcd.worker_runtime.peers import Peers
 from svcd.worker_runtime.request import current
-from svcd.worker_runtime.wire_socket import Peer
+from svcd.worker_runtime.wire_socket import Peer, WireSocket
 from tests.worker.peers_stage import Stage, play, raised, settled
 
 
@@ -569,8 +569,17 @@ def test_a_process_that_listens_there_and_should_not_is_not_called() -> None:
     play(scene)
 
 
-def test_what_was_on_its_way_when_the_callee_closed_was_not_begun() -> None:
-    """Whatever it had not read goes to the next one, and fails nobody who waits."""
+@pytest.mark.parametrize(
+    ("reads", "words"),
+    [
+        (True, "billing takes no new requests: it is about to stop"),
+        (False, "billing has ended before it began with billing.charge"),
+    ],
+)
+def test_what_was_on_its_way_when_the_callee_closed_was_not_begun(
+    monkeypatch: pytest.MonkeyPatch, reads: bool, words: str
+) -> None:
+    """Whatever it had not begun goes to the next one, and fails nobody who waits; had it read that or not."""
 
     async def scene(stage: Stage) -> None:
         old = stage.serve(Billing())
@@ -582,10 +591,13 @@ def test_what_was_on_its_way_when_the_callee_closed_was_not_begun() -> None:
         await asyncio.sleep(0)
         link._wire._flush()
         assert all(each.said.begun for each in link.pending.values())
-        old.close()
+        with monkeypatch.context() as patched:
+            if not reads:
+                patched.setattr(WireSocket, "_read", lambda wire: None)
+            old.close()
         error = await unwilling
         assert isinstance(error, Draining)
-        assert str(error) == "billing has ended before it began with billing.charge"
+        assert str(error) == words
         stage.announce("billing", ())
         stage.serve(Billing())
         assert [await each for each in calls] == [{"bob": 1}] * 3
