@@ -1,4 +1,4 @@
-"""The remote-service stub as the fork server uses it: import this once, fork, call ``main`` in the child.
+"""The remote-service stub as the fork server uses it: import this once, ``plug``, fork, call ``main`` in each child.
 
 Must not leave a thread, a ZeroMQ context, an event loop or a descriptor behind when imported.
 
