@@ -220,12 +220,12 @@ class Machine:
         run = unit.run
         if unit.updating:
             self._updates.look(unit)
-            if run is None:
-                return  # what is left of its update ends first
-        if unit.bereft or unit.standing_in:
-            self._calls.stand_in(unit)
         if unit.children and not unit.may_have_children:
             self._children.release(unit)
+        if unit.updating and run is None:
+            return  # what is left of its update ends first
+        if unit.bereft or unit.standing_in:
+            self._calls.stand_in(unit)
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:
