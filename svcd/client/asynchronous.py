@@ -41,6 +41,7 @@ class AsyncClient:
         self._control: Control | None = None
         self._finder: Finder | None = None
         self._open_caller: Caller | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._events: WeakSet[Events] = WeakSet()
 
     async def open(self) -> None:
@@ -54,6 +55,7 @@ class AsyncClient:
         except BaseException:
             control.close()
             raise
+        self._loop = asyncio.get_running_loop()
         self._control = control
         self._finder = Finder(control)
         self._open_caller = Caller(self._finder.routes, self._finder.find)
@@ -155,6 +157,12 @@ class AsyncClient:
 
     # ---- what must be so ---------------------------------------------------------------------------------------------
 
+    def _check_place(self) -> None:
+        """The process and the loop that it was opened in."""
+        self._check_process()
+        if self._loop is not None and asyncio._get_running_loop() is not self._loop:
+            raise StateError("this client belongs to another event loop: make another client here, or use svcd.Client")
+
     def _check_process(self) -> None:
         if os.getpid() != self._pid:
             raise StateError(
@@ -164,15 +172,14 @@ class AsyncClient:
 
     @property
     def _opened(self) -> Control:
-        self._check_process()
+        self._check_place()
         if self._control is None:
             raise StateError("this client is not open: use 'async with', or 'await client.open()'")
         return self._control
 
     @property
     def _caller(self) -> Caller:
-        if self._open_caller is None or os.getpid() != self._pid:
-            assert self._opened is not None  # which says what is wrong
+        assert self._opened is not None  # or it says what is wrong
         assert self._open_caller is not None
         return self._open_caller
 

@@ -65,7 +65,8 @@ def a_service_creates_a_child(world: ModelWorld, draw: Draw) -> None:
     """Whether it runs or not, and whatever the child depends on."""
     if not (_has_room(world) and world.newest):
         return
-    parent = draw([*world.newest])
+    able = [name for name in world.newest if name in world.machine.services and world.unit(name).may_have_children]
+    parent = draw([*able, *able, *able, *world.newest])
     child = random_specs.child(draw, f"c{world.count}", parent, list(world.newest.values()))
     before = Before(world)
     steps = world.apply((child,), start=(child.name,) if draw([True, True, False]) else ())

@@ -249,3 +249,10 @@ def test_it_is_not_replaced_in_place_nor_is_its_parent() -> None:
         event = ev.UpdateRequested(play.at, f"u-{name}", play.machine.services[name].spec)
         (line,) = play.tell(event)
         assert line.startswith(f"answer u-{name} refused: cannot update {name}: {why}")
+
+
+def test_a_crash_in_the_middle_of_an_update_takes_them_along() -> None:
+    play = Play(service("p")).all_up()
+    play.tell(ev.UpdateRequested(play.at, "u", play.machine.services["p"].spec))
+    play.goes_well(create(play, child("a", "p")))
+    assert "a running > stopping" in play.dies("p")

@@ -16,7 +16,16 @@ from play import Play, python, service, task
 
 from svcd.supervisor.core import events as ev
 from svcd.supervisor.core.diagram import reachable
-from svcd.supervisor.core.spec import HealthPolicy, Hook, Overlap, ReadyKind, ServiceSpec, StartMode
+from svcd.supervisor.core.spec import (
+    Condition,
+    Dependency,
+    HealthPolicy,
+    Hook,
+    Overlap,
+    ReadyKind,
+    ServiceSpec,
+    StartMode,
+)
 from svcd.supervisor.core.states import State
 
 TABLE = Path(__file__).with_name("table.txt")
@@ -53,6 +62,13 @@ def _waiting() -> Play:
     return play
 
 
+def _with_child() -> Play:
+    play = _program().all_up()
+    own = Dependency("x", condition=Condition.SPAWNED)
+    spec = service("c", own, parent="x", start=StartMode.MANUAL)
+    return play.goes_well(play.apply(added=(spec,), start=("c",)))
+
+
 def _hooked(*hooks: Hook) -> Play:
     return _program(hooks=frozenset(hooks))
 
@@ -79,6 +95,10 @@ def _unavailable() -> Play:
 SCENES: dict[str, tuple[State, Callable[[], Play]]] = {
     "unloaded": (State.UNLOADED, _program),
     "waiting": (State.WAITING, _waiting),
+    "waiting, a child ends": (
+        State.WAITING,
+        lambda: _after(_with_child(), lambda p: p.dies("x"), lambda p: p.fires("x", "restart")),
+    ),
     "loading": (State.LOADING, lambda: _spawned(Play(python("x"), timers=True))),
     "loading, connected": (State.LOADING, _stub),
     "loaded": (State.LOADED, lambda: _stub("loaded")),
@@ -91,6 +111,7 @@ SCENES: dict[str, tuple[State, Callable[[], Play]]] = {
     ),
     "running, stub": (State.RUNNING, lambda: _stub(*STUB_STEPS)),
     "running": (State.RUNNING, lambda: _program().all_up()),
+    "running, with a child": (State.RUNNING, _with_child),
     "running, watched": (State.RUNNING, _watched),
     "running, pausing": (State.RUNNING, lambda: _after(_stub(*STUB_STEPS), lambda p: p.pause("x"))),
     "running, scheduled": (

@@ -129,7 +129,7 @@ GOES_ON = "; the one before goes on"
             _hands_over,
             lambda p: p.fires("api", "update"),
             None,
-            "were not finished, or its state not exported, within 10 s",
+            "has not finished its requests, rested and exported its state within 20 s",
         ),
     ],
 )

@@ -161,6 +161,22 @@ def test_everything_without_waiting_for_it(stage: Stage) -> None:
     asyncio.run(asyncio.wait_for(scene(), PATIENCE_S))
 
 
+def test_a_client_of_another_loop(stage: Stage) -> None:
+    stage.up(f"till: {{{TILL}}}")
+    client = svcd.AsyncClient(run_dir=stage.run_dir)
+
+    async def ask() -> None:
+        with pytest.raises(svcd.StateError, match="belongs to another event loop"):
+            client.call("till.pid")
+
+    async def scene() -> None:
+        async with client:
+            await asyncio.to_thread(asyncio.run, ask())
+            assert await client.call("till.pid") == stage.pid_of("till")
+
+    asyncio.run(scene())
+
+
 # ---- threads, loops, processes ---------------------------------------------------------------------------------------
 
 

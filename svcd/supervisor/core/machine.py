@@ -218,14 +218,14 @@ class Machine:
     def _evaluate(self, unit: Unit) -> None:
         """Bring one unit one step nearer to what is desired of it, if it may take that step."""
         run = unit.run
+        if unit.children and not unit.may_have_children:
+            self._children.release(unit)
         if unit.updating:
             self._updates.look(unit)
             if run is None:
                 return  # what is left of its update ends first
         if unit.bereft or unit.standing_in:
             self._calls.stand_in(unit)
-        if unit.children and not unit.may_have_children:
-            self._children.release(unit)
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:

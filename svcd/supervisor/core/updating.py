@@ -108,6 +108,8 @@ class Updates:
         assert unit.run is not None
         self._cluster.begin(f"update of {unit.name}")
         self._cluster.enlist(unit)
+        assert unit.transaction is not None
+        self._cluster.ledger.keep(unit.transaction, unit.name)
         self._cluster.invocations += 1
         self._cluster.live += 1
         successor = Run(self._cluster.invocations, spawned=True)
@@ -350,8 +352,8 @@ class Updates:
         if update.step in (Step.RETIRING, Step.ABANDONING):
             self._kill(update)
         elif update.step is Step.HANDING_OVER:
-            seconds = causes.seconds(unit.spec.stop.drain_timeout_s)
-            self._fail(update, f"its requests were not finished, or its state not exported, within {seconds}")
+            seconds = causes.seconds(unit.spec.stop.drain_timeout_s + HAND_OVER_S)
+            self._fail(update, f"it has not finished its requests, rested and exported its state within {seconds}")
         else:
             seconds = causes.seconds(update.spec.ready_timeout_s)
             self._fail(update, f"the new version was not ready within {seconds} ({update.step.value})")
