@@ -180,3 +180,10 @@ def test_keys_of_the_cluster() -> None:
     found = compare(cluster(WEB), replace(cluster(WEB), name="x", max_parallel=1, controller_timeout_s=1.0))
     assert found.cluster == ("cluster", "max_parallel", "controller_timeout")
     assert not found.is_empty
+
+
+def test_how_it_is_updated_is_no_reason_to_restart_it() -> None:
+    (found,) = compare(
+        cluster(PYTHON), cluster(replace(PYTHON, launch=replace(PYTHON.launch, hot_update=True)))
+    ).changed
+    assert (found.keys, found.needs_restart) == (("update",), False)

@@ -749,3 +749,19 @@ services:
         "db": False,
     }
     assert {name: each.version for name, each in launches.items()} == {"web": "2", "own": "2", "job": "2", "db": None}
+
+
+def test_defaults_say_hot_for_those_that_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(
+        """
+        defaults: {update: hot}
+        services:
+          a: {code: "def main(ctx): pass"}
+          b: {command: sleep 5}
+          c: {command: sleep 5, sockets: [{listen: '127.0.0.1:1'}]}
+          d: {code: "def main(ctx): pass", update: restart}
+        """
+    )
+    found = load([path], {"PATH": "/bin:/usr/bin"}).services
+    assert [each.launch.hot_update for each in found] == [True, False, True, False]

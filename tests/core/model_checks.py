@@ -296,6 +296,7 @@ class Before:
     def __init__(self, world: ModelWorld) -> None:
         self._up = {unit.name: unit.up for unit in units(world)}
         self._states = {unit.name: unit.state for unit in units(world)}
+        self._again = {unit.name for unit in units(world) if unit.again}
         self._runs = {unit.name: unit.run for unit in units(world)}
         self._gone = {unit.name for unit in units(world) if unit.removed}
         self._standing_in = {unit.name for unit in units(world) if unit.standing_in}
@@ -321,6 +322,5 @@ class Before:
         if not self._up.get(unit.name, False):
             return True
         was = self._states[unit.name]
-        return (
-            self._runs[unit.name] is None and was in OVER and (unit.state is not was or (unit.updating and unit.again))
-        )
+        is_about_to = unit.updating and unit.again and unit.name not in self._again
+        return self._runs[unit.name] is None and was in OVER and (unit.state is not was or is_about_to)

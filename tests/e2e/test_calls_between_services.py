@@ -176,12 +176,9 @@ def test_the_route_follows_a_restart_and_a_crash(stage: Stage) -> None:
         "billing: running → draining → stopping → waiting → loading → loaded → initialized → starting → running"
     )
     assert play.ask("web", pid) == {"ann": 1}
-    before = stage.row("billing").invocation
     stage.crash("billing")
-    stage.wait_state("billing", "running", after=before)
+    stage.tells("billing: running → waiting → loading → loaded → initialized → starting → running")
     assert play.ask("web", pid) == {"ann": 1}
-    stage.wait_state("billing", "running")
-    stage.skip()
 
 
 def test_who_waits_is_served_when_it_comes_and_who_does_not_is_told(stage: Stage) -> None:

@@ -31,7 +31,7 @@ class Billing(Service):
         ledger.paid[user] = ledger.paid.get(user, 0) + cents
         return Receipt(ledger.receipts, cents, self.ctx.version or "unknown")
 
-    @rpc
+    @rpc(retry="safe")
     async def paid(self, user: str) -> int:
         """In cents."""
         return self.ledger.paid.get(user, 0)

@@ -20,9 +20,9 @@ class Catalog(Service):
         for name, cents in self.cents_of.items():
             yield Product(name, cents)
 
-    @rpc
+    @rpc(retry="safe")
     async def price(self, product: str) -> int:
-        """In cents. Raises ``LookupError``: the caller gets it as a ``RemoteError``."""
+        """In cents. Raises ``LookupError``: the caller gets it as a ``RemoteError``. Twice is as good as once."""
         if product not in self.cents_of:
             raise LookupError(f"there is no {product}: try {', '.join(self.cents_of)}")
         return self.cents_of[product]

@@ -27,7 +27,7 @@ class Reports(Service):
         config = {"number": number, "of": self.size}
         return await self.ctx.spawn_service(f"shard-{number}", Shard, config=config, depends_on=["orders"])
 
-    @rpc
+    @rpc(retry="safe")
     async def sold(self) -> dict[str, int]:
         """Cents by product, the best sold first. A shard that is being restarted is waited for."""
         shards = (self.ctx.service(Shard, name, wait=PATIENCE_S) for name in self.ctx.children)
@@ -43,7 +43,7 @@ class Shard(Service):
         self.orders: dict[int, Order] = {}
         self.seen = 0
 
-    @rpc
+    @rpc(retry="safe")
     async def sold(self) -> dict[str, int]:
         """It reads what is new, and adds up beside the event loop."""
         async for order in self.ctx.service(Orders).history(after=self.seen):

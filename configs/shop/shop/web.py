@@ -6,6 +6,7 @@ Must not bind a port: svcd holds the socket, and hands it to the next version wh
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -14,7 +15,7 @@ from shop.values import euros
 
 FIRST_SOCKET = 3  # as systemd hands them over: LISTEN_FDS
 BODY_LIMIT_BYTES = 4096
-SILENT_S = 5.0
+PATIENCE_S = 5.0
 
 
 class Front(ThreadingHTTPServer):
@@ -30,24 +31,45 @@ class Front(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     server: Front
-    timeout = SILENT_S
+    timeout = PATIENCE_S  # for a visitor that says nothing
 
     def do_GET(self) -> None:
-        products = self.server.client.stream("catalog.products")
-        self._answer(200, "".join(f"{each['name']} {euros(each['cents'])}\n" for each in products))
+        self._answer_with({"/": self._list_products})
 
     def do_POST(self) -> None:
-        form = parse_qs(self.rfile.read(min(int(self.headers.get("Content-Length", 0)), BODY_LIMIT_BYTES)).decode())
+        self._answer_with({"/orders": self._place_order})
+
+    def _list_products(self) -> tuple[int, str]:
+        """A catalog that has crashed comes back sooner than this program has stopped: it is waited for."""
+        products = self.server.client.stream("catalog.products", wait=PATIENCE_S)
+        return 200, "".join(f"{each['name']} {euros(each['cents'])}\n" for each in products)
+
+    def _place_order(self) -> tuple[int, str]:
+        form = self._form()
+        order = self.server.client.call("orders.place", form["user"], form["product"])
+        return 201, f"order {order['number']}: {order['product']} for {euros(order['receipt']['cents'])}\n"
+
+    def _form(self) -> dict[str, str]:
+        """Raises ``ValueError`` for what is none."""
+        length = int(self.headers.get("Content-Length", "0"))
+        if not 0 <= length <= BODY_LIMIT_BYTES:
+            raise ValueError(f"a form has at most {BODY_LIMIT_BYTES} bytes")
+        found = {name: values[0] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
+        if missing := {"user", "product"} - found.keys():
+            raise ValueError(f"the form lacks {' and '.join(sorted(missing))}")
+        return found
+
+    def _answer_with(self, pages: dict[str, Callable[[], tuple[int, str]]]) -> None:
+        """Whatever goes wrong is somebody's: the visitor's, a service's, or the moment's."""
         try:
-            order = self.server.client.call("orders.place", form["user"][0], form["product"][0])
-        except KeyError as error:
-            self._answer(400, f"the form lacks {error.args[0]}\n")
+            status, text = pages[self.path]() if self.path in pages else (404, f"try {', '.join(pages)}\n")
+        except ValueError as error:
+            status, text = 400, f"{error}\n"
         except svcd.RemoteError as error:
-            self._answer(404 if error.type == "LookupError" else 500, f"{error.text}\n")
+            status, text = 404 if error.type == "LookupError" else 500, f"{error.text}\n"
         except svcd.CallError as error:
-            self._answer(503, f"{error}\n")
-        else:
-            self._answer(201, f"order {order['number']}: {order['product']} for {euros(order['receipt']['cents'])}\n")
+            status, text = 503, f"{error}\n"
+        self._answer(status, text)
 
     def _answer(self, status: int, text: str) -> None:
         body = text.encode()

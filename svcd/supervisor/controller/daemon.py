@@ -410,11 +410,13 @@ class Daemon:
         self._status.changed(service)
 
     def _programs(self) -> list[tuple[str, int]]:
-        """(service, pid) of everything that does not report its own use."""
+        """(service, pid) of everything that does not report its own use; not of who takes over, or was replaced."""
         return [
             (run.service, run.pid)
             for run in self._runs.all()
-            if run.pid is not None and self._registry[run.service].spec.runner is Runner.PROGRAM
+            if run.pid is not None
+            and self._registry[run.service].spec.runner is Runner.PROGRAM
+            and self._machine.services[run.service].invocation == run.invocation
         ]
 
     def _part_pids(self) -> dict[str, int]:

@@ -14,6 +14,8 @@ from typing import Any, Final
 from svcd.protocol.messages import InterfaceReported, MethodDescribed
 
 ANYTHING: Final = ""
+SHOWN: Final = 20  # differences
+WORDS_LENGTH: Final = 300
 
 
 class Interfaces:
@@ -23,7 +25,8 @@ class Interfaces:
         self._known: dict[int, InterfaceReported] = {}
 
     def reported(self, message: InterfaceReported) -> None:
-        self._known[message.invocation] = message
+        if all(map(_is_well_described, message.methods)):  # who is not, has not been described by our code
+            self._known[message.invocation] = message
 
     def forget(self, invocation: int) -> None:
         self._known.pop(invocation, None)
@@ -39,7 +42,13 @@ class Interfaces:
             found += _broken(each, methods.get(each.name))
         heard = () if after is None else after.listens
         found += [f"it does not listen to {topic} any more" for topic in before.listens if topic not in heard]
-        return tuple(found)
+        more = (f"and {len(found) - SHOWN} more",) if len(found) > SHOWN else ()
+        return (*(each[:WORDS_LENGTH] for each in found[:SHOWN]), *more)
+
+
+def _is_well_described(method: MethodDescribed) -> bool:
+    kinds = {"name": str, "annotation": str, "required": bool, "positional": bool}
+    return all(isinstance(each.get(name), kind) for each in method.parameters for name, kind in kinds.items())
 
 
 def _broken(old: MethodDescribed, new: MethodDescribed | None) -> list[str]:
@@ -78,4 +87,12 @@ def _differs(wanted: str, found: str) -> bool:
 
 
 def _parts(annotation: str) -> set[str]:
-    return {each.strip() for each in annotation.split("|")}
+    """Of a union, each; what is within brackets is one."""
+    found, depth = [""], 0
+    for sign in annotation:
+        depth += (sign in "([{") - (sign in ")]}")
+        if sign == "|" and depth == 0:
+            found.append("")
+        else:
+            found[-1] += sign
+    return {each.strip() for each in found}

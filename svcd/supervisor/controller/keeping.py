@@ -145,10 +145,12 @@ class Keeping:
 
     def _take(self, service: str, invocation: int, token: int, exported: Exported | ExportFailed) -> None:
         definition = self._registry.get(service)
-        if definition is None or not definition.launch.state.keep:
+        if definition is None:
             return
         if not self.is_current(service, invocation):  # its successor has this state, and more
             self._send(invocation, StateSaved(invocation, token, SUPERSEDED))
+            return
+        if not definition.launch.state.keep:
             return
         if isinstance(exported, ExportFailed):
             self._say(service, f"cannot save its state: {exported}")

@@ -168,11 +168,11 @@ class Stubs:
 
     def never_spoke(self, service: str, invocation: int) -> str | None:
         """The interpreter of its own that this run had, if our code in it was never heard of."""
-        definition = self._registry.get(service)
-        run = None if definition is None else definition.launch.run
-        if not isinstance(run, PythonCode) or invocation in self._route_of:
+        known = self._runs.get(invocation)
+        if known is None or self._registry.get(service) is None or invocation in self._route_of:
             return None
-        return run.interpreter
+        run = self.definition_of(known).launch.run
+        return run.interpreter if isinstance(run, PythonCode) else None
 
     def _forget(self, invocation: int) -> None:
         self._early.pop(invocation, None)

@@ -36,7 +36,8 @@ class Change:
 
     ``stale``: with a process that does not do any more. ``restarted``: of these, what is up. ``reloaded``: of these,
     what is loaded ahead of time.
-    ``retried``: given up, or in backoff; the new configuration may do better. ``woken``: eager from now on, and not up.
+    ``retried``: given up, or in backoff, and not about to run again anyway; the new configuration may do better.
+    ``woken``: eager from now on, and not up.
     ``relied_on``: unit -> what its process relies on and is being removed.
     """
 
@@ -71,7 +72,7 @@ def read(units: dict[str, Unit], missed: Mapping[str, Iterable[Unit]], event: ev
         stale=stale,
         restarted=[unit for unit in stale if unit.up],
         reloaded=[unit for unit in stale if not unit.up and unit.run is not None and unit.run.held],
-        retried=[unit for unit in changed if unit.run is None and unit.up and unit.state in RETRIED],
+        retried=[unit for unit in changed if unit.run is None and unit.up and not unit.again and unit.state in RETRIED],
         woken=[unit for unit, each in changed.items() if _is_woken(unit, each)],
         relied_on={unit: targets for unit, targets in lost.items() if targets},
     )

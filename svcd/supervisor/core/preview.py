@@ -158,8 +158,8 @@ class _Rise:
         unit = self._units.get(name)
         if unit is None:
             return True
-        if unit in self._change.retried:
-            return False
+        if unit in self._change.retried or (unit.up and unit.again):
+            return False  # told already; or about to run, once the rest of its update has ended
         return not unit.up or is_over(unit) or (name in self._named and unit.run is None and unit.state in RETRIES)
 
     def _why(self, name: str, users: dict[str, str]) -> str:
