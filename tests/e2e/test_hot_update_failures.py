@@ -41,11 +41,11 @@ class Tills(Actor):
     def resume(self):
         self.rests.append("resume")
 
-    def export_state(self):
+    async def export_state(self):
         if self.bad == "export":
             raise KeyError("no such till")
         if self.bad == "hang":
-            time.sleep(1000)
+            await asyncio.sleep(1000)
         return {"handled": self.handled, **({"lock": threading.Lock()} if self.bad == "lock" else {})}
 
     def import_state(self, state):
