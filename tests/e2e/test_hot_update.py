@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from acting import Play, acts
 from clusters import wait_until
@@ -260,6 +261,11 @@ def test_kept_state_is_that_of_the_new_one(stage: Stage) -> None:
     play = Play(stage, SHOP, f"till: {{{TILL}, state: keep}}\n{BESIDE}")
     play.ask("audience", "await ctx.call('till.charge', number=1)")
     update(stage, "till", "--python", "app:Tills2")
+    wait_until((Path(stage.status().state_dir) / "state" / "till").exists, "the state to be saved")
+    invocation = stage.row("till").invocation
+    stage.crash("till")
+    stage.wait_state("till", "running", after=invocation)
+    assert play.ask("till", "self.handled") == [1]
     play.ask("audience", "await ctx.call('till.charge', number=2)")
     stage.svcd("restart", "till")
     assert play.ask("till", "self.handled") == [1, 2]
