@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from acting import Play, acts
 from clusters import wait_until
@@ -260,6 +262,11 @@ def test_kept_state_is_that_of_the_new_one(stage: Stage) -> None:
     play = Play(stage, SHOP, f"till: {{{TILL}, state: keep}}\n{BESIDE}")
     play.ask("audience", "await ctx.call('till.charge', number=1)")
     update(stage, "till", "--python", "app:Tills2")
+    wait_until((Path(stage.status().state_dir) / "state" / "till").exists, "the state to be saved")
+    invocation = stage.row("till").invocation
+    stage.crash("till")
+    stage.wait_state("till", "running", after=invocation)
+    assert play.ask("till", "self.handled") == [1]
     play.ask("audience", "await ctx.call('till.charge', number=2)")
     stage.svcd("restart", "till")
     assert play.ask("till", "self.handled") == [1, 2]
@@ -382,3 +389,17 @@ def test_who_does_not_run_is_just_changed(stage: Stage) -> None:
     assert play.ask("audience", "(await ctx.call('till.charge', number=1))[2]") == 2
     update(stage, "till", "--python", "app:Tills")
     assert play.ask("audience", "(await ctx.call('till.charge', number=1))[2]") == 1
+
+
+def test_from_another_fork_server_and_in_another_interpreter(stage: Stage) -> None:
+    """What the process is made of may change as well, and comes from the new definition at once."""
+    play = Play(stage, SHOP, f"till: {{{TILL}}}\n{BESIDE}")
+    play.ask("audience", "await ctx.call('till.charge', number=1)")
+    for number, more in enumerate(("preload: [decimal]", f"interpreter: {sys.executable}", "env: {EXTRA: '5'}"), 2):
+        stage.write_services(acts(f"till: {{{TILL}, {more}}}\n{BESIDE}"))
+        old = stage.pid_of("till")
+        update(stage)
+        assert stage.pid_of("till") != old
+        play.ask("audience", f"await ctx.call('till.charge', number={number})")
+    assert play.ask("till", "self.handled") == [1, 2, 3, 4]
+    assert play.ask("till", "os.environ['EXTRA']") == "5"

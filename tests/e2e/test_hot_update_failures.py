@@ -41,11 +41,16 @@ class Tills(Actor):
     def resume(self):
         self.rests.append("resume")
 
-    def export_state(self):
+    async def stop(self, reason):
+        await super().stop(reason)
+        if self.bad == "stop":
+            await asyncio.sleep(1000)
+
+    async def export_state(self):
         if self.bad == "export":
             raise KeyError("no such till")
         if self.bad == "hang":
-            time.sleep(1000)
+            await asyncio.sleep(1000)
         return {"handled": self.handled, **({"lock": threading.Lock()} if self.bad == "lock" else {})}
 
     def import_state(self, state):
@@ -196,7 +201,12 @@ def test_requests_that_do_not_end(stage: Stage) -> None:
 
 # ---- killed, or overtaken, at a step ---------------------------------------------------------------------------------
 
-STEPS = {"init()": "app:SlowInit", "start()": "app:SlowStart", "the old one finishes its requests": "app:Tills"}
+STEPS = {
+    "loading": "slow:Tills",
+    "init()": "app:SlowInit",
+    "start()": "app:SlowStart",
+    "the old one finishes its requests": "app:Tills",
+}
 STEADY = """
 till: {ACT Tills}
 web: {ACT Caller, depends_on: [till]}
@@ -206,6 +216,7 @@ caller: {ACT Caller, permissions: {services: [till]}}
 
 def reach(stage: Stage, step: str) -> tuple[Play, Command, int, int]:
     """An update that is in the middle of this step; with the pids of both versions."""
+    stage.write("import time; time.sleep(1000)", "slow.py")
     play = Play(stage, TILLS, STEADY)
     old = stage.pid_of("till")
     if step.startswith("the old one"):
@@ -213,7 +224,8 @@ def reach(stage: Stage, step: str) -> tuple[Play, Command, int, int]:
         play.wait("till", "self.begun", 1)
     command = stage.command("update", "till", "--python", STEPS[step], "--version", "2")
     stage.wait_status(lambda _: stage.row("till").cause == f"being updated: {step}", f"the update to be at {step}")
-    (new,) = {*stage.processes("till")} - {old}
+    new: int
+    (new,) = wait_until(lambda: {*stage.processes("till")} - {old}, "the new one to have a process")
     stage.skip()
     return play, command, old, new
 
@@ -275,6 +287,47 @@ def test_a_shutdown_in_the_middle(stage: Stage, step: str) -> None:
     _play, command, _old, _new = reach(stage, step)
     assert stage.drain() == 0
     assert command.wait()[0] != 0
+
+
+def retiring(stage: Stage) -> tuple[Play, Command, int, int]:
+    """An update whose new version serves, and whose old one does not end."""
+    play = Play(stage, TILLS, STEADY)
+    old = stage.pid_of("till")
+    play.ask("till", "self.bad = 'stop'")
+    command = stage.command("update", "till", "--version", "2")
+    cause = "being updated: retiring the old one"
+    stage.wait_status(lambda _: stage.row("till").cause == cause, "the switch")
+    stage.skip()
+    return play, command, old, stage.pid_of("till")
+
+
+def test_the_old_one_is_killed_when_it_is_not_the_service_any_more(stage: Stage) -> None:
+    play, command, old, new = retiring(stage)
+    os.kill(old, signal.SIGKILL)
+    assert command.wait() == (0, "")
+    assert play.ask("caller", "await ctx.call('till.charge', cents=1)") == 1
+    assert stage.pid_of("till") == new
+    stage.tells()
+
+
+def test_the_new_one_is_killed_when_it_is_the_service(stage: Stage) -> None:
+    """That is a crash of the new version, which comes back when nothing is left of the old one."""
+    _play, command, old, new = retiring(stage)
+    invocation = stage.row("till").invocation
+    os.kill(new, signal.SIGKILL)
+    assert command.wait() == (0, "")
+    row = stage.wait_state("till", "running", after=invocation)
+    assert row.version == "2"
+    assert not is_alive(old)
+    assert stage.processes("till") == [row.pid]
+
+
+def test_a_stop_while_the_old_one_is_retired(stage: Stage) -> None:
+    _play, command, old, new = retiring(stage)
+    stage.svcd("stop", "till")
+    assert not is_alive(old)
+    assert not is_alive(new)
+    assert command.wait() == (0, "")
 
 
 def test_a_change_of_its_configuration_in_the_middle(stage: Stage) -> None:

@@ -218,6 +218,7 @@ class Daemon:
             self._answer,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._handovers.on_taken_over = self._keeping.taken_over
         for kind, receive in self._listeners().items():
             self._stubs.hears(kind, receive)
         self._changes = Changes(

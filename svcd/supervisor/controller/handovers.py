@@ -101,6 +101,7 @@ class Handovers:
         self._notice = notice
         self._answer = answer
         self.interfaces = Interfaces()
+        self.on_taken_over: Callable[[str, int, Exported], None] = lambda service, invocation, exported: None
         self._count = 0
         self._series: dict[str, _Series] = {}  # by the key of what goes on now
         self._waiting: dict[str, deque[_Series]] = {}  # service -> who wants to update it as well; its turn is taken
@@ -235,9 +236,12 @@ class Handovers:
 
     def _switch(self, action: SwitchRun) -> None:
         definition = self._successors.pop(action.invocation)
+        exported = self._states.pop(action.service, None)
         self._to_come.pop(action.service, None)
         self._switched(definition, action)
         self._routes.switched(action.service, action.invocation)
+        if exported is not None and definition.launch.state.keep:
+            self.on_taken_over(action.service, action.invocation, exported)
 
     def tell(self, action: TellStub) -> None:
         """Executor of ``TellStub``: what belongs to an update is done here, everything else as ever."""
@@ -297,7 +301,7 @@ class Handovers:
         self._submit(events.HandedOver(clock.now(), message.service, message.invocation, error))
 
     def _import(self, action: TellStub) -> None:
-        exported = self._states.pop(action.service, None)
+        exported = self._states.get(action.service)
         if exported is None or exported.state is None:
             return
         try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -24,6 +24,7 @@ from svcd.supervisor.core.actions import StubOrder, TellStub
 CLOSE_WITHIN_S: Final = 5.0
 SHOWN: Final = 3  # omissions in one notice; the service's own log has them all
 SUPERSEDED: Final = "a newer one came before it was written"
+TAKEN_OVER: Final = 0  # as a token: nobody waits to hear that it is saved
 
 Result = TypeVar("Result")
 
@@ -155,13 +156,21 @@ class Keeping:
         if isinstance(exported, ExportFailed):
             self._say(service, f"cannot save its state: {exported}")
         elif exported.state is not None:
-            older = self._next.get(service)
-            if older is not None:
-                self._send(older.invocation, StateSaved(older.invocation, older.token, SUPERSEDED))
-            saved = SavedState(service, exported.version, clock.wall(), exported.state)
-            self._next[service] = _Writing(saved, invocation, token, exported.omitted)
-            if service not in self._writers:
-                self._writers[service] = self._do(self._write_all(service))
+            self._save(service, invocation, token, exported.state, exported)
+
+    def taken_over(self, service: str, invocation: int, exported: Exported) -> None:
+        """A successor has begun with this state: it comes back with that, too. What it lacks has been told."""
+        if exported.state is not None:
+            self._save(service, invocation, TAKEN_OVER, exported.state, replace(exported, omitted=()))
+
+    def _save(self, service: str, invocation: int, token: int, state: bytes, exported: Exported) -> None:
+        older = self._next.get(service)
+        if older is not None:
+            self._send(older.invocation, StateSaved(older.invocation, older.token, SUPERSEDED))
+        saved = SavedState(service, exported.version, clock.wall(), state)
+        self._next[service] = _Writing(saved, invocation, token, exported.omitted)
+        if service not in self._writers:
+            self._writers[service] = self._do(self._write_all(service))
 
     async def _write_all(self, service: str) -> None:
         try:
