@@ -281,6 +281,8 @@ class ModelShell:
         is_condemned = self.unit(process.service).cause.startswith(CONDEMNED)
         if run is None or not run.from_outside or is_condemned or self.is_killing:
             return
+        if process.invocation != run.invocation:  # it takes over, or was replaced: nobody relies on it
+            return
         for other in self.processes.values():
             if other.lives and other is not process and self._relies(other, process.service):
                 raise AssertionError(f"{process.service} told to stop before {other.service} ended")
