@@ -278,8 +278,10 @@ class ModelShell:
     def _check_stop_order(self, process: Process) -> None:
         """Whoever relies on it has ended, unless it goes for what it did itself."""
         run = self.unit(process.service).run
-        is_condemned = self.unit(process.service).cause.startswith(CONDEMNED)
+        is_condemned = self.unit(process.service).cause.startswith((*CONDEMNED, "stops by itself"))
         if run is None or not run.from_outside or is_condemned or self.is_killing:
+            return
+        if process.invocation != run.invocation:  # it takes over, or was replaced: nobody relies on it
             return
         for other in self.processes.values():
             if other.lives and other is not process and self._relies(other, process.service):
