@@ -131,7 +131,7 @@ def test_what_is_opened_and_forgotten_is_no_fault(tmp_path: Path) -> None:
         ("class Bad(Exception):\n  def __str__(self): raise SystemExit\nraise Bad", "Bad: <SystemExit in its __str__>"),
         ("raise ValueError('x' * 10000)", "ValueError: xxx"),
         ("raise ValueError('first\\nsecond')", "ValueError: first ("),
-        (f"import signal\nsignal.signal({int(signal.SIGHUP)}, signal.SIG_IGN)", "changes what SIGHUP does"),
+        (f"import signal\nsignal.signal({int(signal.SIGUSR2)}, signal.SIG_IGN)", "changes what SIGUSR2 does"),
     ],
 )
 def test_why_is_told_on_one_line(tmp_path: Path, source: str, words: str) -> None:
