@@ -11,6 +11,6 @@ import sys
 if sys.path and sys.path[0] in ("", os.getcwd()) and not sys.flags.safe_path:
     del sys.path[0]
 
-from svcd.worker_runtime.foreign import run  # noqa: E402 - nothing of what lies there is imported before
+from svcd.worker_runtime.foreign import run
 
 run()
