@@ -18,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from benchmarks import calls, preload
 from benchmarks.marks import Marks, build_program
 from benchmarks.running import Running, cpu_s, programs, pss_bytes, python_services
 from benchmarks.table import Figure
@@ -209,4 +210,6 @@ ALL: dict[str, Callable[[Bench], list[Figure]]] = {
     "python": boot_python,
     "crash": crash,
     "idle": idle,
+    "calls": lambda _bench: calls.measure(),
+    "preload": lambda bench: preload.measure(bench.marks),
 }

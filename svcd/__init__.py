@@ -8,36 +8,126 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from svcd.client.asynchronous import AsyncClient
+    from svcd.client.threaded import Client
+    from svcd.protocol.call_errors import (
+        CallError,
+        CallRefused,
+        ClusterUnavailable,
+        DeadlineExceeded,
+        Draining,
+        PermissionDenied,
+        RemoteError,
+        ServiceUnavailable,
+    )
+    from svcd.protocol.child_errors import (
+        BadChildDefinition,
+        ChildError,
+        ChildFailed,
+        ChildNameTaken,
+        ChildRefused,
+        SpawnNotPermitted,
+        UnknownChild,
+    )
+    from svcd.protocol.messages import (
+        ClusterStateChanged,
+        ExceptionRecorded,
+        NoticeGiven,
+        ServiceStatus,
+        ServiceTransitioned,
+        StatusReported,
+    )
+    from svcd.worker_runtime.compute_errors import ComputeError
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.methods import on_event, rpc
+    from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service
+    from svcd.worker_runtime.sdk import Context, Service, current_context
     from svcd.worker_runtime.startable import Startable
 
     __version__: str
 
 __all__ = [
     "AbortedError",
+    "AsyncClient",
+    "BadChildDefinition",
+    "CallError",
+    "CallRefused",
+    "Child",
+    "ChildError",
+    "ChildFailed",
+    "ChildNameTaken",
+    "ChildRefused",
+    "Client",
+    "ClusterStateChanged",
+    "ClusterUnavailable",
+    "ComputeError",
     "Context",
+    "DeadlineExceeded",
+    "Draining",
+    "ExceptionRecorded",
+    "NoticeGiven",
     "Outcome",
+    "PermissionDenied",
+    "RemoteError",
     "Service",
+    "ServiceStatus",
+    "ServiceTransitioned",
+    "ServiceUnavailable",
+    "SpawnNotPermitted",
     "Startable",
     "State",
     "StateError",
+    "StatusReported",
+    "UnknownChild",
     "__version__",
+    "current_context",
     "guarded",
+    "on_event",
+    "rpc",
 ]
 
-_HOME = {
-    "AbortedError": "outcome",
-    "Context": "sdk",
-    "Outcome": "outcome",
-    "Service": "sdk",
-    "Startable": "startable",
-    "State": "life",
-    "StateError": "outcome",
-    "guarded": "guard",
+_CONTENTS = {
+    "worker_runtime.sdk": ("Service", "Context", "current_context"),
+    "worker_runtime.compute_errors": ("ComputeError",),
+    "client.asynchronous": ("AsyncClient",),
+    "client.threaded": ("Client",),
+    "protocol.messages": (
+        "ClusterStateChanged",
+        "ExceptionRecorded",
+        "NoticeGiven",
+        "ServiceStatus",
+        "ServiceTransitioned",
+        "StatusReported",
+    ),
+    "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
+    "worker_runtime.life": ("State",),
+    "worker_runtime.startable": ("Startable",),
+    "worker_runtime.guard": ("guarded",),
+    "worker_runtime.methods": ("rpc", "on_event"),
+    "worker_runtime.offspring": ("Child",),
+    "protocol.child_errors": (
+        "BadChildDefinition",
+        "ChildError",
+        "ChildFailed",
+        "ChildNameTaken",
+        "ChildRefused",
+        "SpawnNotPermitted",
+        "UnknownChild",
+    ),
+    "protocol.call_errors": (
+        "CallError",
+        "CallRefused",
+        "ClusterUnavailable",
+        "DeadlineExceeded",
+        "Draining",
+        "PermissionDenied",
+        "RemoteError",
+        "ServiceUnavailable",
+    ),
 }
+_HOME = {name: home for home, names in _CONTENTS.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
@@ -46,7 +136,7 @@ def __getattr__(name: str) -> object:
     elif name in _HOME:
         from importlib import import_module  # noqa: PLC0415 - nothing at module level, see above
 
-        value = getattr(import_module(f"svcd.worker_runtime.{_HOME[name]}"), name)
+        value = getattr(import_module(f"svcd.{_HOME[name]}"), name)
     else:
         raise AttributeError(f"module 'svcd' has no attribute {name!r}")
     globals()[name] = value

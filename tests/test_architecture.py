@@ -17,9 +17,10 @@ PACKAGE = ROOT / "svcd"
 
 # Who may import whom, by the longest prefix that fits; importing from one's own prefix is always allowed.
 ALLOWED: dict[str, tuple[str, ...]] = {
-    "svcd": ("svcd.worker_runtime", "svcd.protocol"),  # the public face alone
+    "svcd": ("svcd.client", "svcd.worker_runtime", "svcd.protocol"),  # the public face alone
     "svcd.__main__": ("svcd.cli",),
-    "svcd.cli": ("svcd.protocol", "svcd.supervisor.config"),
+    "svcd.cli": ("svcd.client", "svcd.protocol", "svcd.supervisor.config"),
+    "svcd.client": ("svcd.worker_runtime", "svcd.protocol"),
     "svcd.protocol": (),
     "svcd.worker_runtime": ("svcd.protocol",),
     "svcd.supervisor": ("svcd.supervisor.core", "svcd.supervisor.config", "svcd.protocol"),
@@ -27,8 +28,12 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "svcd.supervisor.core": (),
 }
 
-# The one exception: the fork server is the launcher with the worker runtime already imported, which is its purpose.
-EXCEPTIONS = {("svcd.supervisor.launcher", "svcd.worker_runtime.stub")}
+# The fork server is the launcher with the worker runtime already imported, which is its purpose; and an interpreter
+# without setproctitle names its process as the lean parts do.
+EXCEPTIONS = {
+    ("svcd.supervisor.launcher", "svcd.worker_runtime.stub"),
+    ("svcd.worker_runtime.foreign", "svcd.supervisor.title.set_title"),
+}
 
 # The core decides; whatever could tell it the time, roll dice or touch the world stays outside. What it may use is
 # listed, so that a new clock in the standard library needs no new rule.
@@ -53,7 +58,9 @@ CORE_MAY_USE = frozenset(
 CORE_MAY_NOT_CALL = frozenset({"open", "input", "eval", "exec", "__import__", "breakpoint"})
 
 # These start before any site directory is on sys.path, or in every process: the standard library and each other only.
-LEAN = ("guardian", "wiring", "clone", "launcher", "child_setup", "collector", "logfile", "part", "title")
+LEAN = (
+    "guardian", "wiring", "clone", "launcher", "preloading", "child_setup", "collector", "logfile", "part", "title",
+)  # fmt: skip
 LEAN_EXCEPT = {
     "svcd.supervisor.launcher": frozenset({"setproctitle", "svcd.worker_runtime"}),  # the fork server's preload
     "svcd.supervisor.child_setup": frozenset({"setproctitle"}),
@@ -65,6 +72,7 @@ LEAN_EXCEPT = {
 NEVER_HERE: dict[str, frozenset[str]] = {
     "svcd.supervisor.controller": frozenset({"yaml", "pydantic", "rich", "click"}),
     "svcd.worker_runtime": frozenset({"yaml", "pydantic", "rich", "click"}),
+    "svcd.client": frozenset({"yaml", "pydantic", "rich", "click", "zmq"}),
     "svcd.protocol": frozenset({"yaml", "pydantic", "rich", "click", "zmq", "asyncio"}),
     "svcd.supervisor.config.plan": frozenset({"yaml", "pydantic"}),
     "svcd.supervisor.config.launch": frozenset({"yaml", "pydantic"}),

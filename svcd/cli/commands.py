@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "pause": "orders:pause",
     "resume": "orders:resume",
     "signal": "orders:signal_",
+    "call": "call:call",
     "why": "stories:why",
     "changes": "stories:changes",
     "plan": "configuring:plan",
@@ -47,7 +48,7 @@ SECTIONS: Final[dict[str, tuple[str, ...]]] = {
     "Commands that change the configuration": (
         "validate", "plan", "apply", "config", "register", "unregister", "update", "scale",
     ),
-    "Other commands": ("pause", "resume", "signal", "schema", "version"),
+    "Other commands": ("call", "pause", "resume", "signal", "schema", "version"),
 }  # fmt: skip
 """Title -> commands, in the order in which help shows them."""
 

@@ -10,6 +10,7 @@ from typing import Any, Final
 import click
 
 from svcd.cli.exits import CommandFailed
+from svcd.cli.names import service_of
 from svcd.cli.options import Target
 
 PATIENCE_S: Final = 1.0
@@ -19,6 +20,11 @@ def offer_names(ctx: click.Context, param: click.Parameter, incomplete: str) -> 
     """Services and instances that begin with ``incomplete`` and are not on the line yet. A callback of click's."""
     said = ctx.params.get(param.name or "") or ()
     return [name for name in _known(ctx) if name.startswith(incomplete) and name not in said]
+
+
+def offer_methods(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Services that begin with ``incomplete``, each with the dot before a method. A callback of click's."""
+    return [f"{name}." for name in dict.fromkeys(map(service_of, _known(ctx))) if name.startswith(incomplete)]
 
 
 def _known(ctx: click.Context) -> list[str]:

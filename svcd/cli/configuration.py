@@ -1,4 +1,4 @@
-"""``svcd config``: the merged configuration, and where each value of it comes from.
+"""``svcd config``: the merged configuration, or the runtime settings, and where each value of it comes from.
 
 Must not judge it: ``svcd validate`` does.
 """
@@ -11,10 +11,14 @@ from typing import TYPE_CHECKING
 import click
 
 from svcd.cli import files as cluster_files
+from svcd.cli.completion import offer_names
+from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.names import no_service, service_of
 from svcd.cli.options import Target, print_json, targeted, with_profiles
 
 if TYPE_CHECKING:
     from svcd.supervisor.config.launch import ClusterSpec
+    from svcd.supervisor.config.runtime_view import RuntimeView
 
 
 @click.command(
@@ -23,18 +27,31 @@ Examples:
   svcd config base.yaml prod.yaml  what comes of both: values, files, lines
   svcd config                      the same of the running cluster's files
   svcd config --defaults one.yaml  and every key that nobody has written
+  svcd config --runtime web        in what the Python service web computes
 """
 )
-@click.argument("files", nargs=-1, metavar="[FILE]...")
+@click.argument("words", nargs=-1, metavar="[FILE|NAME]...", shell_complete=offer_names)
 @click.option("--defaults", is_flag=True, help="Show what nobody has written, too.")
+@click.option("--runtime", is_flag=True, help="Show the runtime settings of Python services, of NAMEs or of all.")
 @with_profiles
 @targeted
-def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tuple[str, ...], as_json: bool) -> None:
+def config(
+    target: Target, words: tuple[str, ...], defaults: bool, runtime: bool, profiles: tuple[str, ...], as_json: bool
+) -> None:
     """Print the merged configuration and where each value is from.
 
     Without FILE, the files that the cluster was started with are read again: what they say now, and svcd update and
-    SIGHUP would bring in.
+    SIGHUP would bring in. NAMEs go with --runtime, which also shows what SVCD_RUNTIME_* variables say.
     """
+    if runtime:
+        _show_runtime(target, words, profiles, as_json)
+    else:
+        _show_merged(target, words, defaults, profiles, as_json)
+
+
+def _show_merged(
+    target: Target, files: tuple[str, ...], defaults: bool, profiles: tuple[str, ...], as_json: bool
+) -> None:
     from svcd.supervisor.config.merged import merged  # noqa: PLC0415 - brings the reader
 
     running = None if files else _running(target)
@@ -47,6 +64,33 @@ def config(target: Target, files: tuple[str, ...], defaults: bool, profiles: tup
         print_json({**view.as_json(defaults), **scales})
     else:
         click.echo("".join(_scales(running)) + view.as_yaml(defaults), nl=False)
+
+
+def _show_runtime(target: Target, words: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
+    """FILEs among the words say what is read, NAMEs what of it is shown."""
+    from svcd.supervisor.config.runtime_view import runtime_view  # noqa: PLC0415 - brings the reader
+
+    files = tuple(word for word in words if cluster_files.is_file(word))
+    names = tuple(dict.fromkeys(service_of(word) for word in words if word not in files))
+    running = None if files else _running(target)
+    environ = os.environ if running is None else running.environ
+    read = files if running is None else tuple(map(_short, running.files))
+    kept = cluster_files.kept_from(running, target)
+    with cluster_files.problems_told(read, "show", as_json):
+        view = runtime_view(read, environ, profiles=cluster_files.chosen(profiles), running=kept)
+    for name in names:
+        if name not in view.services:
+            raise CommandFailed(f"cannot show the runtime settings: {_why_not(name, view)}", Exit.USAGE)
+    if as_json:
+        print_json(view.of(names).as_json())
+    else:
+        click.echo(view.of(names).as_yaml(), nl=False)
+
+
+def _why_not(name: str, view: RuntimeView) -> str:
+    if name in view.others:
+        return f"{name} has none, only services with python: or code: have"
+    return no_service(name, {each: each for each in (*view.services, *view.others)})
 
 
 def _running(target: Target) -> ClusterSpec:

@@ -11,7 +11,7 @@ from typing import Final
 
 import click
 
-from svcd.cli import columns
+from svcd.cli import columns, overrides
 from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
 from svcd.cli.completion import offer_names
@@ -30,9 +30,12 @@ from svcd.cli.orders import (
 )
 from svcd.protocol.messages import (
     ApplyConfiguration,
+    GetStatus,
     Message,
     PlanReported,
+    StatusReported,
     UnregisterServices,
+    UpdateServices,
 )
 from svcd.supervisor.config import plan as plans
 from svcd.supervisor.config.launch import ClusterSpec
@@ -153,21 +156,44 @@ def unregister(target: Target, names: tuple[str, ...], wait: bool, timeout_s: fl
 @click.command(
     epilog="""\b
 Examples:
-  svcd update web  reads the files again, and takes over what they say of web
+  svcd update web                    what its files say of web now
+  svcd update web --version 2        the same, called version 2
+  svcd update web --python web2:Web  other code
+  svcd update web --config web.yaml  another config:, what is in that file
 """
 )
 @click.argument("names", nargs=-1, required=True, metavar="NAME...", shell_complete=offer_names)
+@click.option("--python", "entry", metavar="MODULE:NAME", help="The code to run from now on.")
+@click.option("--version", metavar="TEXT", help="What to call the new version.")
+@click.option("--config", "config_file", metavar="FILE", help="A YAML or JSON file: what init(config) is given.")
+@click.option("--force", is_flag=True, help="Also when callers of the old version would not get on with the new one.")
 @waiting
 @targeted
-def update(target: Target, names: tuple[str, ...], wait: bool, timeout_s: float | None, as_json: bool) -> int:
-    """Bring in what the files say of these services now.
+def update(
+    target: Target,
+    names: tuple[str, ...],
+    entry: str | None,
+    version: str | None,
+    config_file: str | None,
+    force: bool,
+    wait: bool,
+    timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    """Bring in new versions of services, without losing a request.
 
-    The files are the cluster's own: those of its start, or of the last apply. All other services stay as they are.
+    They are what the cluster's own files say now: those of its start, or of the last apply. All other services stay as
+    they are.
+
+    A Python service that runs is replaced in place: the new version is loaded beside the old one, which finishes its
+    requests and hands its state over (export_state, import_state); callers wait that long. If anything goes wrong, the
+    old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted.
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json)
-        _check_names(cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
-        message = _message(cluster, mode="update", services=names)
+        _check_names(client, cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
+        changed = overrides.with_overrides(cluster, names, entry, version, config_file)
+        message = UpdateServices(plans.to_json(changed).decode("ascii"), names, force)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
 
 
@@ -220,12 +246,12 @@ def _load(
 def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
     """What the cluster's own files say now, with ``scales`` over those in force."""
     running = cluster_files.in_force(client)
-    _check_names(running, scales or {}, "scale")
+    _check_names(client, running, scales or {}, "scale")
     cluster = cluster_files.load_again(running, purpose, as_json, scales)
     return replace(cluster, name=running.name)
 
 
-def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
+def _check_names(client: Client, cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
     """A configuration is of whole services: one instance has none of its own."""
     services = {each.spec.name: each.service for each in cluster.services}
     for name in names:
@@ -234,7 +260,16 @@ def _check_names(cluster: ClusterSpec, names: Iterable[str], purpose: str, hint:
         if name in services:
             text = f"cannot {purpose}: {name} is one instance: name the service, {services[name]}"
             raise CommandFailed(text, Exit.USAGE)
+        parent = _parent_of(client, name)
+        if parent is not None:
+            text = f"cannot {purpose}: {name} is a child of {parent}, which alone can make it anew"
+            raise CommandFailed(text, Exit.USAGE)
         raise CommandFailed(f"cannot {purpose}: {no_service(name, services)}", Exit.USAGE, hint)
+
+
+def _parent_of(client: Client, name: str) -> str | None:
+    rows = client.ask(GetStatus(), StatusReported).services
+    return next((row.parent for row in rows if row.name == name), None)
 
 
 def _message(

@@ -20,7 +20,7 @@ from svcd.cli import columns
 from svcd.cli.client import Client
 from svcd.cli.exits import CommandFailed
 from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
-from svcd.cli.logs import pour
+from svcd.cli.logs import pour_news
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
 from svcd.protocol.messages import (
@@ -91,11 +91,7 @@ class Console:
         busy = frozenset(self._followers)
         gone = False
         while self._client.has_reader(sys.stdout.fileno()):
-            news = watcher.news()
-            for name in news - self._followers.keys():
-                self._output.meet(name)
-                begin_following(self._followers, self._state_dir / "logs", name)
-            busy = pour(busy | news, self._followers, self._output)
+            busy = pour_news(busy, watcher, self._join, self._followers, self._output)
             self._take_events()
             self._look_again()
             self._draw()
@@ -152,6 +148,11 @@ class Console:
                 follower = follow_from_end(path) if marks is None else follow_from(path, marks.get(f"{name}/{stream}"))
                 self._followers[name].append((stream, follower))
 
+    def _join(self, name: str) -> None:
+        """Somebody who has come later."""
+        self._output.meet(name)
+        begin_following(self._followers, self._state_dir / "logs", name)
+
     # ---- what comes in -----------------------------------------------------------------------------------------------
 
     def _take_events(self) -> None:
@@ -185,15 +186,15 @@ class Console:
         if self._look_at is not None and time.monotonic() >= self._look_at:
             self._look()
 
-    def _look(self) -> bool:
-        """Ask for the status and tell what has changed; returns whether there was an answer."""
+    def _look(self) -> None:
+        """Ask for the status and tell what has changed."""
         if self._client.is_gone():
-            return False
+            return
         try:
             report = self._client.ask(GetStatus(), StatusReported, PATIENCE_S)
         except CommandFailed:
             self._look_at = time.monotonic() + PATIENCE_S
-            return False
+            return
         before, self._rows = self._rows, {row.name: row for row in report.services}
         for row in report.services:
             known = before.get(row.name)
@@ -204,7 +205,6 @@ class Console:
         self._enter(report.state)
         is_watched = self._live is not None and self._is_moving()
         self._look_at = time.monotonic() + LOOK_EVERY_S if is_watched else None
-        return True
 
     # ---- what is said ------------------------------------------------------------------------------------------------
 

@@ -19,10 +19,10 @@ INDENT: Final = "  "
 
 def details(row: ServiceStatus, now: float, colourful: bool = False) -> list[str]:
     """The lines of ``row``, at the Unix time ``now``."""
-    from svcd.cli.status import colour_of  # noqa: PLC0415 - which brings this room
+    from svcd.cli.status import colour_of, stand  # noqa: PLC0415 - which brings this room
 
-    name, state = columns.one_line(row.name), columns.one_line(row.state)
-    shown = columns.paint(state, colour_of(row), colourful)
+    name = columns.one_line(row.name)
+    shown = columns.paint(stand(row), colour_of(row), colourful)
     head = f"{click.style(name, bold=True) if colourful else name}: {shown} for {columns.duration(now - row.since)}"
     facts = [(key, columns.one_line(text)) for key, text in _facts(row, now)]
     width = max(len(key) for key, _ in facts)
@@ -33,6 +33,8 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
     yield "asked to be", row.desired
     if row.text:
         yield "says", row.text
+    if row.events_lost:
+        yield "events lost", str(row.events_lost)
     if row.healthy is not None:
         yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
     if row.fallback is not None:
@@ -68,10 +70,14 @@ def _process(row: ServiceStatus) -> Iterator[tuple[str, str]]:
 def _kind(row: ServiceStatus) -> Iterator[tuple[str, str]]:
     if row.depends_on:
         yield "depends on", ", ".join(row.depends_on)
+    if row.parent is not None:
+        yield "child of", row.parent
     if row.name != row.service:
         yield "instance", f"{row.instance} of {row.service}"
     if row.type != "service":
         yield "type", row.type
+    if row.version is not None:
+        yield "version", row.version
     if row.tags:
         yield "tags", ", ".join(row.tags)
 

@@ -6,7 +6,7 @@ Must not import the reader at its top: commands about running services do withou
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
@@ -56,12 +56,14 @@ def load(
     """
     from svcd.supervisor.config import load as reader  # noqa: PLC0415 - see above
 
-    def kept(name: str) -> ClusterSpec | None:
-        return _written_down(target, name) if running is None and target else running
-
-    among = running if beside else None
+    among, kept = running if beside else None, kept_from(running, target)
     with problems_told(files, purpose, as_json):
         return reader.load(files, os.environ, profiles=chosen(profiles), running=kept, among=among)
+
+
+def kept_from(running: ClusterSpec | None, target: Target | None) -> Callable[[str], ClusterSpec | None]:
+    """For ``load(running=…)``: ``running``, or what ``target`` leads to once the name is known."""
+    return lambda name: _written_down(target, name) if running is None and target else running
 
 
 def _written_down(target: Target, name: str) -> ClusterSpec | None:

@@ -195,10 +195,17 @@ def pour_for_ever(watcher: Watcher, join: Callable[[str], None], followers: Foll
         if any(fd == out for fd, _ in poll.poll(None if patience_s is None else patience_s * 1000)):
             signal.raise_signal(signal.SIGPIPE)  # as a write would end it, if there were something to write
             return
-        news = watcher.news()
-        for name in news - followers.keys():
-            join(name)
-        busy = pour(busy | news, followers, output)
+        busy = pour_news(busy, watcher, join, followers, output)
+
+
+def pour_news(
+    busy: frozenset[str], watcher: Watcher, join: Callable[[str], None], followers: Followers, output: Output
+) -> frozenset[str]:
+    """One turn: who has news, or had more than one turn's worth, is shown; who is new is followed first."""
+    news = watcher.news()
+    for name in news - followers.keys():
+        join(name)
+    return pour(busy | news, followers, output)
 
 
 def pour(names: frozenset[str], followers: Followers, output: Output) -> frozenset[str]:

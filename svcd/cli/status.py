@@ -31,6 +31,7 @@ STATE_COLUMN: Final = 1
 OUTPUT_LINES: Final = 5
 TRACEBACK_LINES: Final = 15
 NOTHING: Final = "-"
+CHILD: Final = "  "  # before the name of a child, below its parent
 
 
 @click.command(
@@ -99,7 +100,16 @@ def lines(report: StatusReported, now: float | None = None, alone: bool = False)
         from svcd.cli.details import details  # noqa: PLC0415 - only for one
 
         return [head, "", *details(rows[0], at, colourful), *last_words(rows)]
-    return [head, "", *_table([_cells(row, at) for row in rows], style), *last_words(rows)]
+    depths = _depths(rows)
+    return [head, "", *_table([_cells(row, at, depths[row.name]) for row in rows], style), *last_words(rows)]
+
+
+def _depths(rows: Iterable[ServiceStatus]) -> dict[str, int]:
+    """How far to the right each name goes: a child stands below its parent, if that is shown."""
+    depths: dict[str, int] = {}
+    for row in rows:
+        depths[row.name] = depths[row.parent] + 1 if row.parent in depths else 0
+    return depths
 
 
 def _table(rows: Sequence[Sequence[str]], style: Callable[[int, int, str], str]) -> list[str]:
@@ -116,10 +126,16 @@ def colour_of(row: ServiceStatus) -> str | None:
     return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
 
 
-def _cells(row: ServiceStatus, now: float) -> tuple[str, ...]:
+def stand(row: ServiceStatus) -> str:
+    """Its state, in the words of people."""
+    state = columns.one_line(row.state)
+    return state if row.in_flight is None else f"{state}, {row.in_flight} in flight"
+
+
+def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:
     return (
-        columns.one_line(row.name),
-        columns.one_line(row.state),
+        CHILD * depth + columns.one_line(row.name),
+        stand(row),
         str(row.pid) if row.pid is not None else NOTHING,
         columns.duration(now - row.since) if row.state not in TIMELESS else NOTHING,
         str(row.restarts),
@@ -136,6 +152,8 @@ def _words(row: ServiceStatus, now: float) -> str:
         found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:
         found.append(f'says "{row.text}"')
+    if row.events_lost:
+        found.append(f"{row.events_lost} events lost")
     if row.port is not None:
         found.append(f"port {row.port}")
     if row.sockets and row.pid is None:

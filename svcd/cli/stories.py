@@ -71,7 +71,7 @@ def why(target: Target, name: str, as_json: bool) -> None:
     if as_json:
         print_json(asdict(story))
         return
-    click.echo("\n".join([*_chain(story.chain), *_advice(story.chain), "", *_history(story)]))
+    click.echo("\n".join([*_chain(story.chain), *_parentage(story), *_advice(story.chain), "", *_history(story)]))
 
 
 def _chain(chain: Sequence[Link]) -> list[str]:
@@ -83,6 +83,13 @@ def _chain(chain: Sequence[Link]) -> list[str]:
         stands = STANDS.get(link.state, f"has been {link.state} for {{}}").format(columns.duration(now - link.since))
         found.append(f"{arrow}{columns.one_line(link.service)} {stands}: {columns.one_line(link.cause)}")
     return found
+
+
+def _parentage(story: StoryReported) -> list[str]:
+    if story.parent is None:
+        return []
+    name, parent = columns.one_line(story.service), columns.one_line(story.parent)
+    return [f"{name} is a child of {parent}: it ends before {parent} does, and goes with it"]
 
 
 def _advice(chain: Sequence[Link]) -> list[str]:

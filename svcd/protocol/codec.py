@@ -18,10 +18,10 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 
 from svcd.protocol import messages
+from svcd.protocol.bounded import counter, words
 from svcd.protocol.errors import MalformedMessage, MessageTooLarge, ProtocolError, UnknownMessage, VersionMismatch
 from svcd.protocol.limits import (
     MAX_COLLECTION_LENGTH,
-    MAX_COLLECTIONS,
     MAX_DEPTH,
     MAX_MESSAGE_BYTES,
     MAX_STRING_BYTES,
@@ -80,7 +80,7 @@ def _unpack(data: bytes | memoryview) -> Any:
     size = len(data) if isinstance(data, bytes) else data.nbytes
     if size > MAX_MESSAGE_BYTES:
         raise MessageTooLarge(f"a message of {size} bytes; at most {MAX_MESSAGE_BYTES} are read")
-    count = _counter() if size > COUNTED_FROM_BYTES else None
+    count = counter("a message") if size > COUNTED_FROM_BYTES else None
     try:
         return msgpack.unpackb(
             data,
@@ -95,24 +95,7 @@ def _unpack(data: bytes | memoryview) -> Any:
     except ProtocolError:
         raise
     except Exception as error:  # whatever the library makes of hostile bytes
-        raise MalformedMessage(f"no MessagePack: {_words(error)}") from None
-
-
-def _counter() -> Callable[[Any], Any]:
-    left = MAX_COLLECTIONS
-
-    def count(collection: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            raise MessageTooLarge(f"a message of more than {MAX_COLLECTIONS} collections")
-        return collection
-
-    return count
-
-
-def _words(error: Exception) -> str:
-    return str(error)[:100] or type(error).__name__
+        raise MalformedMessage(f"no MessagePack: {words(error)}") from None
 
 
 def _open(value: Any) -> tuple[int, str, dict[Any, Any]]:
@@ -198,7 +181,7 @@ def _compile(hint: Any) -> tuple[frozenset[type], Convert]:
             raise TypeError(f"a field cannot be {hint}")
         quick, convert = _compile(inner[0])
         return quick | {types.NoneType}, convert
-    if hint in (str, int, bool):
+    if hint in (str, int, bool, bytes):
         return frozenset({hint}), _refusal(hint.__name__)
     if hint is float:
         return frozenset(), _to_float

@@ -38,8 +38,8 @@ class RemoteReady(Message):
 
 @dataclass(frozen=True, slots=True)
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, paused, stopping); ``error`` is one
-    line, with stopping.
+    """The stub reached ``state`` (loaded, initialized, starting, running, paused, drained, stopping); ``error``
+    is one line, with stopping.
     """
 
     direction: ClassVar[str] = "stub to controller"
@@ -62,7 +62,9 @@ class Frame(Message):
 
 @dataclass(frozen=True, slots=True)
 class ExceptionRaised(Message):
-    """An exception that user code did not handle. ``phase``: load, init, start, run, pause, resume, stop."""
+    """An exception that user code did not handle. ``phase``: load, init, import, start, run, pause,
+    resume, export, stop.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
@@ -85,6 +87,18 @@ class ResourceSampled(Message):
     rss_bytes: int
     threads: int
     fds: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportsRecorded(Message):
+    """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
+    the ``ServiceSpec`` asks for it and there is something to say.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    imports: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +131,174 @@ class HealthReported(Message):
     text: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EndpointOpened(Message):
+    """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names.
+
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    calls: bool
+    events: bool
+    safe: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MethodDescribed(Message):
+    """A method that others may call. ``parameters``: mappings with name, annotation ("" where there is none), required
+    and positional. ``result``: its annotation; of a stream, that of an item.
+    """
+
+    direction: ClassVar[str] = "part of InterfaceReported"
+    name: str
+    stream: bool = False
+    parameters: tuple[dict[str, Any], ...] = ()
+    result: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceReported(Message):
+    """What the code offers, said when it has been imported; nothing is said of code that offers nothing."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    methods: tuple[MethodDescribed, ...] = ()
+    listens: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver(Message):
+    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgress(Message):
+    """So many requests are in flight while the service drains."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
+class UseReported(Message):
+    """Answers ``ReportUse``. ``unused_s``: since the last request has ended; None: there was none."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    in_flight: int
+    unused_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost(Message):
+    """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    publisher: str
+    subscriber: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerAsked(Message):
+    """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
+    ``PeerIdentified``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    pid: int
+    uid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceLookup(Message):
+    """Somebody waits for ``target``. ``start``: it is to be started; so it is where it starts on demand. Answered by
+    ``LookupEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    target: str
+    start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ChildServiceRequested(Message):
+    """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
+    answer comes once it is up. Answered by ``ChildRequestEnded``.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    name: str
+    definition: dict[str, Any]
+    start: bool = True
+    wait: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ChildOrderRequested(Message):
+    """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    child: str
+    order: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateExported(Message):
+    """Part number ``part`` (from 0) of ``parts`` of what ``export_state()`` has returned; only the stub can read it.
+
+    ``token``: of the ``ExportState`` that asked; below zero: unasked, to be kept, answered by ``StateSaved``.
+    ``omitted``: what could not travel and was left out, each with the reason. ``error``: the export failed, and why. No
+    parts and no error: it has no state.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+    token: int
+    part: int = 0
+    parts: int = 0
+    data: bytes = b""
+    omitted: tuple[str, ...] = ()
+    error: str | None = None
+
+
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
-    stub imports it.
+    stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
+    ``heard``: somebody may listen to what it publishes. ``parent``: the service that has created it. ``keep_state``: it
+    exports its state by itself when it stops, and every ``export_every_s``, if that is not 0. ``runtime``: by which its
+    threads and processes are made.
     """
 
     direction: ClassVar[str] = "controller to stub"
@@ -137,6 +312,14 @@ class ServiceSpec(Message):
     controller_timeout_s: float = 30.0
     stop_timeout_s: float = 10.0
     watchdog_s: float | None = None
+    endpoint: str = ""
+    heard: bool = False
+    parent: str | None = None
+    keep_state: bool = False
+    export_every_s: float = 0.0
+    version: str | None = None
+    runtime: dict[str, Any] = field(default_factory=dict)
+    record_imports: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +371,165 @@ class Stop(Message):
     direction: ClassVar[str] = "controller to stub"
     invocation: int
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportState(Message):
+    """Call ``export_state()`` of a service that runs; answered by ``StateExported`` in parts."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImportState(Message):
+    """Part number ``part`` of ``parts`` of a state that was exported, said before ``Start``: ``import_state`` gets it
+    before ``start`` is called. ``version``: of the service that has exported it.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    part: int
+    parts: int
+    data: bytes
+    version: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StateSaved(Message):
+    """The state that was exported as ``token`` is kept; ``error``: it is not, and why."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drain(Message):
+    """Serve late requests for ``grace_s``, then take no more; those in flight have ``timeout_s`` to end. Answered by
+    ``DrainProgress`` and, at the end, the state drained.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    grace_s: float = 0.0
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver(Message):
+    """A successor waits: finish what is in flight within ``timeout_s``, send new requests away to wait for it, and
+    ``pause()``. Answered by ``HandedOver``; followed by ``ExportState`` and ``Stop``, or by ``GoOn``.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    reason: str = ""
+    timeout_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class GoOn(Message):
+    """The successor has failed: take requests again, and ``resume()``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route(Message):
+    """Where one running instance takes requests; ``events``: where it publishes, empty where it does not.
+    ``safe``: methods that may be called again when it was lost in the course of a call.
+    """
+
+    direction: ClassVar[str] = "part of RouteChanged and RouteReported"
+    calls: str
+    events: str
+    pid: int
+    safe: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class RouteChanged(Message):
+    """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
+    may not call it any more. ``on_demand``: asking for it starts it. ``held``: it is back in a moment, callers wait.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    target: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    permitted: bool = True
+    on_demand: bool = False
+    held: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReportUse(Message):
+    """Say whether others use the service: ``UseReported``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class PeerIdentified(Message):
+    """Who that is; ``refusal``: why it is not to be let in."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    name: str
+    refusal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LookupEnded(Message):
+    """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ChildRequestEnded(Message):
+    """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
+    ``problems`` are those of a definition that cannot be used.
+    """
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    token: int
+    code: str = ""
+    error: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ChildChanged(Message):
+    """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    state: str
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ChildEnded(Message):
+    """A run of a child of this service has ended by itself: well, or badly for ``error``."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    child: str
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,6 +622,18 @@ class ApplyConfiguration(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class UpdateServices(Message):
+    """Replace ``services`` by what ``plan`` says of them, in place where that is possible: a successor is loaded beside
+    each and takes over. ``force``: also where its interface is not compatible. Answered as ``ApplyConfiguration``.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    plan: str
+    services: tuple[str, ...] = ()
+    force: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class UnregisterServices(Message):
     """Stop and forget these. Refused while others require them. Answered as ``ApplyConfiguration``."""
 
@@ -331,6 +685,21 @@ class ShutDown(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class GetRoute(Message):
+    """Where to call the service that the file calls so. Answered by ``RouteReported``, or by ``RequestRefused``: a
+    program of the cluster needs the permission to call it.
+
+    ``follow``: told again, with the same correlation, whenever that changes. ``start``: where it starts on demand this
+    is one, and the answer comes once it runs or is known not to.
+    """
+
+    direction: ClassVar[str] = "client to controller"
+    service: str
+    follow: bool = False
+    start: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class GetGraph(Message):
     """Answered by ``GraphReported``."""
 
@@ -357,7 +726,9 @@ class ServiceStatus(Message):
     traceback of the exception that ended its last run. ``healthy``: None without health checks, or before the first;
     ``ailment``: why it is not. ``text``: what the service says of itself (STATUS=). ``sockets``: where svcd listens for
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
-    ``fallback``: the service that stands in for it now.
+    ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
+    the requests that it has not answered, while it drains. ``parent``: the service that has created it.
+    ``events_lost``: of those that it has published or was to hear in its present run.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -386,6 +757,10 @@ class ServiceStatus(Message):
     next_run: float | None = None
     fallback: str | None = None
     on_demand: bool = False
+    parent: str | None = None
+    version: str | None = None
+    in_flight: int | None = None
+    events_lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +797,20 @@ class GraphReported(Message):
     cluster: str
     services: tuple[str, ...]
     edges: tuple[Edge, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteReported(Message):
+    """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for. ``held``: it is
+    back in a moment.
+    """
+
+    direction: ClassVar[str] = "controller to client"
+    service: str
+    routes: tuple[Route, ...] = ()
+    why: str = ""
+    on_demand: bool = False
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -554,7 +943,8 @@ class Remark(Message):
 @dataclass(frozen=True, slots=True)
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
-    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first.
+    first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
+    service that has created it.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -563,6 +953,7 @@ class StoryReported(Message):
     history: tuple[Transition, ...]
     changes: tuple[Change, ...] = ()
     remarks: tuple[Remark, ...] = ()
+    parent: str | None = None
 
 
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------

@@ -87,8 +87,18 @@ class Places:
         return self.run_dir / "events"
 
     @property
+    def endpoints(self) -> Path:
+        """Below this, each run of a Python service has a directory for the sockets of its endpoint."""
+        return self.run_dir / "peers"
+
+    @property
     def daemon_log(self) -> Path:
         return self.state_dir / "svcd.log"
+
+    @property
+    def states(self) -> Path:
+        """Directory of what services with ``state: keep`` have exported."""
+        return self.state_dir / "state"
 
     def logs(self, name: str, stream: str) -> Path:
         """The current log file of one stream ("stdout", "stderr") of the service ``name``."""

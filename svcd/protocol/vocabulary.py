@@ -26,10 +26,10 @@ STATES: Final = (
 )
 """States of a service, in the order of a life without accidents."""
 
-STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "stopping")
+STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "drained", "stopping")
 """What a stub reports in ``StateChanged``."""
 
-EXCEPTION_PHASES: Final = ("load", "init", "start", "run", "pause", "resume", "stop")
+EXCEPTION_PHASES: Final = ("load", "init", "import", "start", "run", "pause", "resume", "export", "stop")
 """``ExceptionRaised.phase``."""
 
 OUTCOMES: Final = ("done", "failed", "superseded", "refused")

@@ -8,8 +8,10 @@ a megabyte for it. The other side is libzmq. Mechanism NULL: who may speak is de
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
+
+Buffer = bytes | bytearray | memoryview
 
 SIGNATURE_BYTES: Final = 10
 GREETING_BYTES: Final = 64
@@ -22,6 +24,8 @@ _LONG: Final = 2
 _COMMAND: Final = 4
 _RESERVED: Final = 0xF8
 _SHORT_LIMIT: Final = 255
+_SHORT_MORE: Final = tuple(bytes((_MORE, size)) for size in range(_SHORT_LIMIT + 1))
+_SHORT_LAST: Final = tuple(bytes((0, size)) for size in range(_SHORT_LIMIT + 1))
 
 
 class BadPeer(Exception):  # noqa: N818 - it says what it found
@@ -45,6 +49,56 @@ def _frame(body: bytes, flags: int) -> bytes:
     if size <= _SHORT_LIMIT:
         return bytes((flags, size)) + body
     return bytes((flags | _LONG,)) + size.to_bytes(8) + body
+
+
+def is_greeting(data: bytes | bytearray) -> bool:
+    """Whether ``data`` begins with a whole greeting; False while it still may. Raises ``BadPeer``."""
+    start = bytes(data[:SIGNATURE_BYTES])
+    if start[:1] not in (b"", b"\xff") or (len(start) == SIGNATURE_BYTES and start[-1] != 0x7F):
+        raise BadPeer("no ZMTP")
+    if len(data) < GREETING_BYTES:
+        return False
+    if data[10] < 3 or bytes(data[12:32]) != _MECHANISM:
+        raise BadPeer("another version or mechanism of ZMTP")
+    return True
+
+
+def obey(command: bytes) -> tuple[bool, bytes]:
+    """Whether the peer says with ``command`` that it is ready, and what to answer. Raises ``BadPeer``."""
+    size = command[0] if command else 0
+    name, rest = command[1 : 1 + size], command[1 + size :]
+    if name == b"ERROR":
+        raise BadPeer(f"it refuses us: {rest[1:].decode('ascii', 'replace')}")
+    answer = _frame(b"\x04PONG" + rest[2:], _COMMAND) if name == b"PING" else b""  # without its time to live
+    return name == b"READY", answer
+
+
+def pack_pieces(frames: Sequence[Buffer], own_bytes: int) -> list[Buffer]:
+    """One message as pieces to be sent one after the other: what has ``own_bytes`` or more is a piece, uncopied."""
+    if max(map(len, frames)) <= _SHORT_LIMIT:
+        return [_short(frames)]
+    pieces: list[Buffer] = []
+    run, last = bytearray(), len(frames) - 1
+    for index, body in enumerate(frames):
+        size, flags = len(body), 0 if index == last else _MORE
+        run += bytes((flags, size)) if size <= _SHORT_LIMIT else bytes((flags | _LONG,)) + size.to_bytes(8)
+        if size < own_bytes:
+            run += body
+            continue
+        pieces += (run, body)
+        run = bytearray()
+    if run:
+        pieces.append(run)
+    return pieces
+
+
+def _short(frames: Sequence[Buffer]) -> bytes:
+    """As most calls are."""
+    *first, last = frames
+    parts: list[Buffer] = []
+    for body in first:
+        parts += (_SHORT_MORE[len(body)], body)
+    return b"".join((*parts, _SHORT_LAST[len(last)], last))
 
 
 class Incoming:
@@ -80,13 +134,8 @@ class Incoming:
         return messages
 
     def _take_greeting(self) -> bool:
-        start = bytes(self._bytes[:SIGNATURE_BYTES])
-        if start[:1] not in (b"", b"\xff") or (len(start) == SIGNATURE_BYTES and start[-1] != 0x7F):
-            raise BadPeer("no ZMTP")
-        if len(self._bytes) < GREETING_BYTES:
+        if not is_greeting(self._bytes):
             return False
-        if self._bytes[10] < 3 or bytes(self._bytes[12:32]) != _MECHANISM:
-            raise BadPeer("another version or mechanism of ZMTP")
         del self._bytes[:GREETING_BYTES]
         self._greeted = True
         return True
@@ -119,11 +168,6 @@ class Incoming:
         return not more
 
     def _obey(self, body: bytes) -> None:
-        size = body[0] if body else 0
-        name, rest = body[1 : 1 + size], body[1 + size :]
-        if name == b"READY":
-            self.is_ready = True
-        elif name == b"ERROR":
-            raise BadPeer(f"it refuses us: {rest[1:].decode('ascii', 'replace')}")
-        elif name == b"PING":
-            self.answers += _frame(b"\x04PONG" + rest[2:], _COMMAND)  # without its time to live
+        is_ready, answer = obey(body)
+        self.is_ready |= is_ready
+        self.answers += answer

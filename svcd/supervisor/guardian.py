@@ -8,7 +8,7 @@ Run as ``python -I -S guardian.py JSON``; the JSON object has
     python, site                  the interpreter of the parts, and their sys.path
     lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
-    python_services               whether a fork server is needed
+    python_services               whether a fork server is needed from the beginning
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
 
 Two orders hold always. A birth is announced by a launcher before the process does anything, and an unknown child is
@@ -41,7 +41,9 @@ from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
     ClusterEnded,
     Link,
+    PartDismissed,
     PartEnded,
+    PartRequested,
     PartStarted,
     ProcessBorn,
     ProcessReaped,
@@ -61,7 +63,9 @@ PATIENCE_S: Final = 5.0
 PAUSE_S: Final = 0.02
 UNCLAIMED_LIMIT: Final = 1024
 RESERVED_FDS: Final = 64
-RUN_FILES: Final = ("cluster.json", "control", "events", "stubs/control", "lock")  # the lock last: it says who is here
+RUN_FILES: Final = (
+    "cluster.json", "control", "events", "stubs/control", "python/svcd", "python/msgpack", "lock",
+)  # fmt: skip  # the lock last: it says who is here
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +158,9 @@ class Guardian:
 
     def end(self) -> None:
         """Kill what has slipped out of every service's hands, let the parts end, and leave the run directory."""
+        for each in self.parts.values():
+            if is_numbered(each.name):
+                kill(each.pid)  # it may be in the middle of an import, and deaf to us
         self.sweep(spared={each.pid for each in self.parts.values()})
         for each in self.parts.values():
             if each.link is not None:
@@ -162,16 +169,25 @@ class Guardian:
         while self.parts and time.monotonic() < deadline:
             self.turn(max(0.0, deadline - time.monotonic()))
         self.sweep(spared=())
+        self.clear_endpoints()
         for name in RUN_FILES:
             try:
                 os.unlink(os.path.join(self.given["run_dir"], name))
             except OSError:
                 pass
-        for name in ("stubs", ""):
+        for name in ("stubs", "python", ""):
             try:
                 os.rmdir(os.path.join(self.given["run_dir"], name))
             except OSError:
                 pass  # not ours alone
+
+    def clear_endpoints(self) -> None:
+        """What services have left behind there, when the controller could not."""
+        path = os.path.join(self.given["run_dir"], "peers")
+        if os.path.isdir(path):
+            import shutil  # noqa: PLC0415 - half a megabyte that is not needed before the end
+
+            shutil.rmtree(path, ignore_errors=True)
 
     def sweep(self, spared: Collection[int]) -> None:
         """SIGKILL to every other child until none is left: those of a child that dies become ours."""
@@ -186,7 +202,7 @@ class Guardian:
 
     # ---- parts -------------------------------------------------------------------------------------------------------
 
-    def start_part(self, name: str) -> None:
+    def start_part(self, name: str, settings: dict[str, Any] | None = None) -> None:
         """Start one part with its link to us and, unless it is the controller, one to the controller."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         opened = {"guardian_fd": theirs}
@@ -195,7 +211,7 @@ class Guardian:
             direct, opened["controller_fd"] = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             fds = {key: each.fileno() for key, each in opened.items()}
-            pid = part.start(name, self.given, {"soft_limit": self.soft_limit}, fds)
+            pid = part.start(name, self.given, {**(settings or {}), "soft_limit": self.soft_limit}, fds)
             link = Link(ours)
             self.parts[name] = Part(name, pid, link)
             self.selector.register(link, selectors.EVENT_READ, name)
@@ -205,6 +221,24 @@ class Guardian:
             for each in (direct, *opened.values()):
                 if each is not None:
                     each.close()
+
+    def start_requested(self, message: PartRequested) -> None:
+        """One more launcher. One with a number is not ours to start again: the controller asks for the next."""
+        name = message.part
+        if kind_of(name) not in LAUNCHERS or name in self.parts or name in self.missing:
+            return
+        try:
+            self.start_part(name, message.settings)
+        except OSError as error:
+            complain(f"cannot start the {name}: {error.strerror}")
+            if is_numbered(name):
+                self.tell("controller", PartEnded(name, 0, None, None))
+            else:
+                self.missing.append(name)
+
+    def dismiss(self, name: str) -> None:
+        if is_numbered(name) and name in self.parts:
+            kill(self.parts[name].pid)
 
     def start_console(self) -> None:
         """It is a client like any other: its link says nothing but that we end."""
@@ -264,6 +298,10 @@ class Guardian:
                 os.close(self.streams.pop(message.stream_id)[1])
             elif isinstance(message, ClusterEnded):
                 self.exit_code = message.exit_code
+            elif isinstance(message, PartRequested):
+                self.start_requested(message)
+            elif isinstance(message, PartDismissed):
+                self.dismiss(message.part)
         if not found.link.closed:
             self.watch(found.link, name)
             return
@@ -310,7 +348,7 @@ class Guardian:
                 return
             pid = ended.si_pid
             own = next((each for each in self.parts.values() if each.pid == pid), None)
-            for name in (own.name,) if own else () if pid in self.services else LAUNCHERS:
+            for name in (own.name,) if own else () if pid in self.services else self.launchers():
                 self.serve(name)
             _, status, usage = os.wait4(pid, 0)
             code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
@@ -320,6 +358,9 @@ class Guardian:
             else:
                 peak = usage.ru_maxrss * 1024
                 self.child_ended(ProcessReaped(pid, None, None, code, number, usage.ru_utime, usage.ru_stime, peak))
+
+    def launchers(self) -> list[str]:
+        return [name for name in self.parts if kind_of(name) in LAUNCHERS]
 
     def child_ended(self, reaped: ProcessReaped) -> None:
         known = self.services.pop(reaped.pid, None)
@@ -333,14 +374,14 @@ class Guardian:
         self.tell("controller", reaped)
 
     def part_ended(self, own: Part, code: int | None, number: int | None) -> None:
-        """One of our own is gone. The console may be; others are started again; without the controller all must end,
-        and so it must when a part ends by itself time and again: it cannot work.
+        """One of our own is gone. The console and numbered ones may be; others are started again; without the
+        controller all must end, and so it must when a part ends by itself time and again: it cannot work.
         """
         del self.parts[own.name]
         if own.link is not None:
             self.hang_up(own.link)
         self.tell("controller", PartEnded(own.name, own.pid, code, number))
-        if own.name == "console" or self.exit_code is not None:
+        if own.name == "console" or is_numbered(own.name) or self.exit_code is not None:
             return
         how = f"exit code {code}" if number is None else f"signal {number}"
         complain(f"the {own.name} (pid {own.pid}) died: {how}")
@@ -351,6 +392,15 @@ class Guardian:
                 kill(pid, whole_group=True)
         else:
             self.missing.append(own.name)
+
+
+def kind_of(name: str) -> str:
+    """ "fork-server.3" is a fork server."""
+    return name.partition(".")[0]
+
+
+def is_numbered(name: str) -> bool:
+    return "." in name
 
 
 def kill(pid: int, whole_group: bool = False) -> None:

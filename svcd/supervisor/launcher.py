@@ -19,12 +19,20 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
-from svcd.supervisor import child_setup, clone
+from svcd.supervisor import child_setup, clone, preloading
 from svcd.supervisor.child_setup import Ground
 from svcd.supervisor.title import set_title
-from svcd.supervisor.wiring import Link, ProcessBorn, ProgramExecuted, SpawnRejected, SpawnRequested
+from svcd.supervisor.wiring import (
+    Link,
+    PreloadBegan,
+    PreloadEnded,
+    ProcessBorn,
+    ProgramExecuted,
+    SpawnRejected,
+    SpawnRequested,
+)
 
 BATCH: Final = 16
 REFUSAL_BYTES: Final = 65536
@@ -221,20 +229,30 @@ def close_all(fds: Iterable[int]) -> None:
 
 
 def run(given: dict[str, Any]) -> None:
-    """Be the part that ``given`` names: {"part", "cluster", "soft_limit", "guardian_fd", "controller_fd"}."""
+    """Be the part that ``given`` names: {"part", "cluster", "soft_limit", "guardian_fd", "controller_fd"}, and for a
+    fork server with a preload set of its own "modules" and "path", the directories that are first on ``sys.path``.
+    """
     settle_signals()
+    parent = os.getppid()
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    run_stub, name_process = _preload() if given["part"] == FORK_SERVER else (None, set_title)
-    name_process(f"svcd: {given['part']} {given['cluster']}")
+    is_warm = given["part"].partition(".")[0] == FORK_SERVER
+    run_stub, name_process = _import_runtime() if is_warm else (None, set_title)
+    name_process(_title(given))
     links = []
     for name in ("guardian_fd", "controller_fd"):
         os.set_inheritable(given[name], False)
         links.append(Link(socket.socket(fileno=given[name])))
+    if given.get("modules"):
+        _preload(given, *links)
     null_fd = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
-    ground = Ground(os.getppid(), null_fd, given["soft_limit"], hard, run_stub, name_process)
+    ground = Ground(parent, null_fd, given["soft_limit"], hard, run_stub, name_process)
     launcher = Launcher(links[0], links[1], ground)
     gc.collect()
+    if run_stub is not None:
+        from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
+
+        stub.plug()
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
 
@@ -247,7 +265,12 @@ def settle_signals() -> None:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _preload() -> tuple[Callable[[dict[str, Any]], int], Callable[[str], None]]:
+def _title(given: dict[str, Any]) -> str:
+    title = f"svcd: {given['part'].partition('.')[0]} {given['cluster']}"
+    return f"{title} ({', '.join(given['modules'])})" if given.get("modules") else title
+
+
+def _import_runtime() -> tuple[Callable[[dict[str, Any]], int], Callable[[str], None]]:
     """Import the worker runtime; (its main, setproctitle). Raises ``SystemExit`` when that started a thread."""
     from setproctitle import setproctitle  # noqa: PLC0415 - not in the lean launcher
 
@@ -256,6 +279,44 @@ def _preload() -> tuple[Callable[[dict[str, Any]], int], Callable[[str], None]]:
     if len(os.listdir("/proc/self/task")) != 1:
         raise SystemExit("svcd: the fork server is not single-threaded: something that it imports starts threads")
     return stub.main, setproctitle
+
+
+def _preload(given: dict[str, Any], guardian: Link, controller: Link) -> None:
+    """Import what this fork server is for, and say how that went. One that is not fit waits for its end here: what it
+    has said is then read before its end is heard of.
+    """
+    clone.set_parent_death_signal(child_setup.SIGKILL)  # in an import it hears of nobody's end
+    guardian.receive()
+    if guardian.closed:  # it ended before that
+        os._exit(0)
+    try:
+        watched = preloading.preload(
+            given["modules"], given["path"], lambda module: controller.send(PreloadBegan(given["part"], module))
+        )
+    except preloading.Unfit as unfit:
+        _tell(controller, PreloadEnded(given["part"], unfit.module, unfit.text))
+        _wait_for_the_end(guardian)
+    from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
+
+    stub.look_around()
+    _tell(controller, PreloadEnded(given["part"], watched=watched))
+
+
+def _tell(link: Link, message: Any) -> None:
+    link.send(message)
+    room = select.poll()
+    room.register(link, select.POLLOUT)
+    while not link.flush():
+        room.poll()
+
+
+def _wait_for_the_end(guardian: Link) -> NoReturn:
+    gone = select.poll()
+    gone.register(guardian, select.POLLIN)
+    while not guardian.closed:
+        gone.poll()
+        guardian.receive()
+    os._exit(0)
 
 
 if __name__ == "__main__":

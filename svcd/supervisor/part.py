@@ -28,8 +28,9 @@ NOT_STARTED: Final = 127
 
 
 def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str, int]) -> int:
-    """Start a part; its pid. ``given`` is the guardian's argument; the part gets a little of it, ``more``, and ``fds``,
-    the descriptors that are meant for it, by name. Raises ``OSError`` when there is no process.
+    """Start a part; its pid. A number may follow its name ("fork-server.3"). ``given`` is the guardian's argument; the
+    part gets a little of it, ``more``, and ``fds``, the descriptors that are meant for it, by name. Raises ``OSError``
+    when there is no process.
     """
     argument = {key: given[key] for key in TOLD} | {"part": name} | more | fds
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # none may come to the wrong one
@@ -54,12 +55,13 @@ def _become(name: str, given: dict[str, Any], argument: dict[str, Any], fds: dic
         if name != "console":  # it keeps our terminal and our process group: Ctrl-C is for it and for us
             os.setsid()
         clone.close_all_but(fds.values())
-        argv = given.get("parts", {}).get(name)
-        if argv is None and name in BUILT_IN:
-            BUILT_IN[name](argument)
+        kind = name.partition(".")[0]
+        argv = given.get("parts", {}).get(kind)
+        if argv is None and kind in BUILT_IN:
+            BUILT_IN[kind](argument)
             code = 0
         else:
-            _execute(argv or [given["python"], "-m", MODULES[name], "{}"], given, argument, fds)
+            _execute(argv or [given["python"], "-m", MODULES[kind], "{}"], given, argument, fds)
     except SystemExit as error:
         code = 1
         os.write(2, f"{error}\n".encode())

@@ -84,6 +84,29 @@ class SpawnRejected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class PreloadBegan:
+    """A fork server with a preload set begins to import ``module``; ``part`` is its own name."""
+
+    part: str
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class PreloadEnded:
+    """All modules are imported and the fork server is fit to fork; or ``refusal`` says why it never will be, and
+    ``module`` because of which one. It then waits to be dismissed.
+
+    ``watched``: what the modules came from, path -> [mtime in nanoseconds, size]: once one of these is another, so may
+    the modules be.
+    """
+
+    part: str
+    module: str = ""
+    refusal: str = ""
+    watched: dict[str, Any] = field(default_factory=dict)
+
+
 # ---- launcher / fork server -> guardian -> controller -------------------------------------------------------------
 
 
@@ -151,6 +174,25 @@ class ClusterEnded:
     """Nothing runs any more: end the parts, clear the run directory, exit with this code."""
 
     exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartRequested:
+    """Start this launcher or fork server, unless it is there. ``settings`` are added to its argument.
+
+    One whose name has a number ("fork-server.3") is not started again when it ends: ``PartEnded`` says so, and the next
+    one gets another number. ``PartEnded`` with pid 0: it could not be started.
+    """
+
+    part: str
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PartDismissed:
+    """Kill this fork server (one with a number): nobody needs it any more, and it owns nothing."""
+
+    part: str
 
 
 # ---- guardian -> collector, collector -> guardian -------------------------------------------------------------------
@@ -231,12 +273,16 @@ MESSAGE_TYPES: Final[dict[str, type]] = {
         SpawnRequested,
         ProgramExecuted,
         SpawnRejected,
+        PreloadBegan,
+        PreloadEnded,
         ProcessBorn,
         ProcessReaped,
         PartStarted,
         PartEnded,
         SignalReceived,
         ClusterEnded,
+        PartRequested,
+        PartDismissed,
         StreamOpened,
         StreamEnded,
         FlushRequested,

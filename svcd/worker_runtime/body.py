@@ -22,14 +22,24 @@ ANSWER_LIMIT: Final = 400  # characters of a strange answer that are passed on
 class Body(Protocol):
     """``changed`` of the constructors is called when ``ended`` may have become true."""
 
+    @property
+    def target(self) -> object: ...  # what has methods that others may call; None for a function
     async def init(self, config: dict[str, Any]) -> None: ...
     async def start(self) -> None: ...
     async def stop(self, reason: str) -> None: ...
     async def pause(self) -> None: ...
     async def resume(self) -> None: ...
     async def check_health(self, method: str) -> str | None: ...
+    def state_refusal(self) -> str | None: ...
+    def has_state(self) -> bool: ...
+    async def export_state(self) -> Any: ...
+    async def import_state(self, state: Any, version: str | None) -> None: ...
     def ended(self) -> bool: ...
     def outcome(self) -> Caught: ...
+
+
+class StateMismatch(Exception):  # noqa: N818 - it says what it found
+    """A state that this code cannot take."""
 
 
 class OwnThread:
@@ -76,6 +86,10 @@ class ServiceBody:
         self._thread = OwnThread()
         self._service: Service | None = None
 
+    @property
+    def target(self) -> object:
+        return self._service
+
     async def init(self, config: dict[str, Any]) -> None:
         service = self._cls.__new__(self._cls)
         service.ctx = self._ctx
@@ -104,6 +118,34 @@ class ServiceBody:
         result = await self._thread.call(found)
         return None if result is None or result is True else f"{method}() returned {result!r}"[:ANSWER_LIMIT]
 
+    def state_refusal(self) -> str | None:
+        missing = [f"{name}()" for name in ("export_state", "import_state") if self._is_base(name)]
+        return f"{self._cls.__name__} has no {' and no '.join(missing)}" if missing else None
+
+    def has_state(self) -> bool:
+        return not self._is_base("export_state")
+
+    async def export_state(self) -> Any:
+        return await self._thread.call(getattr(self._service, "export_state"))  # noqa: B009 - the user's own, as below
+
+    async def import_state(self, state: Any, version: str | None) -> None:
+        """What its annotation says is made of the state. Raises ``StateMismatch`` where it does not fit."""
+        from svcd.worker_runtime.annotations import Mismatch  # noqa: PLC0415 - for the few services that import
+        from svcd.worker_runtime.methods import state_check  # noqa: PLC0415
+
+        if self._is_base("import_state"):
+            raise StateMismatch(f"{self._cls.__name__} has no import_state(), and there is a state to be imported")
+        check = state_check(self._cls.import_state, self._cls.__name__)
+        try:
+            state = check(state, "state")
+        except Mismatch as error:
+            raise StateMismatch(f"cannot import the state: {error}") from None
+        self._ctx.state_version = version
+        await self._call("import_state", state)
+
+    def _is_base(self, name: str) -> bool:
+        return getattr(self._cls, name) is getattr(Service, name)
+
     def ended(self) -> bool:
         return False
 
@@ -111,7 +153,7 @@ class ServiceBody:
         return None
 
     async def _call(self, name: str, *args: Any) -> None:
-        if getattr(self._cls, name) is not getattr(Service, name):  # the base's own do nothing: no thread for them
+        if not self._is_base(name):  # the base's own do nothing: no thread for them
             await self._thread.call(getattr(self._service, name), *args)
 
 
@@ -128,6 +170,10 @@ class FunctionBody:
         self._changed = changed
         self._thread = OwnThread()
         self._task: asyncio.Task[Caught] | None = None
+
+    @property
+    def target(self) -> object:
+        return None
 
     async def init(self, config: dict[str, Any]) -> None:
         return
@@ -155,6 +201,18 @@ class FunctionBody:
 
     async def check_health(self, method: str) -> str | None:
         return f"a function has no method {method!r}"
+
+    def state_refusal(self) -> str | None:
+        return "a function has no export_state(): only a Service has"
+
+    def has_state(self) -> bool:
+        return False
+
+    async def export_state(self) -> Any:
+        raise StateMismatch(self.state_refusal())
+
+    async def import_state(self, state: Any, version: str | None) -> None:
+        raise StateMismatch("a function has no import_state(), and there is a state to be imported")
 
     def stop_asked(self) -> None:
         """To be told before ``ctx.stopping`` is set: whether the function is about to be woken by it."""

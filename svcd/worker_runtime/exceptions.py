@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import importlib
+import itertools
 import os
 import threading
 import traceback
@@ -15,9 +16,13 @@ from typing import Final
 
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised, Frame
+from svcd.worker_runtime.outcome import AbortedError
 
 MAX_LINE_LENGTH: Final = 300
 MAX_NAME_LENGTH: Final = 200
+
+_IN_BETWEEN: Final = os.path.join(os.path.dirname(os.path.abspath(__file__)), "recording.py")
+"""It runs each import of a service whose imports are measured."""
 
 _FROZEN: Final = "<frozen importlib"
 _MACHINERY: Final = (
@@ -30,6 +35,9 @@ _MACHINERY: Final = (
 )
 """Frames in these, before the first one of user code, say nothing to the author of a service."""
 
+_CALL_ERRORS: Final = "svcd.protocol.call_errors."
+"""What begins so is raised by the machinery of calls, whose own frames, the last ones, say nothing either."""
+
 
 def describe(error: BaseException, service: str, invocation: int, phase: str) -> ExceptionRaised:
     """The record of ``error``."""
@@ -38,6 +46,8 @@ def describe(error: BaseException, service: str, invocation: int, phase: str) ->
     try:
         whole = traceback.TracebackException.from_exception(error)
         _trim(whole)
+        if name.startswith(_CALL_ERRORS):
+            _trim_end(whole.stack)
         frames = tuple(_frame(each) for each in whole.stack[-MAX_FRAMES:])
         printed = "".join(whole.format())
     except Exception:  # what an exception's own attributes may do has no bounds
@@ -62,6 +72,22 @@ def safe_text(error: BaseException) -> str:
         return str(error)
     except BaseException as broken:  # a SystemExit in __str__ must not end the stub
         return f"<{type(broken).__name__} in its __str__>"
+
+
+def linked_with(error: BaseException, other: BaseException) -> bool:
+    """Whether ``other`` is ``error``, among what led to it, in its group, or a stand-in for its cancellation."""
+    if isinstance(other, AbortedError) and other.__cause__ is error:
+        return True
+    todo, seen = [error], set[int]()
+    while todo:
+        each = todo.pop()
+        if each is other:
+            return True
+        if id(each) not in seen:
+            seen.add(id(each))
+            group = each.exceptions if isinstance(each, BaseExceptionGroup) else ()
+            todo += [linked for linked in (each.__cause__, each.__context__, *group) if linked is not None]
+    return False
 
 
 def bounded(text: str, limit_bytes: int) -> str:
@@ -106,4 +132,12 @@ def _trim(whole: traceback.TracebackException) -> None:
         while count < len(each.stack) and each.stack[count].filename.startswith(_MACHINERY):
             count += 1
         del each.stack[:count]
+        each.stack[:] = [frame for frame in each.stack if frame.filename != _IN_BETWEEN]
         todo += [linked for linked in (each.__cause__, each.__context__, *(each.exceptions or ())) if linked]
+
+
+def _trim_end(stack: traceback.StackSummary) -> None:
+    """Cut the frames after the last one of user code, if there is one."""
+    ours = list(itertools.takewhile(lambda frame: frame.filename.startswith(_MACHINERY), reversed(stack)))
+    if len(ours) < len(stack):
+        del stack[len(stack) - len(ours) :]

@@ -92,11 +92,12 @@ def _stream(method: Callable[..., Any], allowed: frozenset[State]) -> Callable[.
 
 
 def _check(self: HasState, method: Callable[..., Any], allowed: frozenset[State]) -> None:
-    state = self.state
+    leader: HasState = getattr(self, "_svcd_life", self)  # a Service may have a ``state`` of its own
+    state = leader.state
     if state in allowed:
         return
     wanted = " or ".join(each.value for each in State if each in allowed)
-    ended = getattr(self, "ended", None)
+    ended = getattr(leader, "ended", None)
     reason = ended.error if isinstance(ended, Outcome) else None
     raise StateError(
         f"cannot call {method.__name__}() of {type(self).__name__}: it is {state.value}, not {wanted}"

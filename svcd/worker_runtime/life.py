@@ -5,7 +5,8 @@ Must not be used but by ``startable``. It is an object of its own, so that subcl
 Rules. A raw start is never interrupted: a stop waits for its end, well or badly. A raw start that failed is followed by
 the raw stop. When a stop begins, everybody who gave a hook is told in the same tick, with the error. The raw calls run
 in tasks of their own, which last as long as they do, or in one that waits between them (``one_task``). Whatever they
-raise, a cancellation among it, is their outcome.
+raise, a cancellation among it, is their outcome. A life may have a ``leader``: a task that does what starting consists
+of, and says in ``arrived`` when that is done.
 """
 
 from __future__ import annotations
@@ -100,6 +101,7 @@ class Life:
         "errors",
         "given_start",
         "given_stop",
+        "leader",
         "name",
         "one_task",
         "started",
@@ -111,6 +113,7 @@ class Life:
         self.body = body
         self.name = name
         self.one_task = False
+        self.leader: asyncio.Task[Any] | None = None
         self.given_start: RawStart | None = None
         self.given_stop: RawStop | None = None
         self.state = State.READY
@@ -139,8 +142,15 @@ class Life:
             self._hooks.append(hook)
         if answer is Answer.BEGIN:
             self._become(State.STARTING)
-            self._run(self._rise())
+            if self.leader is None:
+                self._run(self._rise())
         return self.started
+
+    def arrived(self) -> bool:
+        """The leader has done its start; whether it is started now, or stopping: a stop was asked for meanwhile."""
+        if not self._arrive(None):
+            self._run(self._leave(None, late=True))
+        return self.state is State.STARTED
 
     def stop(self, error: BaseException | None) -> Outcome:
         answer = AT_STOP[self.state]
@@ -187,15 +197,24 @@ class Life:
     async def _rise(self) -> None:
         """The start; and the stop, where one is due by then."""
         error = await self._caught("raw start", self.body.raw_start, late=True)
-        if error is None and not self._stop_asked:
-            self._become(State.STARTED)
-            self._settle(self.started, None)
+        if self._arrive(error):
             if not self.one_task:
                 return
             await self._stay()
-        else:
+        await self._leave(error)
+
+    def _arrive(self, error: BaseException | None) -> bool:
+        """The start has ended so; whether it is started now."""
+        if error is not None or self._stop_asked:
             self._come_down(error)
-        failure = await self._put_away()
+            return False
+        self._become(State.STARTED)
+        self._settle(self.started, None)
+        return True
+
+    async def _leave(self, error: BaseException | None, late: bool = False) -> None:
+        """The stop that follows in the same task; ``error`` is that of the start."""
+        failure = await self._put_away(late)
         if error is not None:
             if failure is not None and failure is not error:
                 with suppress(TypeError):  # user code may have put anything into its notes
@@ -314,7 +333,8 @@ class Life:
             self.errors.append(error)
 
     def is_own_task(self) -> bool:
-        return self._task is not None and asyncio.current_task() is self._task and not self._task.done()
+        task = asyncio.current_task()
+        return task is not None and task in (self._task, self.leader)
 
     def _check_error(self, error: object) -> None:
         if not isinstance(error, BaseException):

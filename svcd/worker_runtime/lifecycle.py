@@ -1,10 +1,11 @@
-"""The life of a service inside its stub: init, start, run, stop, each once and in this order (design 4.2).
+"""The steps of a service inside its stub: init, start, run, stop, each once and in this order.
 
 Must not know sockets or processes: orders come in through ``Orders``, what is reached goes out through ``Reports``.
+What a stop waits for, and who is told of it when, is not decided here but by the ``ServiceLife`` (design 4.2).
 
-Rules. A stop waits for the step in progress to end, well or badly. ``stop`` of the user's code is called once ``init``
-has begun, even where ``init`` or ``start`` failed, and never otherwise. ``stopping`` is reported before ``stop`` runs,
-with the error where there is one. Whatever user code raises ends in a record and an exit code, not in the stub.
+``stop`` of the user's code is called once ``init`` has begun, even where ``init`` or ``start`` failed, and never
+otherwise. ``stopping`` is reported before ``stop`` runs, with the error where there is one. Whatever user code raises
+ends in a record and an exit code, not in the stub.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from svcd.protocol.messages import ServiceSpec
-from svcd.worker_runtime.body import Body
-from svcd.worker_runtime.exceptions import one_line
+from svcd.worker_runtime.body import Body, StateMismatch
+from svcd.worker_runtime.exceptions import linked_with, one_line
+from svcd.worker_runtime.exporting import Exports
+from svcd.worker_runtime.life import State
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
+from svcd.worker_runtime.service_life import DeclaredFailure, ServiceLife
 
 OK: Final = 0
 USER_FAILURE: Final = 1
@@ -26,7 +30,8 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 
 class Lifecycle:
-    """``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+    """``on_started`` is called with the service's object when its start has ended well; what it raises makes that a
+    failed one. ``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
 
     A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
     """
@@ -36,46 +41,68 @@ class Lifecycle:
         self._spec = spec
         self._orders = orders
         self._reports = reports
-        self._begun = False
+        self.life = ServiceLife(spec.service, orders)
+        self.exports = Exports(body, spec, reports, orders.loop)
+        self._taken: list[BaseException] = []
         self.exit_code = OK
+        self.on_started: Callable[[object], None] = lambda target: None
         self.on_running: Callable[[], None] = lambda: None
         self.on_paused: Callable[[bool], None] = lambda paused: None
-        self._up = False
         self._paused = False
         self._checking = False
+        self._resting = False
 
     async def run(self) -> int:
         """Everything, from ``loaded`` to the end; the exit code."""
         self._reports.state("loaded")
-        if await self._rise():
-            await self._stay()
+        if await self._orders.until(lambda: self._orders.init_asked):
+            self.life.begin()
+            well, runs = await self._rise(), self.life.has_risen()
+            if runs or (well and self._orders.own_wish):  # who says in its start that it is done was up
+                self._come_up()
+            if runs:
+                await self._stay()
         await self._fall()
         return self.exit_code
 
     def quit(self, error: BaseException) -> None:
-        """A SystemExit or KeyboardInterrupt came out of the event loop: end with its code."""
-        self._take(error, self._reports.phase)
+        """A SystemExit or KeyboardInterrupt came out of the event loop, which stands still: end with its code."""
+        self._orders.loop.call_soon(self._take, error, self._reports.phase)
 
     # ---- up ------------------------------------------------------------------------------------------------------
 
     async def _rise(self) -> bool:
-        """init and start; True when the service runs."""
+        """init and start, as far as they go; whether both have ended well."""
         orders, reports = self._orders, self._reports
-        if not await orders.until(lambda: orders.init_asked):
-            return False
         if not await self._attempt("init", self._body.init(self._spec.config)):
             return False
         reports.state("initialized")
         if not await orders.until(lambda: orders.start_asked):
             return False
         reports.state("starting")
-        if not await self._attempt("start", self._body.start()) or orders.stop_asked:
+        if orders.import_asked and not await self._attempt("import", self._import()):
             return False
-        reports.phase = "run"
-        reports.state("running")
-        self._up = True
+        return await self._attempt("start", self._start())
+
+    async def _import(self) -> None:
+        from svcd.worker_runtime.state import unpack_state  # noqa: PLC0415 - for the few services that import
+
+        orders = self._orders
+        if orders.state is None:
+            raise StateMismatch("the state that was to be imported did not come whole")
+        state, orders.state = unpack_state(orders.state), None
+        await self._body.import_state(state, orders.state_version)
+
+    def _come_up(self) -> None:
+        self._reports.phase = "run"
+        self._reports.state("running")
+        self.exports.begin()
         self.on_running()
-        return True
+
+    async def _start(self) -> None:
+        await self._body.start()
+        if not self._orders.stop_asked:
+            self.on_started(self._body.target)
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""
@@ -105,6 +132,21 @@ class Lifecycle:
         state = "paused" if self._paused else "running"
         reports.state(state, None if error is None else one_line(error), again=True)
 
+    async def rest(self, wanted: bool) -> str | None:
+        """For a successor: the service's own code rests as in a pause, or goes on; nobody is told. Why it does not."""
+        if wanted is self._resting or self._paused or self.life.state is not State.STARTED:
+            return None
+        error = await self._caught(self._body.pause() if wanted else self._body.resume())
+        if isinstance(error, SystemExit | KeyboardInterrupt):
+            self._take(error, "pause" if wanted else "resume")
+            return one_line(error)
+        if error is not None:
+            self._reports.exception(error, "pause" if wanted else "resume")
+            return f"{'pause' if wanted else 'resume'}() failed: {one_line(error)}"
+        self._resting = wanted
+        self.on_paused(wanted)
+        return None
+
     @staticmethod
     async def _caught(step: Awaitable[None]) -> BaseException | None:
         try:
@@ -115,7 +157,7 @@ class Lifecycle:
 
     async def check_health(self, method: str) -> str | None:
         """Ask the service's own method how it is; None when it is well, else what is wrong."""
-        if not self._up:
+        if self.life.state is not State.STARTED:
             return "it does not run"
         if self._checking:
             return f"{method}(): the check before has not ended"
@@ -129,7 +171,6 @@ class Lifecycle:
 
     async def _attempt(self, phase: str, step: Awaitable[None]) -> bool:
         self._reports.phase = phase
-        self._begun = True
         try:
             await step
         except BaseException as error:  # SystemExit, KeyboardInterrupt and CancelledError of user code among them
@@ -142,24 +183,26 @@ class Lifecycle:
     async def _fall(self) -> None:
         """Report the stop, run it, and clear what is left on the loop."""
         orders, reports = self._orders, self._reports
-        self._up = False
-        self._take_own_error()
-        reports.state("stopping")
         orders.ask_stop("it ended by itself")  # where nobody has asked yet: sets ctx.stopping
-        if self._begun:
+        self._take_reason(self.life.ended.error)
+        reports.state("stopping")
+        if self.exit_code == OK and self.life.ended.error is None:
+            await self.exports.keep()
+        self.exports.end()
+        if self.life.state is State.STOPPING:  # what never began is stopped by now
             await self._attempt("stop", self._body.stop(orders.reason))
+            error = await self.life.has_fallen()
+            if error is not None:
+                self._take(error, "stop")
         await self._cancel_leftovers()
 
-    def _take_own_error(self) -> None:
-        """``ctx.stop(error)``: a crash that the service declares."""
-        error = self._orders.error
-        if error is None:
-            return
-        if isinstance(error, str):
+    def _take_reason(self, error: BaseException | None) -> None:
+        """Why it stops badly: ``ctx.stop(error)``, or a part that broke."""
+        if isinstance(error, DeclaredFailure):
             self.exit_code = self.exit_code or USER_FAILURE
-            self._reports.state("stopping", error.partition("\n")[0])
+            self._reports.state("stopping", str(error).partition("\n")[0])
             print_text(f"{error}\n")
-        else:
+        elif error is not None:
             self._take(error, "run")
 
     async def _cancel_leftovers(self) -> None:
@@ -176,7 +219,13 @@ class Lifecycle:
     # ---- failures ------------------------------------------------------------------------------------------------
 
     def _take(self, error: BaseException, phase: str) -> None:
-        """Record what came out of user code, and let the service end. The first failure decides the exit code."""
+        """Record what came out of user code, and let the service end. The first failure decides the exit code.
+
+        One that went up through several hands (out of a part, and out of the ``start`` that awaited it) is one failure.
+        """
+        if any(linked_with(each, error) for each in self._taken):
+            return
+        self._taken.append(error)
         if isinstance(error, SystemExit | KeyboardInterrupt):
             code = exit_code_of(error)
             if code != OK:
@@ -188,7 +237,7 @@ class Lifecycle:
             else:
                 self._reports.failed(phase, error)
         self.exit_code = self.exit_code or code
-        self._orders.ask_stop(f"{phase} ended with {one_line(error)}")
+        self._orders.ask_stop(f"{phase} ended with {one_line(error)}", error)
 
 
 def exit_code_of(error: SystemExit | KeyboardInterrupt) -> int:

@@ -135,13 +135,19 @@ def code_file(service: str) -> str:
     return f"<code of {service}>"
 
 
-def _from_code(service: str, source: str) -> type[Service] | Callable[[Any], Any]:
+def run_code(service: str, source: str) -> types.ModuleType:
+    """The module that a code string makes, where pickles find it."""
     file = code_file(service)
     remember_source(file, source)
     module = types.ModuleType(CODE_MODULE)
     module.__file__ = file
     sys.modules[CODE_MODULE] = module
     exec(compile(source, file, "exec", dont_inherit=True), module.__dict__)
+    return module
+
+
+def _from_code(service: str, source: str) -> type[Service] | Callable[[Any], Any]:
+    module = run_code(service, source)
     classes = _own_services(module)
     main = module.__dict__.get("main")
     if len(classes) + (main is not None) > 1:

@@ -8,22 +8,29 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from svcd.protocol.messages import Init, Message, Pause, Resume, ServiceSpec, Start, Stop
+from svcd.protocol.errors import ProtocolError
+from svcd.protocol.messages import ImportState, Init, Message, Pause, Resume, ServiceSpec, Start, Stop
+from svcd.protocol.state_parts import Assembly
 
 
 class Orders:
-    """``stop_asked`` ends every wait. Only the first reason and the first error count."""
+    """``stop_asked`` ends every wait. Only the first reason counts. ``tell_life`` gets every stop, in the same tick."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> None:
         self.loop = loop
         self.spec: ServiceSpec | None = None
         self.init_asked = False
         self.start_asked = False
+        self.import_asked = False
+        self.state: bytes | None = None  # to be imported, once it is whole
+        self.state_version: str | None = None
+        self._assembly = Assembly()
         self.pause_asked = False  # the last that was asked: to pause, or not to
         self.pause_news = False
         self.stop_asked = False
         self.reason = ""
-        self.error: str | BaseException | None = None
+        self.own_wish = False  # it stops well, and because it has asked for it
+        self.tell_life: Callable[[str | BaseException | None], None] = lambda error: None
         self._on_stop = on_stop
         self._wake: asyncio.Future[None] | None = None
 
@@ -35,6 +42,8 @@ class Orders:
             self.init_asked = True
         elif isinstance(message, Start):
             self.start_asked = True
+        elif isinstance(message, ImportState):
+            self._take_state(message)
         elif isinstance(message, Pause | Resume):
             self.pause_asked = isinstance(message, Pause)
             self.pause_news = True
@@ -42,18 +51,36 @@ class Orders:
             self.ask_stop(message.reason)
         self.changed()
 
-    def ask_stop(self, reason: str, error: str | BaseException | None = None) -> None:
-        """Stop, once whatever is in progress has ended; joins a stop that was asked for already."""
-        if self.stop_asked:
-            return
-        self.stop_asked, self.reason, self.error = True, reason, error
-        self._on_stop()
+    def _take_state(self, message: ImportState) -> None:
+        """A state that does not come whole is none: ``import_asked`` says that there should be one."""
+        self.import_asked = True
+        try:
+            self.state = self._assembly.add(message.part, message.parts, message.data)
+        except ProtocolError:
+            self.state = None
+        self.state_version = message.version
+
+    def ask_stop(self, reason: str, error: str | BaseException | None = None, own: bool = False) -> None:
+        """Stop, once whatever is in progress has ended; joins a stop that was asked for already. ``own``: by the
+        service itself.
+        """
+        if not self.stop_asked:
+            self.stop_asked, self.reason, self.own_wish = True, reason, own and error is None
+            self._on_stop()
+        self.tell_life(error)
         self.changed()
 
-    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None) -> None:
+    def ask_stop_of_own(self, reason: str, error: str | BaseException | None = None) -> None:
+        """``ask_stop`` for the service's own code: at once where that runs on the loop, soon from another thread."""
+        if asyncio._get_running_loop() is self.loop:
+            self.ask_stop(reason, error, own=True)
+        else:
+            self.ask_stop_from_anywhere(reason, error, own=True)
+
+    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None, own: bool = False) -> None:
         """``ask_stop`` for other threads and signal handlers."""
         try:
-            self.loop.call_soon_threadsafe(self.ask_stop, reason, error)
+            self.loop.call_soon_threadsafe(self.ask_stop, reason, error, own)
         except RuntimeError:  # the loop is closed: the end is near anyhow
             pass
 
@@ -69,10 +96,12 @@ class Orders:
             try:
                 await self._wake
             except asyncio.CancelledError:  # user code that cancels every task there is means its own
-                self._forgive()
+                forgive()
         return not self.stop_asked
 
-    def _forgive(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            task.uncancel()
+
+def forgive() -> None:
+    """A cancellation was caught here: the next thing that is awaited is not to find it."""
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()

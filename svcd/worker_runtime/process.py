@@ -16,7 +16,10 @@ from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
     CheckHealth,
+    ExportState,
     HealthReported,
+    ImportsRecorded,
+    ImportState,
     Init,
     LoopAlive,
     Message,
@@ -27,19 +30,27 @@ from svcd.protocol.messages import (
     Resume,
     ServiceSpec,
     Start,
+    StateExported,
+    StateSaved,
     Stop,
     Welcome,
 )
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
+from svcd.worker_runtime.describing import interface_of
 from svcd.worker_runtime.exceptions import one_line
+from svcd.worker_runtime.flags import Stopping
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
 from svcd.worker_runtime.load import load, prepare_path
+from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
+from svcd.worker_runtime.pools import Pools, pools_for
+from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, Stopping
+from svcd.worker_runtime.sdk import Context, Service, enter
+from svcd.worker_runtime.service_life import OWN_WISH
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
@@ -119,11 +130,13 @@ class Process:
         self._stopping = Stopping()
         self._orders = Orders(self._loop, self._on_stop_asked)
         self._reports = Reports(settings.service, settings.invocation, self._send)
+        self._neighbours = Neighbours(self._reports, self._send)
         self._function: FunctionBody | None = None
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
         self._patience: asyncio.TimerHandle | None = None
         self._ctx: Context | None = None
+        self._pools: Pools | None = None
         self._watchdog_s: float | None = None
         self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
         self._controller_timeout_s = settings.controller_timeout_s
@@ -145,6 +158,7 @@ class Process:
         try:
             return self._live()
         finally:
+            self._close_pools()
             self._connection.close()
 
     # ---- the service ---------------------------------------------------------------------------------------------
@@ -160,7 +174,7 @@ class Process:
         if spec.script is not None:
             return Script(spec, self._orders, self._reports).run()
         try:
-            found = load(spec)
+            found = self._load(spec)
         except (SystemExit, KeyboardInterrupt) as error:
             code = exit_code_of(error)
             self._reports.state("stopping", one_line(error) if code else None)
@@ -168,11 +182,39 @@ class Process:
         except BaseException as error:
             self._reports.failed("load", error)
             return USER_FAILURE
+        interface = interface_of(found, self._settings.service, self._settings.invocation)
+        if interface is not None:
+            self._send(interface)
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
+        lifecycle.on_started = self._neighbours.serve
+        self._neighbours.rest = lifecycle.rest
+        if self._ctx is not None:
+            self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
         lifecycle.on_paused = self._on_paused
+        lifecycle.exports.is_connected = lambda: self._patience is None
         self._watchdog_s = spec.watchdog_s
-        return self._complete(lifecycle.run())
+        return self._complete(self._among_others(lifecycle, spec))
+
+    async def _among_others(self, lifecycle: Lifecycle, spec: ServiceSpec) -> int:
+        """The service's whole life, with what it has to do with other services around it."""
+        assert self._ctx is not None
+        threads = None if self._pools is None else self._pools.methods
+        self._ctx.join(self._neighbours.join(spec.endpoint, spec.heard, threads))
+        self._ctx.raise_children(self._neighbours.offspring, spec.parent)
+        try:
+            return await lifecycle.run()
+        finally:
+            self._neighbours.close()
+
+    def _load(self, spec: ServiceSpec) -> Any:
+        if not spec.record_imports:
+            return load(spec)
+        with Recording((*spec.path, *os.environ.get("PYTHONPATH", "").split(os.pathsep))) as recording:
+            found = load(spec)
+        if imports := recording.heavy():
+            self._send(ImportsRecorded(self._settings.service, self._settings.invocation, imports))
+        return found
 
     def _body(self, found: Any, spec: ServiceSpec) -> Body:
         settings = self._settings
@@ -183,12 +225,21 @@ class Process:
             settings.invocation,
             spec.config,
             self._stopping,
-            lambda error: self._orders.ask_stop_from_anywhere("it asked for it", error),
+            lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
+        ctx.version = spec.version
+        self._pools = pools_for(ctx, spec, self._loop)
+        ctx.equip(self._pools)
+        enter(ctx)
         if isinstance(found, type) and issubclass(found, Service):
             return ServiceBody(found, ctx)
         self._function = FunctionBody(found, ctx, self._orders.changed)
         return self._function
+
+    def _close_pools(self) -> None:
+        enter(None)
+        if self._pools is not None:
+            self._pools.close(print_text)
 
     def _complete(self, coroutine: Coroutine[Any, Any, Value]) -> Value:
         """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:
@@ -207,6 +258,7 @@ class Process:
         if self._function is not None:
             self._function.stop_asked()
         self._stopping.set()
+        self._neighbours.stop(self._orders.reason)
         if self._ctx is not None:
             self._ctx.paused.end()
 
@@ -250,10 +302,23 @@ class Process:
             check = self._loop.create_task(self._check_health(message), name="health")
             self._checks.add(check)
             check.add_done_callback(self._checks.discard)
-        elif isinstance(message, ServiceSpec | Init | Start | Pause | Resume | Stop):
+        elif isinstance(message, ServiceSpec | Init | ImportState | Start | Pause | Resume | Stop):
             self._orders.receive(message)
-        elif not isinstance(message, Welcome):
+        elif isinstance(message, ExportState | StateSaved):
+            self._on_state(message)
+        elif not (self._neighbours.receive(message) or isinstance(message, Welcome)):
             print_text(f"svcd: ignored {type(message).__name__} from the controller\n")
+
+    def _on_state(self, message: ExportState | StateSaved) -> None:
+        lifecycle = self._lifecycle
+        if isinstance(message, StateSaved):
+            if lifecycle is not None:
+                lifecycle.exports.take_saved(message)
+        elif lifecycle is not None:
+            lifecycle.exports.answer(message)
+        else:
+            name, invocation = self._settings.service, self._settings.invocation
+            self._send(StateExported(name, invocation, message.token))  # a script, or nothing yet
 
     def _on_back(self) -> None:
         if self._patience is not None:
@@ -286,6 +351,7 @@ class Process:
     def _on_paused(self, paused: bool) -> None:
         if self._ctx is not None and not self._orders.stop_asked:
             (self._ctx.paused.begin if paused else self._ctx.paused.end)()
+            self._neighbours.pause(paused)
 
     async def _check_health(self, message: CheckHealth) -> None:
         settings, lifecycle = self._settings, self._lifecycle

@@ -23,6 +23,10 @@ class Reports:
         self.last_state: StateChanged | None = None
         self._send = send
 
+    def tell(self, message: Message) -> None:
+        """Something that is neither of these."""
+        self._send(message)
+
     def state(self, state: str, error: str | None = None, again: bool = False) -> None:
         """A new state; the same one ``again`` is repeated only where it answers something: the first error stands."""
         if not again and self.last_state is not None and self.last_state.state == state:

@@ -59,6 +59,11 @@ class Startable:
         if one_task is not None:
             self.__life.one_task = one_task
 
+    @property
+    def _svcd_rules(self) -> Life:
+        """For the runtime, whose services lead their lives themselves."""
+        return self.__life
+
     # ---- to be overridden ----------------------------------------------------------------------------------------
 
     def raw_start(self) -> Awaitable[object] | object:

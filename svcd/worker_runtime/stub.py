@@ -1,17 +1,33 @@
-"""The remote-service stub as the fork server uses it: import this once, fork, call ``main`` in the child.
+"""The remote-service stub as the fork server uses it: import this once, ``plug``, fork, call ``main`` in each child.
 
 Must not leave a thread, a ZeroMQ context, an event loop or a descriptor behind when imported.
 
-Besides the runtime it imports what services usually need and would otherwise import in each child.
+Besides the runtime it imports what services usually need and would otherwise import in each child. A fork server that
+has imported more calls ``look_around`` before its first fork.
 """
 
 from __future__ import annotations
 
-from svcd.worker_runtime import logger
-from svcd.worker_runtime.process import main
+from typing import Any
+
+from svcd.worker_runtime import forked, logger, process
+from svcd.worker_runtime.plugging import plug
 from svcd.worker_runtime.warm import warm_up
 
-__all__ = ["main"]
+__all__ = ["look_around", "main", "plug"]
+
+
+def look_around() -> None:
+    """Once more is imported: find what a fork will have to set, and warm up again: imports have filled the caches."""
+    forked.look_around()
+    warm_up()
+
+
+def main(stub: Any) -> int:
+    """Run the service that ``stub`` names until it ends; the exit code."""
+    forked.settle()
+    return process.main(stub)
+
 
 logger.import_apart()
 warm_up()

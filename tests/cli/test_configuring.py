@@ -25,9 +25,10 @@ from svcd.protocol.messages import (
     Result,
     Step,
     UnregisterServices,
+    UpdateServices,
 )
 from svcd.supervisor.config import plan as plans
-from svcd.supervisor.config.launch import Program
+from svcd.supervisor.config.launch import ClusterSpec, Program, PythonCode
 from svcd.supervisor.config.load import load
 
 Svcd = Callable[..., Outcome]
@@ -54,6 +55,12 @@ def file(tmp_path: Path, daemon: FakeDaemon) -> Path:
 def sent(daemon: FakeDaemon) -> ApplyConfiguration:
     (message,) = (each for each in daemon.asked if isinstance(each, ApplyConfiguration))
     return message
+
+
+def sent_plan(daemon: FakeDaemon) -> ClusterSpec:
+    """Of whatever change was asked for."""
+    (message,) = (each for each in daemon.asked if isinstance(each, ApplyConfiguration | UpdateServices))
+    return plans.from_json(message.plan.encode())
 
 
 def names(message: ApplyConfiguration) -> list[str]:
@@ -103,6 +110,7 @@ def test_what_takes_effect_without_anybody_moving(daemon: FakeDaemon, svcd: Svcd
 def test_patience_that_ends(daemon: FakeDaemon, svcd: Svcd, file: Path, command: str) -> None:
     daemon.answer(ApplyConfiguration, STEPS, DONE[0])
     daemon.answer(UnregisterServices, STEPS, DONE[0])
+    daemon.answer(UpdateServices, STEPS, DONE[0])
     what = {"update": "web", "scale": "web=3", "unregister": "web"}.get(command, str(file))
     outcome = svcd(command, what, "--timeout", "10ms")
     assert outcome.code == 3
@@ -142,10 +150,11 @@ def test_files_of_another_cluster_are_refused(daemon: FakeDaemon, svcd: Svcd, fi
 def test_a_cluster_that_was_started_under_another_name(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     report(daemon, file, name="blue")
     daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    daemon.answer(UpdateServices, STEPS, *DONE)
     for command in (("apply", str(file)), ("update", "web"), ("scale", "web=3"), ("register", str(file))):
         daemon.asked.clear()
         assert svcd(*command).code == 0
-        assert plans.from_json(sent(daemon).plan.encode()).name == "blue"
+        assert sent_plan(daemon).name == "blue"
 
 
 def test_apply_keeps_the_scale(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
@@ -189,10 +198,11 @@ def test_update_and_scale_read_in_the_environment_of_the_start(
     report(daemon, file, environ={"PATH": "/bin", "LONG": "7"})
     monkeypatch.setenv("LONG", "8")
     daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    daemon.answer(UpdateServices, STEPS, *DONE)
     for command, expected in ((("update", "web"), "7"), (("scale", "web=2"), "7"), (("apply", str(file)), "8")):
         daemon.asked.clear()
         assert svcd(*command).code == 0
-        launch = plans.from_json(sent(daemon).plan.encode()).services[0].launch
+        launch = sent_plan(daemon).services[0].launch
         assert isinstance(launch.run, Program)
         assert launch.run.argv == ("sleep", expected)
     assert '"7"' in svcd("config").out
@@ -249,12 +259,17 @@ def test_register_adds(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     assert sent(daemon).mode == "register"
 
 
+def sent_update(daemon: FakeDaemon) -> UpdateServices:
+    (message,) = (each for each in daemon.asked if isinstance(each, UpdateServices))
+    return message
+
+
 def test_update_reads_the_clusters_own_files_again(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     file.write_text(FILE.format(10))
-    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+    daemon.answer(UpdateServices, STEPS, *DONE)
     assert svcd("update", "web").code == 0
-    assert (sent(daemon).mode, sent(daemon).services) == ("update", ("web",))
-    assert "10" in sent(daemon).plan
+    assert (sent_update(daemon).services, sent_update(daemon).force) == (("web",), False)
+    assert "10" in sent_update(daemon).plan
     outcome = svcd("update", "wbe")
     assert (outcome.code, outcome.err.splitlines()[0]) == (
         2,
@@ -263,6 +278,45 @@ def test_update_reads_the_clusters_own_files_again(daemon: FakeDaemon, svcd: Svc
     outcome = svcd("update", "web.1")
     assert outcome.code == 2
     assert outcome.err.splitlines()[0] == "svcd: cannot update: web.1 is one instance: name the service, web"
+
+
+def test_what_update_is_told_beside_the_files(daemon: FakeDaemon, svcd: Svcd, file: Path, tmp_path: Path) -> None:
+    file.write_text("cluster: shop\nservices: {web: {python: 'shop:Web', config: {a: 1}, path: [/]}}\n")
+    report(daemon, file)
+    daemon.answer(UpdateServices, STEPS, *DONE)
+    config = tmp_path / "config.yaml"
+    config.write_text("b: 2\n")
+    options = ["--python", "shop2:Web", "--version", "2", "--config", str(config), "--force"]
+    assert svcd("update", "web", *options).code == 0
+    (web,) = sent_plan(daemon).services
+    assert isinstance(web.launch.run, PythonCode)
+    assert (web.launch.run.entry, web.launch.run.config, web.launch.version) == ("shop2:Web", {"b": 2}, "2")
+    assert sent_update(daemon).force
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        (["--python", "shop"], "cannot update: --python: "),
+        (["--config", "/nowhere/config.yaml"], "cannot read /nowhere/config.yaml: No such file or directory"),
+        (["--config", "{list}"], "cannot update: {list}: "),
+        (["--config", "{broken}"], "cannot read {broken}: "),
+    ],
+)
+def test_bad_options_of_an_update_are_told_and_nothing_is_sent(
+    daemon: FakeDaemon, svcd: Svcd, file: Path, tmp_path: Path, options: list[str], error: str
+) -> None:
+    file.write_text("cluster: shop\nservices: {web: {python: 'shop:Web', path: [/]}, prog: {command: 'true'}}\n")
+    report(daemon, file)
+    places = {"list": str(tmp_path / "list.yaml"), "broken": str(tmp_path / "broken.yaml")}
+    Path(places["list"]).write_text("[1, 2]\n")
+    Path(places["broken"]).write_text("{a: [\n")
+    outcome = svcd("update", "web", *(each.format(**places) for each in options))
+    assert (outcome.code, outcome.out) == (2, "")
+    assert error.format(**places) in outcome.err
+    outcome = svcd("update", "prog", "--version", "2")
+    assert (outcome.code, "it is a program" in outcome.err) == (2, True)
+    assert {type(each) for each in daemon.asked} == {GetConfiguration}
 
 
 def test_scale(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
@@ -278,3 +332,87 @@ def test_numbers_that_are_none(daemon: FakeDaemon, svcd: Svcd, text: str) -> Non
     assert outcome.code == 2
     assert "NAME=N" in outcome.err
     assert daemon.asked == []
+
+
+# ---- runtime settings ------------------------------------------------------------------------------------------------
+
+RUNTIME = """\
+cluster: shop
+services:
+  web:
+    code: "def main(ctx): pass"
+    instances: 2
+    runtime: {compute_threads: 4}
+    env: {SVCD_RUNTIME_THREAD_PREFIX: "007"}
+  api: {code: "def main(ctx): pass"}
+  prog: {command: [sleep, 5]}
+"""
+
+
+def test_the_runtime_settings_of_one_service_and_who_says_them(svcd: Svcd, file: Path) -> None:
+    file.write_text(RUNTIME)
+    shown = f"""\
+services:
+  web:
+    runtime:
+      compute: threads  # default
+      compute_threads: 4  # {file}:6
+      max_blocking_threads: 8  # default
+      stack_size: 2MiB  # default
+      thread_prefix: "007"  # {file}:7, SVCD_RUNTIME_THREAD_PREFIX
+"""
+    assert svcd("config", "--runtime", str(file), "web") == Outcome(0, shown, "")
+    assert svcd("config", "--runtime", "web.1", str(file)).out == shown
+    assert svcd("config", "--runtime", str(file)).out.count("runtime:") == 2
+    found = json.loads(svcd("config", "--runtime", "--json", str(file), "web", "api").out)["services"]
+    assert list(found) == ["web", "api"]
+    assert found["web"]["thread_prefix"] == {
+        "value": "007",
+        "file": str(file),
+        "line": 7,
+        "column": 39,
+        "variable": "SVCD_RUNTIME_THREAD_PREFIX",
+    }
+    assert found["api"]["stack_size"] == {
+        "value": "2MiB",
+        "file": "default",
+        "line": 0,
+        "column": 0,
+        "variable": None,
+    }
+
+
+def test_the_runtime_settings_of_the_cluster_that_runs(
+    daemon: FakeDaemon, svcd: Svcd, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the environment of its start, not in that of who asks."""
+    file.write_text(RUNTIME)
+    report(daemon, file, environ={"PATH": "/bin", "SVCD_RUNTIME_COMPUTE": "processes"})
+    monkeypatch.setenv("SVCD_RUNTIME_COMPUTE", "threads")
+    for words in (("api",), ("web",), ()):
+        assert "compute: processes  # environment SVCD_RUNTIME_COMPUTE\n" in svcd("config", "--runtime", *words).out
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("prog", "prog has none, only services with python: or code: have"),
+        ("wbe", "no service 'wbe'; did you mean web?"),
+    ],
+)
+def test_the_runtime_settings_of_who_has_none(svcd: Svcd, file: Path, name: str, text: str) -> None:
+    file.write_text(RUNTIME)
+    expected = Outcome(2, "", f"svcd: cannot show the runtime settings: {text}\n")
+    assert svcd("config", "--runtime", str(file), name) == expected
+
+
+def test_bad_runtime_settings_are_not_shown(svcd: Svcd, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text(RUNTIME)
+    monkeypatch.setenv("SVCD_RUNTIME_STACK_SIZE", "2")
+    problem = (
+        "environment SVCD_RUNTIME_STACK_SIZE: 2 has no unit; write 2MiB, or use B, KB, MB, GB, TB, KiB, MiB, GiB or TiB"
+    )
+    for command, purpose in ((("config", "--runtime"), "show"), (("validate",), "use"), (("start",), "start")):
+        outcome = svcd(*command, str(file))
+        assert (outcome.code, outcome.out) == (2, "")
+        assert outcome.err == f"svcd: cannot {purpose} {file}: 1 problem\n{problem}\n"

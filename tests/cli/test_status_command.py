@@ -91,6 +91,7 @@ web.1: running for 2m05s: ready
   depends on       db, cache
   instance         1 of web
   type             task
+  version          1.4
   tags             a, b
 """
 
@@ -103,7 +104,8 @@ def test_all_there_is_to_know_of_one(daemon: FakeDaemon, svcd: Svcd, monkeypatch
     daemon.rows = [
         row("web.1", service="web", instance=1, since=9_875.0, text="three\nclients", healthy=False, fallback="spare",
             pid=412, invocation=7, cpu_percent=3.5, memory_bytes=24 * 2**20, restarts=2, port=8001, next_run=1e9,
-            sockets=("127.0.0.1:80", "unix:/run/x"), depends_on=("db", "cache"), type="task", tags=("a", "b")),
+            sockets=("127.0.0.1:80", "unix:/run/x"), depends_on=("db", "cache"), type="task", tags=("a", "b"),
+            version="1.4"),
         row("db", "failed", since=9_990.0, pid=None, cause="exit code 1", last_output=("oh dear",)),
     ]  # fmt: skip
     assert svcd("status", "web.1").out == DETAILS

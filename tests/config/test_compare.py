@@ -20,6 +20,7 @@ from svcd.supervisor.config.launch import (
     Schedule,
     ServiceDefinition,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.core.spec import (
     Dependency,
@@ -111,6 +112,7 @@ POLICY: dict[str, ServiceDefinition] = {
     "idle_timeout": changed(idle_timeout_s=5.0),
     "tags": changed(tags=("x",)),
 }
+PYTHON = changed(run=PythonCode(entry="a:b"))
 
 
 @pytest.mark.parametrize("keys", PROCESS)
@@ -126,6 +128,12 @@ def test_what_svcd_goes_by_needs_none(keys: str) -> None:
     assert (found.keys, found.needs_restart) == (tuple(keys.split()), False)
 
 
+@pytest.mark.parametrize("new", [{"preload": ("json",)}, {"preload_auto": True}])
+def test_another_preload_is_for_the_next_start(new: dict[str, Any]) -> None:
+    (found,) = compare(cluster(PYTHON), cluster(changed(run=PythonCode(entry="a:b", **new)))).changed
+    assert (found.keys, found.needs_restart) == (("preload",), False)
+
+
 def test_python_code_is_compared_key_by_key() -> None:
     old = changed(run=PythonCode(entry="a:b", path=("/x",), config={"port": 80}))
     new = changed(run=PythonCode(entry="a:c", path=("/y",), interpreter="/python", config={"port": 81}), tags=("x",))
@@ -133,8 +141,15 @@ def test_python_code_is_compared_key_by_key() -> None:
     assert found.keys == ("python", "path", "interpreter", "config", "tags")
 
 
+def test_a_new_version_and_a_kept_state_are_for_a_new_run() -> None:
+    code = PythonCode(entry="a:b")
+    new = changed(run=code, version="2", state=StatePolicy(True))
+    (found,) = compare(cluster(changed(run=code)), cluster(new)).changed
+    assert (found.keys, found.needs_restart) == (("state", "version"), True)
+
+
 def test_every_field_of_a_definition_is_compared() -> None:
-    told_by_others = {"name", "runner", "scheduled", "hooks", "port"}  # the run, the schedule, the commands
+    told_by_others = {"name", "runner", "scheduled", "hooks", "port", "parent"}  # the run, the schedule, the commands
     looked_into = {"env", "restart", "stop", "run", "probe"}  # above
     for each in (*fields(ServiceSpec), *fields(LaunchSpec)):
         if each.name not in told_by_others | looked_into:
@@ -165,3 +180,10 @@ def test_keys_of_the_cluster() -> None:
     found = compare(cluster(WEB), replace(cluster(WEB), name="x", max_parallel=1, controller_timeout_s=1.0))
     assert found.cluster == ("cluster", "max_parallel", "controller_timeout")
     assert not found.is_empty
+
+
+def test_how_it_is_updated_is_no_reason_to_restart_it() -> None:
+    (found,) = compare(
+        cluster(PYTHON), cluster(replace(PYTHON, launch=replace(PYTHON.launch, hot_update=True)))
+    ).changed
+    assert (found.keys, found.needs_restart) == (("update",), False)

@@ -23,6 +23,7 @@ from svcd.supervisor.config.launch import (
     ReadyProbe,
     Schedule,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.config.load import load
 from svcd.supervisor.core.spec import (
@@ -421,6 +422,30 @@ def test_code_with_path_and_interpreter(cluster: Load, shop: Path) -> None:
     )
 
 
+def test_modules_to_preload_are_kept_as_written(cluster: Load) -> None:
+    _, launch = only(cluster(service("python: a:b\npreload: [numpy, scipy.sparse]")))
+    assert isinstance(launch.run, PythonCode)
+    assert (launch.run.preload, launch.run.preload_auto) == (("numpy", "scipy.sparse"), False)
+    _, launch = only(cluster(service("python: a:b\npreload: auto")))
+    assert isinstance(launch.run, PythonCode)
+    assert (launch.run.preload, launch.run.preload_auto) == ((), True)
+
+
+def test_preload_of_the_defaults_is_for_services_that_are_forked(cluster: Load) -> None:
+    found = cluster(
+        """
+        defaults: {preload: [json]}
+        services:
+          forked: {python: "a:b"}
+          without: {python: "a:b", preload: []}
+          foreign: {python: "a:b", interpreter: sh}
+          program: {command: [sleep, 5]}
+        """
+    )
+    preloads = [each.launch.run.preload for each in found.services if isinstance(each.launch.run, PythonCode)]
+    assert preloads == [("json",), (), ()]
+
+
 def test_an_interpreter_by_name_is_looked_up(cluster: Load) -> None:
     _, launch = only(cluster(service("python: a:b\ninterpreter: sh")))
     assert isinstance(launch.run, PythonCode)
@@ -684,3 +709,59 @@ def test_root_may_run_services_as_others(cluster: Load) -> None:
     assert (launch.uid, launch.gid, launch.groups) == (None, 1, ())
     _, launch = only(cluster(service("command: [sleep]\nuser: 54321\ngroup: 54322")))
     assert (launch.uid, launch.gid, launch.groups) == (54321, 54322, (54322,))
+
+
+@pytest.mark.parametrize(
+    ("written", "found"),
+    [
+        ("none", StatePolicy()),
+        ("null", StatePolicy()),
+        ("keep", StatePolicy(True, 30.0)),
+        ("{}", StatePolicy(True, 30.0)),
+        ("{every: 5s}", StatePolicy(True, 5.0)),
+        ("{keep: true, every: 0}", StatePolicy(True, 0.0)),
+        ("{keep: false, every: 5s}", StatePolicy()),
+    ],
+)
+def test_state_is_a_word_or_a_mapping(cluster: Load, written: str, found: StatePolicy) -> None:
+    code = 'code: "def main(ctx): pass", version: "1.4"'
+    _, launch = only(cluster(f"services: {{web: {{{code}, state: {written}}}}}"))
+    assert (launch.state, launch.version) == (found, "1.4")
+
+
+def test_what_defaults_say_of_state_is_for_those_that_can_keep_one(cluster: Load, shop: Path) -> None:
+    (shop / "job.py").write_text("")
+    found = cluster(
+        """
+defaults: {state: keep, version: "2"}
+services:
+  web: {code: "def main(ctx): pass"}
+  own: {code: "def main(ctx): pass", state: none}
+  job: {script: job.py}
+  db: {command: [sleep]}
+"""
+    )
+    launches = {each.spec.name: each.launch for each in found.services}
+    assert {name: each.state.keep for name, each in launches.items()} == {
+        "web": True,
+        "own": False,
+        "job": False,
+        "db": False,
+    }
+    assert {name: each.version for name, each in launches.items()} == {"web": "2", "own": "2", "job": "2", "db": None}
+
+
+def test_defaults_say_hot_for_those_that_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "cluster.yaml"
+    path.write_text(
+        """
+        defaults: {update: hot}
+        services:
+          a: {code: "def main(ctx): pass"}
+          b: {command: sleep 5}
+          c: {command: sleep 5, sockets: [{listen: '127.0.0.1:1'}]}
+          d: {code: "def main(ctx): pass", update: restart}
+        """
+    )
+    found = load([path], {"PATH": "/bin:/usr/bin"}).services
+    assert [each.launch.hot_update for each in found] == [True, False, True, False]

@@ -46,7 +46,8 @@ def views_agree_with_the_world(world: ModelWorld) -> None:
 
 def timers_fit_the_states(world: ModelWorld) -> None:
     for unit in units(world):
-        armed = {kind for service, kind in world.timers if service == unit.name}
+        armed = {kind for service, kind in world.timers if service == unit.name} - {ev.TimerKind.UPDATE}
+        assert ((unit.name, ev.TimerKind.UPDATE) in world.timers) <= unit.updating
         assert armed == unit.timers
         assert (unit.state is State.BACKOFF) == (ev.TimerKind.RESTART in armed)
         assert ev.TimerKind.HOOK not in armed or (unit.run is not None and unit.run.hook is not None)
@@ -59,6 +60,8 @@ def _timers_of(unit: Unit, run: Run) -> set[ev.TimerKind]:
         is_held = run.held and unit.state is not State.LOADING
         is_ready = run.hook is not None or Hook.POST_START in run.hooks_done or not run.spawned
         return set() if run.overdue or is_held or is_ready else {ev.TimerKind.READY}
+    if unit.state is State.DRAINING:
+        return {ev.TimerKind.DRAIN}
     if unit.state is State.STOPPING:
         is_free = run.killed or run.hook in (Hook.PRE_STOP, Hook.POST_STOP) or not run.spawned
         return set() if is_free else {ev.TimerKind.LEFTOVERS if run.leftovers else ev.TimerKind.STOP}
@@ -78,10 +81,13 @@ def what_may_start_has_started(world: ModelWorld) -> None:
     starting = world.machine._cluster.starting
     is_free = not world.max_parallel or len(starting) < world.max_parallel
     for unit in units(world):
-        assert not (unit.up and unit.state in (State.UNLOADED, State.STOPPED)), "asked to run, and nothing happens"
-        if unit.state is State.WAITING:
+        is_asleep = unit.state in (State.UNLOADED, State.STOPPED) and not unit.updating
+        assert not (unit.up and is_asleep), "asked to run, and nothing happens"
+        if unit.state is State.WAITING and not unit.updating:
             assert unit.up or unit.preload
-            may_start = is_free and (not unit.up or _may_start(world, unit))
+            may_start = (
+                (is_free or unit.parent is not None) and not unit.children and (not unit.up or _may_start(world, unit))
+            )
             assert not may_start, f"{unit.name} could start"
 
 
@@ -104,7 +110,7 @@ def _may_start(world: ModelWorld, unit: Unit) -> bool:
 
 def turns_are_kept(world: ModelWorld) -> None:
     if world.max_parallel:
-        counted = [unit for unit in units(world) if unit.state in IN_START and not _is_parked(unit)]
+        counted = [each for each in units(world) if each.state in IN_START and not (_is_parked(each) or each.parent)]
         assert len(counted) <= world.max_parallel
 
 
@@ -130,7 +136,7 @@ def the_books_are_right(world: ModelWorld) -> None:
         assert (unit.name in cluster.moving) == is_moving(unit)
         assert (unit.name in cluster.queue) <= (waits and (not unit.blockers or not unit.up))
         assert (unit.name in cluster.starting) <= (unit.run is not None)
-    assert cluster.live == sum(unit.run is not None for unit in units(world))
+    assert cluster.live == sum((unit.run is not None) + unit.updating for unit in units(world))
 
 
 def _beside(edge: Edge) -> Iterable[Edge]:
@@ -191,11 +197,32 @@ def fallbacks_stand_in(world: ModelWorld) -> None:
         assert unit.run is not None or not any(edge.is_borrowed for edge in unit.outgoing)
 
 
+def children_go_with_their_parents(world: ModelWorld) -> None:
+    """No child is there without the run that has created it, unless it is on its way out; and the converse: no child is
+    on its way out while that run goes on, unless its parent wanted it.
+    """
+    for unit in units(world):
+        assert (unit.parent is None) == (unit.spec.parent is None)
+        assert all(child.parent is unit for child in unit.children)
+        if unit.parent is None:
+            continue
+        assert unit in unit.parent.children
+        goes_on = unit.parent.may_have_children and unit.parent.invocation == world.made_by[unit.name]
+        assert goes_on or unit.removed, f"{unit.name} outlives its parent"
+        assert not (goes_on and unit.removed) or unit.name in world.dismissed
+        assert unit.removed or not unit.parent.removed
+
+
 def demand_is_awaited(world: ModelWorld) -> None:
     for unit in units(world):
         rests = unit.state is State.COMPLETED if unit.up else unit.state in (State.UNLOADED, State.STOPPED)
-        is_open = not (unit.held_back or world.machine.is_ending)
+        is_open = not (unit.held_back or unit.updating or world.machine.is_ending)
         assert (unit.name in world.listening) == (unit.spec.start is StartMode.ON_DEMAND and rests and is_open)
+
+
+def who_is_beside_belongs_to_an_update(world: ModelWorld) -> None:
+    """No successor without an update, no update without somebody beside."""
+    assert {unit.name for unit in units(world) if unit.updating} == set(world.beside)
 
 
 def transactions_end_when_all_rest(world: ModelWorld) -> None:
@@ -221,7 +248,9 @@ ALWAYS: Final[tuple[Callable[[ModelWorld], None], ...]] = (
     whoever_is_to_end_knows,
     whoever_relies_on_what_ends_ends,
     fallbacks_stand_in,
+    children_go_with_their_parents,
     demand_is_awaited,
+    who_is_beside_belongs_to_an_update,
     transactions_end_when_all_rest,
     requests_are_open_or_answered,
 )
@@ -233,6 +262,7 @@ ALWAYS: Final[tuple[Callable[[ModelWorld], None], ...]] = (
 def check_rest(world: ModelWorld) -> None:
     assert set(world.answers) | world.abandoned >= set(world.asked), f"no answer: {_unanswered(world)}"
     assert world.machine.settled()
+    assert not world.beside
     assert not any(each.is_open for each in world.machine.changes(256))
     for unit in units(world):
         if unit.up:
@@ -266,6 +296,7 @@ class Before:
     def __init__(self, world: ModelWorld) -> None:
         self._up = {unit.name: unit.up for unit in units(world)}
         self._states = {unit.name: unit.state for unit in units(world)}
+        self._again = {unit.name for unit in units(world) if unit.again}
         self._runs = {unit.name: unit.run for unit in units(world)}
         self._gone = {unit.name for unit in units(world) if unit.removed}
         self._standing_in = {unit.name for unit in units(world) if unit.standing_in}
@@ -291,4 +322,5 @@ class Before:
         if not self._up.get(unit.name, False):
             return True
         was = self._states[unit.name]
-        return self._runs[unit.name] is None and was in OVER and unit.state is not was
+        is_about_to = unit.updating and unit.again and unit.name not in self._again
+        return self._runs[unit.name] is None and was in OVER and (unit.state is not was or is_about_to)

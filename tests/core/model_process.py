@@ -16,6 +16,8 @@ PHASES = {
     StubOrder.LOAD: (ev.StubPhase.LOADED,),
     StubOrder.INIT: (ev.StubPhase.INITIALIZED,),
     StubOrder.START: (ev.StubPhase.STARTING, ev.StubPhase.RUNNING),
+    StubOrder.DRAIN: (),
+    StubOrder.IMPORT: (),
 }
 
 
@@ -42,6 +44,10 @@ class Process:
     is_checked: bool = False  # its health is
     pausing: StubOrder | None = None
     is_paused: bool = False
+    has_endpoint: bool = False
+    is_drained: bool = False
+    is_handing_over: bool = False
+    is_compared: bool = False  # its interface, with that of the one before
     is_ending: bool = False  # it has said so
     is_stale: bool = False  # of a configuration that it does not do for any more
     ahead: bool = False  # loaded ahead of time

@@ -27,6 +27,7 @@ from svcd.supervisor.core.unit import Unit
 
 TERM, STOP, CONT = 15, 19, 18
 CONDEMNED = ("not ready", "unhealthy", "watchdog", "post_start")  # how the causes of those begin who go in any case
+ENDED_BY_ITSELF = frozenset({State.BACKOFF, State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 ENDED_BADLY = frozenset({State.FAILED, State.UNAVAILABLE})
 
 
@@ -43,6 +44,8 @@ class ModelShell:
         self.count = 0  # of events
         self.log: list[str] = []
         self.processes: dict[str, Process] = {}
+        self.beside: dict[str, Process] = {}  # successors, and those that were replaced, until they have ended
+        self.updates: dict[str, ServiceSpec] = {}
         self.hooks: list[RunningHook] = []
         self.listening: set[str] = set()
         self.timers: dict[tuple[str, ev.TimerKind], tuple[int, float]] = {}
@@ -57,8 +60,11 @@ class ModelShell:
         self.abandoned: set[str] = set()
         self.answers: dict[str, act.AnswerRequest] = {}
         self.ended: list[int] = []  # exit codes of the cluster
+        self.made_by: dict[str, int | None] = {}  # child -> the run that has created it
+        self.untold: set[str] = set()  # children that have ended by themselves within this event
         self.has_mourned = False  # an essential service was lost
         self.is_killing = False
+        self.is_hurrying = False
         self._wished: dict[str, str] = {}
         self.enter(specs)
         self.tell(ev.ServicesRegistered(self.at, specs))
@@ -69,6 +75,8 @@ class ModelShell:
             self.states[spec.name] = State.UNLOADED
             self.restarts[spec.name] = []
             self.up_at[spec.name] = -1
+            if spec.parent is not None and spec.parent in self.processes:
+                self.made_by[spec.name] = self.processes[spec.parent].invocation
 
     def unit(self, name: str) -> Unit:
         return self.machine._cluster.units[name]
@@ -86,6 +94,7 @@ class ModelShell:
             getattr(self, f"do_{type(action).__name__}")(action)
         for name, view in services.items():
             self._compare_restarts(name, view.restarts - counts.get(name, 0))
+        assert not self.untold, f"nobody tells the parent of {self.untold}"
         assert not self.has_mourned or self.machine.is_ending, "an essential service was lost, and nothing follows"
         for process in self.processes.values():
             stays = process.alive and process.is_frozen and process.is_asked_to_end and not process.is_killed
@@ -101,6 +110,8 @@ class ModelShell:
 
     def _process(self, service: str, invocation: int) -> Process:
         process = self.processes[service]
+        if service in self.beside and self.beside[service].invocation == invocation:
+            process = self.beside[service]
         assert process.invocation == invocation, "an order for a run that is over"
         return process
 
@@ -108,14 +119,61 @@ class ModelShell:
         name = action.service
         old = self.processes.get(name)
         assert old is None or not old.lives, f"two live invocations of {name}"
+        assert name not in self.beside, f"spawned while a replaced one of {name} lives"
         assert old is None or action.invocation > old.invocation
         assert not any(each.service == name and not each.is_killed for each in self.hooks), "spawned while a hook runs"
         run = self.unit(name).run
         assert run is not None
         self._note_preload(name)
+        self._check_family(name)
         if not run.held and Hook.PRE_START not in run.hooks_done:  # else it was ready when the hook began
             self._check_requirements(name)
         self.processes[name] = Process(name, action.invocation, ahead=run.held)
+
+    def _check_family(self, service: str) -> None:
+        """A child begins while the run that has created it goes on, and a run begins without children."""
+        parent = self.specs[service].parent
+        if parent is not None:
+            process = self.processes[parent]
+            assert process.alive
+            assert process.executed
+            assert process.invocation == self.made_by[service], f"{service} is of an earlier run"
+        assert not any(each.parent == service for each in self.specs.values()), f"{service} begins with children"
+
+    def do_TellParent(self, action: act.TellParent) -> None:  # noqa: N802
+        assert self._process(action.service, action.invocation).alive
+        assert self.specs[action.child].parent == action.service
+        assert (action.error is None) == (self.states[action.child] is State.COMPLETED)
+        self.untold.discard(action.child)
+
+    def _note_end(self, service: str, new: State) -> None:
+        unit = self.machine._cluster.units.get(service)
+        if new in ENDED_BY_ITSELF and unit is not None and unit.parent is not None and unit.parent.may_have_children:
+            self.untold.add(service)
+
+    def do_SpawnSuccessor(self, action: act.SpawnSuccessor) -> None:  # noqa: N802
+        name = action.service
+        assert name not in self.beside, f"three live invocations of {name}"
+        assert self.processes[name].alive
+        assert action.invocation > self.processes[name].invocation
+        self.beside[name] = Process(name, action.invocation)
+
+    def do_SwitchRun(self, action: act.SwitchRun) -> None:  # noqa: N802
+        name = action.service
+        old, new = self.processes[name], self.beside[name]
+        assert (old.invocation, new.invocation) == (action.old, action.invocation)
+        assert old.alive
+        assert new.is_up
+        assert new.has_started or new.executed
+        self.processes[name], self.beside[name] = new, old
+        self.newest[name] = self.updates[name]
+        self.statuses[name] = None
+
+    def do_HoldRoutes(self, action: act.HoldRoutes) -> None:  # noqa: N802
+        assert self.states[action.service] is State.RUNNING
+
+    def do_ReleaseRoutes(self, action: act.ReleaseRoutes) -> None:  # noqa: N802
+        assert action.service in self.states
 
     def _note_preload(self, service: str) -> None:
         run = self.unit(service).run
@@ -173,10 +231,14 @@ class ModelShell:
             assert process.is_paused is (action.order is act.StubOrder.RESUME)
             process.pausing = action.order
             return
+        if action.order in (act.StubOrder.HAND_OVER, act.StubOrder.GO_ON):
+            assert process is self.processes[action.service], "told to the successor"
+            process.is_handing_over = action.order is act.StubOrder.HAND_OVER
+            return
         assert action.order not in process.told, "told twice"
         process.told.add(action.order)
         if action.order is act.StubOrder.STOP:
-            if not process.is_stopping:
+            if not process.is_stopping and process is self.processes[action.service]:
                 self._check_stop_order(process)
             process.is_stopping = True
             process.is_asked_to_end = True
@@ -186,7 +248,9 @@ class ModelShell:
     def do_AwaitReadiness(self, action: act.AwaitReadiness) -> None:  # noqa: N802
         process = self._process(action.service, action.invocation)
         assert not process.probes
-        assert self.specs[action.service].ready not in (ReadyKind.IMMEDIATE, ReadyKind.STARTED)
+        is_successor = self.beside.get(action.service) is process
+        spec = (self.updates if is_successor else self.specs)[action.service]
+        assert spec.ready not in (ReadyKind.IMMEDIATE, ReadyKind.STARTED)
         process.probes = True
 
     def do_SignalProcess(self, action: act.SignalProcess) -> None:  # noqa: N802
@@ -197,7 +261,7 @@ class ModelShell:
         if not action.group:
             return
         if action.signal == TERM:
-            if process.alive and not process.is_stopping:
+            if process.alive and not process.is_stopping and process is self.processes[action.service]:
                 self._check_stop_order(process)
             process.is_asked_to_end = True
         elif action.signal in (pause.signal, pause.resume_signal):
@@ -214,8 +278,10 @@ class ModelShell:
     def _check_stop_order(self, process: Process) -> None:
         """Whoever relies on it has ended, unless it goes for what it did itself."""
         run = self.unit(process.service).run
-        is_condemned = self.unit(process.service).cause.startswith(CONDEMNED)
+        is_condemned = self.unit(process.service).cause.startswith((*CONDEMNED, "stops by itself"))
         if run is None or not run.from_outside or is_condemned or self.is_killing:
+            return
+        if process.invocation != run.invocation:  # it takes over, or was replaced: nobody relies on it
             return
         for other in self.processes.values():
             if other.lives and other is not process and self._relies(other, process.service):
@@ -298,6 +364,7 @@ class ModelShell:
     def do_ForgetService(self, action: act.ForgetService) -> None:  # noqa: N802
         process = self.processes.pop(action.service, None)
         assert process is None or not process.lives
+        assert action.service not in self.beside
         assert action.service not in self.listening
         assert not any(name == action.service for name, _ in self.timers)
         for known in (self.specs, self.newest, self.states, self.restarts, self.up_at):
@@ -324,11 +391,26 @@ class ModelShell:
         assert transaction is not None
         assert action in transaction.steps or transaction.omitted
         self.states[action.service] = action.new
+        self._note_end(action.service, action.new)
         if action.new in (State.RUNNING, State.COMPLETED):
             self.up_at[action.service] = self.count
-        if action.new is State.STOPPING:
+        if action.new in (State.DRAINING, State.STOPPING):
             self._note_stop(action.service)
+            self._check_drain(action.service, action.old, action.new)
         self._check_fate(action.service, action.new)
+
+    def _check_drain(self, service: str, old: State, new: State) -> None:
+        """Who takes requests is drained before it is stopped, unless it cannot hear, or nobody has the time."""
+        process, run = self.processes.get(service), self.unit(service).run
+        if process is None or run is None:
+            return
+        assert new is not State.DRAINING or (process.has_endpoint and process.connected)
+        hears = (
+            process.connected and process.alive and not (process.is_ending or process.is_frozen or process.is_killed)
+        )
+        is_asked = run.from_outside and not (run.exited or self.is_hurrying)
+        if new is State.STOPPING and old in (State.RUNNING, State.PAUSED) and is_asked and hears:
+            assert not process.has_endpoint, f"{service} is stopped without a drain"
 
     def _note_stop(self, service: str) -> None:
         """Its order may come later, after its birth or a hook: what counts is who relies on it now."""
@@ -387,7 +469,10 @@ class ModelShell:
             assert self.up_at[service] >= self.asked_at[request]
         if verb in ("restart", "restart, rolling"):
             assert view.invocation != self.before[request][service], "done without a restart"
+        if verb == "update":
+            assert view.invocation != self.before[request][service], "done without a successor"
         if verb in ("stop", "stop, unneeded"):
+            assert service not in self.beside
             assert view.desired == "down"
             assert service not in self.processes or not self.processes[service].lives
         if verb in ("pause", "resume"):
@@ -396,5 +481,6 @@ class ModelShell:
     def do_EndCluster(self, action: act.EndCluster) -> None:  # noqa: N802
         assert not self.ended
         assert action.exit_code == (1 if self.has_mourned else 0)
+        assert not self.beside, "ended while a replaced one lives"
         assert not any(process.lives for process in self.processes.values()), "ended while something lives"
         self.ended.append(action.exit_code)

@@ -36,6 +36,7 @@ class ModelWorld(ModelShell):
     def __init__(self, specs: tuple[ServiceSpec, ...], max_parallel: int = 0) -> None:
         self.late: list[ev.Event] = []  # facts that were overtaken by others
         self.next_pid = 1000
+        self.dismissed: set[str] = set()  # removed by a change of configuration
         super().__init__(specs, max_parallel)
 
     # ---- what people do ----
@@ -51,9 +52,16 @@ class ModelWorld(ModelShell):
         self.tell(ASKS[verb](self.at, request, services))
         return request
 
+    def update(self, spec: ServiceSpec, forced: bool) -> None:
+        request = self._request("update")
+        if spec.name not in self.beside:
+            self.updates[spec.name] = spec
+        self.tell(ev.UpdateRequested(self.at, request, spec, forced))
+
     def shut_down(self, level: ev.ShutdownLevel) -> None:
         request = self._request("shutdown")
         self.is_killing = self.is_killing or level is ev.ShutdownLevel.KILL
+        self.is_hurrying = self.is_hurrying or level is not ev.ShutdownLevel.DRAIN
         self.tell(ev.ShutdownRequested(self.at, request, level))
 
     def abandon(self, request: str) -> None:
@@ -71,11 +79,15 @@ class ModelWorld(ModelShell):
                     del known[spec.name]  # type: ignore[attr-defined]  # dictionaries of different values
 
     def apply(
-        self, added: tuple[ServiceSpec, ...], changed: tuple[ev.SpecChange, ...], removed: tuple[str, ...]
+        self,
+        added: tuple[ServiceSpec, ...] = (),
+        changed: tuple[ev.SpecChange, ...] = (),
+        removed: tuple[str, ...] = (),
+        start: tuple[str, ...] = (),
     ) -> tuple[Step, ...] | None:
         """A change of configuration; returns what its preview said, or None if it was refused."""
         request = self._request("apply")
-        event = ev.ConfigurationApplied(self.at, request, added, changed, removed)
+        event = ev.ConfigurationApplied(self.at, request, added, changed, removed, start)
         known = (self.specs, self.newest, self.states, self.restarts, self.up_at)
         kept = [dict(each) for each in known]  # type: ignore[call-overload]  # dictionaries of different values
         steps = self._preview(event)
@@ -90,6 +102,7 @@ class ModelWorld(ModelShell):
         answer = self.answers.get(request)
         if answer is None or answer.outcome is not act.Outcome.REFUSED:
             assert steps is not None, "applied, though its preview was refused"
+            self.dismissed.update(removed)
             return steps
         for each, before in zip(known, kept, strict=True):
             each.clear()  # type: ignore[attr-defined]
@@ -111,7 +124,7 @@ class ModelWorld(ModelShell):
 
     def possible(self) -> list[Happening]:
         found: list[Happening] = []
-        for process in list(self.processes.values()):
+        for process in (*self.processes.values(), *self.beside.values()):
             found.extend(self._of(process))
         for hook in self.hooks:
             found.extend(self._of_hook(hook))
@@ -204,6 +217,18 @@ class ModelWorld(ModelShell):
         is_starting = process.reached[-1:] == [ev.StubPhase.STARTING]
         if act.StubOrder.STOP in process.told and not is_starting:
             yield can("stops", partial(self._reports, process, ev.StubPhase.STOPPING, None))
+        if act.StubOrder.DRAIN in process.told and not process.is_drained:
+            yield can("drains", partial(self._drains, process))
+            yield can("drains slowly", partial(self._says_in_flight, process), False)
+        if process.has_started and not process.has_endpoint:
+            yield can("opens its endpoint", partial(self._opens_endpoint, process))
+        if process.is_handing_over:
+            yield can("hands over", partial(self._hands_over, process, None))
+            yield can("cannot hand over", partial(self._hands_over, process, "export_state() raised"), False)
+        is_successor = self.beside.get(process.service) is process
+        if is_successor and ev.StubPhase.LOADED in process.reached and not process.is_compared:
+            yield can("is compatible", partial(self._is_compared, process, ()))
+            yield can("is not compatible", partial(self._is_compared, process, ("charge() is gone",)), False)
         if process.to_reach:
             yield can("goes on", partial(self._reports, process, process.to_reach[0], None))
         for error in (None, "ValueError: bad"):
@@ -211,9 +236,36 @@ class ModelWorld(ModelShell):
 
     # ---- happenings ----
 
+    def _hands_over(self, process: Process, error: str | None) -> None:
+        process.is_handing_over = False
+        self.tell(ev.HandedOver(self.at, process.service, process.invocation, error))
+
+    def _is_compared(self, process: Process, differences: tuple[str, ...]) -> None:
+        process.is_compared = True
+        self.tell(ev.InterfaceChecked(self.at, process.service, process.invocation, differences))
+
+    def _leaves(self, process: Process, status: ev.ExitStatus | None) -> None:
+        """How the service's own run has ended is remembered; what ran beside it is gone."""
+        if self.beside.get(process.service) is not process:
+            self.statuses[process.service] = status
+        elif not process.lives:
+            del self.beside[process.service]
+
     def _deliver_late(self, event: ev.Event) -> None:
         self.late.remove(event)
         self.tell(event)
+
+    def _opens_endpoint(self, process: Process) -> None:
+        process.has_endpoint = True
+        self._says(process, ev.EndpointOpened)
+
+    def _drains(self, process: Process) -> None:
+        process.is_drained = True
+        event = ev.StubReported(self.at, process.service, process.invocation, ev.StubPhase.DRAINED)
+        self.tell(event)
+
+    def _says_in_flight(self, process: Process) -> None:
+        self.tell(ev.DrainProgressed(self.at, process.service, process.invocation, 3))
 
     def _demand(self, service: str) -> None:
         self.listening.discard(service)
@@ -237,7 +289,7 @@ class ModelWorld(ModelShell):
     def _spawn_fails(self, process: Process) -> None:
         process.alive, process.pid = False, None
         process.probes = process.is_checked = False
-        self.statuses[process.service] = None
+        self._leaves(process, None)
         self.tell(ev.SpawnFailed(self.at, process.service, process.invocation, "no such file", self.jitter))
 
     def _executed(self, process: Process) -> None:
@@ -302,11 +354,13 @@ class ModelWorld(ModelShell):
         process.is_checked = process.probes = False
         if not process.executed:
             self.late.append(ev.ProgramExecuted(self.at, process.service, process.invocation))
-        self.statuses[process.service] = status
+        self._leaves(process, status)
         self.tell(ev.ProcessExited(self.at, process.service, process.invocation, status, leftovers, self.jitter))
 
     def _leftovers_gone(self, process: Process) -> None:
         process.leftovers = False
+        if self.beside.get(process.service) is process:
+            del self.beside[process.service]
         self.tell(ev.LeftoversGone(self.at, process.service, process.invocation, self.jitter))
 
     # ---- time ----

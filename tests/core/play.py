@@ -66,7 +66,12 @@ def requires(target: str, condition: Condition = Condition.RUNNING, on_crash: On
 
 LINES: dict[type, Callable[[Any], str]] = {
     act.SpawnProcess: lambda a: f"spawn {a.service}",
+    act.SpawnSuccessor: lambda a: f"spawn successor of {a.service}",
+    act.HoldRoutes: lambda a: f"hold {a.service}",
+    act.ReleaseRoutes: lambda a: f"release {a.service}",
+    act.SwitchRun: lambda a: f"switch {a.service} {a.old} > {a.invocation}",
     act.TellStub: lambda a: f"tell {a.service} {a.order.value}",
+    act.TellParent: lambda a: f"tell {a.service} of {a.child}" + (f": {a.error}" if a.error else ""),
     act.AwaitReadiness: lambda a: f"probe {a.service}",
     act.CheckHealth: lambda a: f"check {a.service}",
     act.CeaseHealthChecks: lambda a: f"cease {a.service}",
@@ -87,6 +92,9 @@ LINES: dict[type, Callable[[Any], str]] = {
 }
 
 
+SPAWNS = (act.SpawnProcess, act.SpawnSuccessor)
+
+
 class Play:
     """A machine with services registered, at time 0. ``timers``: whether lines about timers are kept."""
 
@@ -99,10 +107,13 @@ class Play:
         self.preview: list[str] = []
         self.requests = 0
         self.pids = 100
+        self.spawned: dict[str, int] = {}
+        self.beside: dict[str, int] = {}
         self.tell(ev.ServicesRegistered(0.0, specs))
 
     def tell(self, event: ev.Event) -> list[str]:
         self.actions = self.machine.handle(event)
+        self.spawned.update((each.service, each.invocation) for each in self.actions if type(each) in SPAWNS)
         kept = [each for each in self.actions if self.timers or not isinstance(each, act.ArmTimer | act.CancelTimer)]
         return [LINES[type(each)](each) for each in kept]
 
@@ -154,6 +165,9 @@ class Play:
         self.preview = [f"{step.verb.value} {step.service}: {step.why}" for step in self._preview(event)]
         return self.tell(event)
 
+    def update(self, spec: ServiceSpec, forced: bool = False) -> list[str]:
+        return self.tell(ev.UpdateRequested(self.at, self._request(), spec, forced))
+
     def _preview(self, event: ev.ConfigurationApplied) -> tuple[Step, ...]:
         try:
             return self.machine.preview(event)
@@ -177,7 +191,17 @@ class Play:
     # ---- what happens to the present run of a service ----
 
     def run_of(self, name: str) -> int:
-        return self.machine.services[name].invocation or 0
+        return self.beside.get(name) or self.machine.services[name].invocation or 0
+
+    def successor(self, name: str) -> Play:
+        """From here on news of ``name`` are news of the run that was spawned last."""
+        self.beside[name] = self.spawned[name]
+        return self
+
+    def serving(self, name: str) -> Play:
+        """... of the service's own run again."""
+        del self.beside[name]
+        return self
 
     def born(self, name: str) -> list[str]:
         self.pids += 1
@@ -222,6 +246,18 @@ class Play:
 
     def reports(self, name: str, phase: str, error: str | None = None) -> list[str]:
         return self.tell(ev.StubReported(self.at, name, self.run_of(name), ev.StubPhase(phase), error))
+
+    def opens_endpoint(self, name: str) -> list[str]:
+        return self.tell(ev.EndpointOpened(self.at, name, self.run_of(name)))
+
+    def compared(self, name: str, *differences: str) -> list[str]:
+        return self.tell(ev.InterfaceChecked(self.at, name, self.run_of(name), differences))
+
+    def hands_over(self, name: str, error: str | None = None) -> list[str]:
+        return self.tell(ev.HandedOver(self.at, name, self.run_of(name), error))
+
+    def drains(self, name: str, in_flight: int) -> list[str]:
+        return self.tell(ev.DrainProgressed(self.at, name, self.run_of(name), in_flight))
 
     def named_main(self, name: str, pid: int) -> list[str]:
         return self.tell(ev.MainProcessNamed(self.at, name, self.run_of(name), pid))

@@ -68,6 +68,14 @@ def service(draw: Draw, name: str, earlier: Sequence[ServiceSpec]) -> ServiceSpe
     return _with_occasions(draw, spec, earlier)
 
 
+def child(draw: Draw, name: str, parent: str, others: Sequence[ServiceSpec]) -> ServiceSpec:
+    """A service that ``parent`` may create; it may depend on others in a way that is refused."""
+    spec = service(draw, name, others if draw(RARELY) else [each for each in others if each.parent in (None, parent)])
+    edges = tuple(each for each in spec.dependencies if each.target != parent)
+    own = Dependency(parent, condition=Condition.SPAWNED)
+    return replace(spec, dependencies=(*edges, own), start=StartMode.MANUAL, fallback=None, parent=parent)
+
+
 def change(draw: Draw, old: ServiceSpec, others: Sequence[ServiceSpec]) -> SpecChange:
     """A service of that name that is different in some ways, or in all."""
     new = service(draw, old.name, others)

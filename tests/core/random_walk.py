@@ -6,6 +6,7 @@ Must not check anything but what a step itself promises: ``model_checks`` does.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import random_specs
 from model_checks import Before
@@ -13,6 +14,7 @@ from model_world import ASKS, ModelWorld
 from random_specs import Draw
 
 from svcd.supervisor.core import events as ev
+from svcd.supervisor.core.states import State
 
 Step = Callable[[ModelWorld, Draw], None]
 MAX_SERVICES = 12
@@ -57,6 +59,39 @@ def the_configuration_changes(world: ModelWorld, draw: Draw) -> None:
     steps = world.apply(added, changed, removed)
     if steps is not None:
         before.check(world, steps)
+
+
+def a_service_creates_a_child(world: ModelWorld, draw: Draw) -> None:
+    """Whether it runs or not, and whatever the child depends on."""
+    if not (_has_room(world) and world.newest):
+        return
+    able = [name for name in world.newest if name in world.machine.services and world.unit(name).may_have_children]
+    parent = draw([*able, *able, *able, *world.newest])
+    child = random_specs.child(draw, f"c{world.count}", parent, list(world.newest.values()))
+    before = Before(world)
+    steps = world.apply((child,), start=(child.name,) if draw([True, True, False]) else ())
+    if steps is not None:
+        before.check(world, steps)
+
+
+def a_service_removes_a_child(world: ModelWorld, draw: Draw) -> None:
+    children = [each.name for each in world.newest.values() if each.parent is not None]
+    if children:
+        before = Before(world)
+        steps = world.apply(removed=(draw(children),))
+        if steps is not None:
+            before.check(world, steps)
+
+
+def somebody_updates(world: ModelWorld, draw: Draw) -> None:
+    """A service is to be replaced in place, whether that is possible or not."""
+    running = [name for name, view in world.machine.services.items() if view.state is State.RUNNING]
+    known = list(world.newest.values())
+    name = draw(running) if running else "s0"
+    if name in world.newest:
+        old = world.newest[name]
+        spec = random_specs.change(draw, old, [each for each in known if each.name != name]).spec
+        world.update(replace(spec, runner=draw([old.runner] * 3 + [spec.runner])), draw([True, False]))
 
 
 def somebody_registers(world: ModelWorld, draw: Draw) -> None:
@@ -104,7 +139,10 @@ STEPS: dict[Step, int] = {
     somebody_goes_away: 1,
     somebody_shuts_down: 1,
     the_configuration_changes: 1,
+    a_service_creates_a_child: 2,
+    a_service_removes_a_child: 1,
     somebody_registers: 1,
+    somebody_updates: 1,
     anything_happens: 6,
     things_go_well: 4,
     a_timer_fires: 2,

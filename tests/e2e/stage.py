@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -110,10 +111,13 @@ class Stage(Cluster):
         self._numbers = itertools.count(1)
         self._answers: dict[bytes, list[messages.Message]] = {}
         self._told = 0
+        self.at_end: list[Callable[[], None]] = []
         (self.base / "players").mkdir()
         self.environ["PLAYERS"] = str(self.base / "players")
 
     def close(self) -> None:
+        for each in self.at_end:
+            each()
         self._orders.close()
         self._drop_the_curtain()
         super().close()

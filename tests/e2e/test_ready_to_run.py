@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from clusters import ROOT, Cluster, free_ports, wait_until
 
-CONFIGS = sorted(path.name for path in (ROOT / "configs").glob("*.yaml"))
+CONFIGS = sorted(str(path.relative_to(ROOT / "configs")) for path in (ROOT / "configs").rglob("*.yaml"))
 
 
 def need(*programs: str) -> None:
@@ -102,6 +102,28 @@ def test_quickstart(cluster: Cluster) -> None:
     mark = cluster.mark()
     assert cluster.drain() == 0
     assert [each.service for each in cluster.since(mark) if each.new == "stopped"] == ["ticker", "api", "store"]
+
+
+def test_shop_answers_whatever_comes(cluster: Cluster) -> None:
+    url = f"http://127.0.0.1:{choose_ports(cluster, 'SHOP_PORT')['SHOP_PORT']}"
+    cluster.start(copy_configs(cluster) / "shop" / "cluster.yaml")
+    assert get(url) == (200, "tea 4.50\nbread 3.20\njam 5.90\n")
+    for page, form, answer in (
+        ("orders", "user=ann&product=tea", (201, "order 1: tea for 4.50\n")),
+        ("orders", "user=ann&product=gold", (404, "there is no gold: try tea, bread, jam\n")),
+        ("orders", "user=ann", (400, "the form lacks product\n")),
+        ("orders", f"user={'a' * 5000}", (400, "a form has at most 4096 bytes\n")),
+        ("orders", "user=%", (400, "the form lacks product\n")),
+        ("basket", "user=ann", (404, "try /orders\n")),
+    ):
+        assert get(f"{url}/{page}", form) == answer
+    before = cluster.row("web")
+    os.kill(cluster.pid_of("catalog"), signal.SIGKILL)
+    assert get(url)[0] in (200, 503), "svcd holds the socket: whatever happens behind it, nobody is refused"
+    cluster.wait_state("web", "running", after=before.invocation)
+    assert get(url)[0] == 200
+    assert cluster.drain() == 0
+    assert cluster.output("web", "stderr") == b""
 
 
 def test_stack(cluster: Cluster) -> None:

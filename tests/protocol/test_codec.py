@@ -43,6 +43,7 @@ def values(hint: Any) -> st.SearchStrategy[Any]:
     simple = {
         types.NoneType: st.none(),
         str: st.text(),
+        bytes: st.binary(max_size=40),
         int: INTEGERS,
         bool: st.booleans(),
         float: st.floats(allow_nan=False, allow_infinity=False),

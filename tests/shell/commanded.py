@@ -16,6 +16,7 @@ from guarded import PATIENCE_S, Guarded
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
 from svcd.supervisor.controller import containment, launching
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.errands import Errand, Errands
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.core.events import ExitStatus
@@ -106,7 +107,7 @@ class Commanded:
             loop, self.guarded.links["guardian"], self._receivers(), lambda: self.lost.append("guardian")
         )
         cluster = ClusterSpec("shop", (), ())
-        around = launching.Surroundings(cluster, "", "", str(self.directory), ())
+        around = launching.Surroundings(cluster, "", "", str(self.directory), Borrowed(self.directory))
         self.errands = Errands(loop, self.parts, self.containment, mains, around, run_id)
         return self
 

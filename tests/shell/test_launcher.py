@@ -53,6 +53,7 @@ def main(stub):
         raise RuntimeError("broken stub")
     return stub["code"]
 module.main = main
+module.plug = lambda: None
 sys.modules["svcd.worker_runtime.stub"] = module
 import svcd.worker_runtime
 svcd.worker_runtime.stub = module

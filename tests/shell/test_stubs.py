@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,13 +10,28 @@ import pytest
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.control import Peer
+from svcd.supervisor.controller.endpoints import Endpoints
+from svcd.supervisor.controller.introductions import Introductions
+from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.controller.runs import Run
 from svcd.supervisor.controller.stubs import EARLY_LIMIT, Stubs
-from svcd.supervisor.core.actions import StubOrder, TellStub
-from svcd.supervisor.core.events import StubConnected, StubPhase, StubReported
-from svcd.supervisor.core.spec import Runner, ServiceSpec
+from svcd.supervisor.core.actions import PublishTransition, StubOrder, TellStub
+from svcd.supervisor.core.events import (
+    DrainProgressed,
+    EndpointOpened,
+    ServicesRegistered,
+    StubConnected,
+    StubPhase,
+    StubReported,
+)
+from svcd.supervisor.core.machine import Machine
+from svcd.supervisor.core.spec import Dependency, Runner, ServiceSpec, StopPolicy
+from svcd.supervisor.core.states import State
 
+CARRIED_BY_HANDOVERS = {StubOrder.HAND_OVER, StubOrder.GO_ON, StubOrder.IMPORT}
+CARRIED_BY_STUBS = [order for order in StubOrder if order not in CARRIED_BY_HANDOVERS]
 GENUINE, FOREIGN = Peer(b"r1", 0, 4242), Peer(b"r2", 0, 6666)
 
 
@@ -41,27 +57,62 @@ class Known:
 
 
 class Scene:
-    def __init__(self) -> None:
+    """A service web, which requires db; its stub is told whom it may call by real routes."""
+
+    def __init__(self, directory: Path) -> None:
         code = PythonCode(entry="shop.web:Web", path=("/srv/shop",), config={"port": 80})
-        definition = ServiceDefinition(ServiceSpec("web", Runner.PYTHON), LaunchSpec(code, "/srv/shop"))
+        stop = StopPolicy(drain_timeout_s=4.0, drain_grace_s=0.5)
+        web = ServiceSpec("web", Runner.PYTHON, dependencies=(Dependency("db"),), stop=stop)
+        specs = web, ServiceSpec("db", Runner.PYTHON)
+        registry = Registry(
+            ClusterSpec(
+                "shop",
+                (),
+                tuple(ServiceDefinition(each, LaunchSpec(code, "/srv/shop")) for each in specs),
+                controller_timeout_s=9.0,
+            )
+        )
+        machine = Machine()
+        machine.handle(ServicesRegistered(0.0, specs))
         self.sent, self.known = Sent(), Known()
+        self.endpoints = Endpoints(directory / "endpoints")
+        self.endpoints.open()
+        self.routes = Routes(registry, machine, self.stub_told)
         self.events: list[Any] = []
         self.exceptions: list[messages.ExceptionRaised] = []
         self.samples: list[messages.ResourceSampled] = []
         self.health: list[messages.HealthReported] = []
+        self.lost: list[messages.EventsLost] = []
+        self.use: list[messages.UseReported] = []
         self.stubs = Stubs(
             self.sent,  # type: ignore[arg-type]  # only send is used
             self.known,  # type: ignore[arg-type]  # only get is used
-            Registry(ClusterSpec("shop", (), (definition,), controller_timeout_s=9.0)),
+            registry,
             self.events.append,
-            self.exceptions.append,
-            self.samples.append,
-            self.health.append,
+            self.endpoints,
+            self.routes,
+            Lookups(registry, machine, self.routes, self.events.append, self.stub_told),
+            Introductions((), registry, 1),
         )
+        for kind, heard in (
+            (messages.ExceptionRaised, self.exceptions),
+            (messages.ResourceSampled, self.samples),
+            (messages.HealthReported, self.health),
+            (messages.EventsLost, self.lost),
+            (messages.UseReported, self.use),
+        ):
+            self.stubs.hears(kind, heard.append)
+
+    def stub_told(self, invocation: int, message: messages.Message) -> None:
+        self.stubs.send(invocation, message)
 
     def spawned(self) -> None:
         self.known.run.pid = 4242
         self.stubs.spawned(self.known.run)
+
+    def runs(self, service: str, invocation: int) -> None:
+        """As far as routes are concerned."""
+        self.routes.transitioned(PublishTransition(1.0, service, invocation, State.STARTING, State.RUNNING, "", 0.0))
 
     def hear(self, peer: Peer, message: messages.Message) -> None:
         self.stubs.receivers[type(message)](peer, message)
@@ -71,8 +122,8 @@ class Scene:
 
 
 @pytest.fixture
-def scene() -> Scene:
-    return Scene()
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
 def test_the_spawned_process_is_let_in(scene: Scene) -> None:
@@ -134,12 +185,20 @@ def test_the_code_travels_only_after_the_stub_is_known(scene: Scene) -> None:
     assert scene.sent.messages == []
     scene.spawned()
     scene.ready(GENUINE)
-    for order in StubOrder:
+    for order in CARRIED_BY_STUBS:
         scene.stubs.tell(TellStub("web", 7, order, "because"))
-    spec, init, start, pause, resume, stop = (message for _, message in scene.sent.messages)
+    spec, route, init, start, pause, resume, drain, stop = (message for _, message in scene.sent.messages)
     assert spec == messages.ServiceSpec(
-        "web", 7, "shop.web:Web", path=("/srv/shop",), config={"port": 80}, controller_timeout_s=9.0
+        "web",
+        7,
+        "shop.web:Web",
+        path=("/srv/shop",),
+        config={"port": 80},
+        controller_timeout_s=9.0,
+        endpoint=str(scene.endpoints.place(7, "")),
     )
+    assert route == messages.RouteChanged(7, "db", (), "it is unloaded: registered")
+    assert drain == messages.Drain(7, "because", grace_s=0.5, timeout_s=4.0)
     assert (init, start, stop) == (messages.Init(7), messages.Start(7), messages.Stop(7, "because"))
     assert (pause, resume) == (messages.Pause(7), messages.Resume(7))
 
@@ -149,7 +208,10 @@ def test_a_reconnected_stub_is_welcomed_and_the_old_connection_is_forgotten(scen
     scene.ready(GENUINE)
     again = Peer(b"r9", 0, 4242)
     scene.ready(again)
-    assert scene.sent.messages == [(b"r9", messages.Welcome(7))]
+    assert scene.sent.messages == [
+        (b"r9", messages.Welcome(7)),
+        (b"r9", messages.RouteChanged(7, "db", (), "it is unloaded: registered")),
+    ]
     assert len(scene.events) == 1
     scene.hear(GENUINE, messages.StateChanged("web", 7, "running"))
     assert len(scene.events) == 1
@@ -162,3 +224,45 @@ def test_the_end_of_the_run_ends_its_connection(scene: Scene) -> None:
         step()
     scene.hear(GENUINE, messages.StateChanged("web", 7, "running"))
     assert len(scene.events) == 1
+
+
+def test_an_endpoint_is_where_it_was_told_to_be(scene: Scene) -> None:
+    scene.spawned()
+    scene.ready(GENUINE)
+    scene.stubs.tell(TellStub("web", 7, StubOrder.LOAD))
+    directory = scene.endpoints.place(7, "")
+    assert directory.is_dir()
+    scene.hear(GENUINE, messages.EndpointOpened("web", 7, calls=False, events=True))
+    scene.hear(FOREIGN, messages.EndpointOpened("web", 7, calls=True, events=True))
+    assert [type(event) for event in scene.events] == [StubConnected]
+    scene.hear(GENUINE, messages.EndpointOpened("web", 7, calls=True, events=True))
+    assert type(scene.events[-1]) is EndpointOpened
+    expected = messages.Route(str(directory / "calls"), str(directory / "events"), 4242)
+    scene.runs("web", 7)
+    assert scene.routes.target("web").routes == (expected,)
+    scene.hear(GENUINE, messages.DrainProgress("web", 7, -3))
+    assert scene.events[-1] == DrainProgressed(scene.events[-1].at, "web", 7, 0)
+    for step in scene.known.run.clean_up:
+        step()
+    assert not directory.exists()
+    assert scene.routes.target("web").routes == ()
+
+
+def test_who_knocks_is_told_or_refused(scene: Scene) -> None:
+    scene.spawned()
+    scene.ready(GENUINE)
+    scene.hear(GENUINE, messages.PeerAsked("web", 7, 1, 1, 0))
+    scene.hear(GENUINE, messages.PeerAsked("web", 7, 2, 1, 65534))
+    assert [message for _, message in scene.sent.messages] == [
+        messages.PeerIdentified(7, 1, "client"),
+        messages.PeerIdentified(7, 2, "", "cannot call web: uid 65534 may not call services of this cluster"),
+    ]
+
+
+def test_a_lookup_of_another_name_than_ones_own_is_not_begun(scene: Scene) -> None:
+    scene.spawned()
+    scene.ready(GENUINE)
+    scene.hear(GENUINE, messages.ServiceLookup("db", 7, 1, "web"))
+    assert scene.sent.messages == []
+    scene.hear(GENUINE, messages.ServiceLookup("web", 7, 2, "db"))
+    assert scene.sent.messages == [(b"r1", messages.LookupEnded(7, 2, "it is unloaded: registered"))]

@@ -21,7 +21,9 @@ import zmq
 
 from svcd.protocol import codec
 from svcd.protocol.messages import (
+    CheckHealth,
     ExceptionRaised,
+    HealthReported,
     Init,
     Message,
     RemoteReady,
@@ -66,6 +68,31 @@ class Stub:
 
     def stop(self, reason: str = "asked") -> None:
         self.tell(Stop(self.invocation, reason))
+
+    def stops_well(self) -> None:
+        """Asked to, it stops, says so and nothing else, and exits with 0."""
+        self.stop()
+        self.expect_states("stopping")
+        assert self.end()[0] == 0
+
+    def stops_well_with(self, output: str) -> None:
+        """Asked to, it stops well; this is all that it has printed in its life."""
+        self.stop()
+        self.expect_states("stopping")
+        assert self.end() == (0, output, "")
+
+    def wait_stopping(self) -> StateChanged:
+        """It stops; what it says of exceptions before that does not matter."""
+        while isinstance(message := self.next(), ExceptionRaised):
+            pass
+        assert isinstance(message, StateChanged)
+        assert message.state == "stopping"
+        return message
+
+    def asks(self, method: str) -> None:
+        """Have ``method`` of the service called, which finds nothing wrong."""
+        self.tell(CheckHealth(self.invocation, 1, method))
+        assert self.expect(HealthReported).healthy
 
     def expect(self, kind: type[M]) -> M:
         """The next message, which must be of this type."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import importlib.machinery
 import os
 import signal
 import socket
@@ -237,9 +239,7 @@ def test_messages_are_read_however_many_come_at_once(controller: Any) -> None:
     stub.tell(*[Ping(7)] * 500)
     for _ in range(500):
         stub.expect(Pong)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_samples() -> None:
@@ -259,7 +259,7 @@ def test_samples() -> None:
 def test_a_running_service_sends_samples(controller: Any, tmp_path: Path) -> None:
     (tmp_path / "quick.py").write_text(
         "from svcd.worker_runtime import process\nprocess.SAMPLE_EVERY_S = 0.01\n"
-        "from svcd.worker_runtime.bootstrap import run\nrun()\n"
+        "from svcd.worker_runtime.foreign import run\nrun()\n"
     )
     stub = controller.spawn([sys.executable, str(tmp_path / "quick.py")])
     stub.run(code=STOPS)
@@ -279,7 +279,7 @@ def test_bootstrap_as_a_file(controller: Any, tmp_path: Path) -> None:
     (tmp_path / "load.py").write_text(
         "import os, sys\ndef main(ctx): print(__file__, 'SVCD_STUB' in os.environ, *sys.path)"
     )
-    stub = controller.spawn([sys.executable, BOOTSTRAP], site=sys.path, version=list(sys.version_info[:2]))
+    stub = controller.spawn([sys.executable, BOOTSTRAP])
     stub.run(entry="load:main", path=(str(tmp_path),))
     stub.expect_states(*UP, "stopping")
     code, out, err = stub.end()
@@ -288,13 +288,37 @@ def test_bootstrap_as_a_file(controller: Any, tmp_path: Path) -> None:
     assert str(Path(BOOTSTRAP).parent) not in out.split()
 
 
-def test_an_interpreter_without_the_libraries_says_so(controller: Any) -> None:
-    stub = controller.spawn([sys.executable, "-I", "-S", BOOTSTRAP], site=[], version=[3, 0])
+def test_an_interpreter_without_the_libraries_says_so(controller: Any, tmp_path: Path) -> None:
+    (tmp_path / "svcd").symlink_to(Path(BOOTSTRAP).parents[1])
+    stub = controller.spawn([sys.executable, "-I", "-S", BOOTSTRAP], borrowed=str(tmp_path), suffix=".so")
     code, _, err = stub.end()
     assert code == 70
     assert err.startswith(f"svcd: cannot run web: {sys.executable} cannot import ")
     assert len(err.splitlines()) == 1
-    assert "install msgpack there" in err
+    assert "cannot import msgpack: install it there" in err
+
+
+@pytest.mark.parametrize("version", ["(0, 6, 2)", "None"])
+def test_a_msgpack_that_is_too_old_is_named(controller: Any, tmp_path: Path, version: str) -> None:
+    (tmp_path / "msgpack.py").write_text("" if version == "None" else f"version = {version}")
+    stub = controller.spawn([sys.executable, BOOTSTRAP], {"PYTHONPATH": str(tmp_path)})
+    code, _, err = stub.end()
+    assert code == 70
+    assert "is too old: install 1.0 or later there" in err
+
+
+@pytest.mark.parametrize("suffix", [importlib.machinery.EXTENSION_SUFFIXES[0], ".cpython-30-other.so"])
+def test_a_lent_msgpack_of_another_python_is_used_without_its_extension(
+    controller: Any, tmp_path: Path, suffix: str
+) -> None:
+    for package in ("svcd", "msgpack"):
+        (tmp_path / package).symlink_to(Path(str(importlib.import_module(package).__file__)).parent)
+    code = "import msgpack, os\ndef main(ctx): print(msgpack.Packer.__module__, 'MSGPACK_PUREPYTHON' in os.environ)"
+    stub = controller.spawn([sys.executable, "-I", "-S", BOOTSTRAP], borrowed=str(tmp_path), suffix=suffix)
+    stub.run(code=code)
+    stub.expect_states(*UP, "stopping")
+    module = "msgpack._cmsgpack" if suffix in importlib.machinery.EXTENSION_SUFFIXES else "msgpack.fallback"
+    assert stub.end() == (0, f"{module} False\n", "")
 
 
 @pytest.mark.parametrize("text", [None, "", "{", "[]", "{}", "5"])

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+from svcd.protocol.call_errors import RemoteError
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised
+from svcd.worker_runtime import calling
 from svcd.worker_runtime.exceptions import bounded, describe, one_line
 
 UP = ("loaded", "initialized", "starting", "running")
@@ -103,9 +105,7 @@ class Web(svcd.Service):
     said = [stub.next() for _ in range(5)]
     raised = [each for each in said if isinstance(each, ExceptionRaised)]
     assert [(each.message, each.frames[0].function) for each in raised] == [("in the background", "work")]
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_thread_that_fails_is_recorded_and_the_service_goes_on(controller: Any) -> None:
@@ -121,9 +121,7 @@ class Web(svcd.Service):
     said = [stub.next() for _ in range(5)]
     raised = [each for each in said if isinstance(each, ExceptionRaised)]
     assert [(each.message, each.frames[0].function) for each in raised] == [("in a thread", "work")]
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 HOSTILE = """
@@ -280,3 +278,16 @@ def test_one_line_is_one_line() -> None:
     assert one_line(ValueError("a\nb")) == "ValueError: a"
     assert one_line(ValueError("")) == "ValueError"
     assert len(one_line(ValueError("x" * 1000))) == 300
+
+
+@pytest.mark.parametrize(("kind", "innermost"), [(RemoteError, "user"), (ValueError, "ask")])
+def test_machinery_after_user_code_is_cut_where_a_call_has_failed(kind: type[Exception], innermost: str) -> None:
+    names: dict[str, Any] = {"kind": kind}
+    exec(compile("def ask():\n    raise kind('billing.charge raised')", calling.__file__, "exec"), names)
+
+    def user() -> None:
+        names["ask"]()
+
+    with pytest.raises(kind) as caught:
+        user()
+    assert describe(caught.value, "web", 1, "run").frames[-1].function == innermost

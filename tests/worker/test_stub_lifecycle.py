@@ -76,9 +76,7 @@ def test_module_and_class_from_the_path(controller: Any, tmp_path: Path) -> None
     stub = controller.spawn()
     stub.run(entry="shop.web:Web", path=(str(tmp_path),))
     stub.expect_states(*UP)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_pythonpath_is_honoured_after_path(controller: Any, tmp_path: Path) -> None:
@@ -210,9 +208,7 @@ def test_waiting_for_stopping_on_the_event_loop_is_refused(controller: Any) -> N
 def test_a_stop_before_any_code(controller: Any) -> None:
     stub = controller.spawn()
     stub.ready()
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_stop_before_init_calls_nothing(controller: Any) -> None:
@@ -378,9 +374,7 @@ def test_sigint_does_nothing(controller: Any) -> None:
     os.kill(stub.process.pid, signal.SIGINT)
     stub.tell(Ping(7))
     stub.expect(Pong)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_what_a_service_forks_or_executes_dies_of_sigterm(controller: Any) -> None:

@@ -146,9 +146,7 @@ class Web(Service):
     assert stub.expect_states("paused").error == "ValueError: not yet"
     stub.tell(Resume(7))
     assert stub.expect_states("running").error is None
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_an_exit_in_a_pause_ends_the_service(controller: Any) -> None:
@@ -328,9 +326,7 @@ def test_nothing_is_said_unasked(controller: Any) -> None:
     stub.tell(Ping(7))
     stub.expect(Pong)
     assert controller.rest() == []
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_blocked_loop_is_silent(controller: Any, tmp_path: Path) -> None:
@@ -399,9 +395,7 @@ def test_a_method_says_how_it_is(controller: Any, kind: str, does: str, text: st
     for token in (1, 2):
         stub.tell(CheckHealth(7, token, "look"))
         assert stub.expect(HealthReported) == (healthy(token) if text is None else unhealthy(token, text))
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_method_that_is_not_there(controller: Any) -> None:
@@ -411,9 +405,7 @@ def test_a_method_that_is_not_there(controller: Any) -> None:
     for token, method in enumerate(["look", "level", "__class__x", ""]):
         stub.tell(CheckHealth(7, token, method))
         assert stub.expect(HealthReported) == unhealthy(token, f"Web has no method {method!r}")
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_function_has_no_methods(controller: Any) -> None:
@@ -422,9 +414,7 @@ def test_a_function_has_no_methods(controller: Any) -> None:
     stub.expect_states(*UP)
     stub.tell(CheckHealth(7, 1, "look"))
     assert stub.expect(HealthReported) == unhealthy(1, "a function has no method 'look'")
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 @KINDS
@@ -443,9 +433,7 @@ def test_one_check_at_a_time(controller: Any, tmp_path: Path, kind: str) -> None
     stub.tell(CheckHealth(7, 3, "look"))
     gate.open("w").close()
     assert stub.expect(HealthReported) == healthy(3)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_a_plain_method_runs_where_the_others_run(controller: Any) -> None:
@@ -461,9 +449,7 @@ class Web(Service):
     stub.expect_states(*UP)
     stub.tell(CheckHealth(7, 1, "look"))
     assert stub.expect(HealthReported) == healthy(1)
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_nobody_is_asked_before_it_runs(controller: Any) -> None:
@@ -565,9 +551,7 @@ def test_who_is_only_loaded_goes_on_with_a_controller_that_comes_back(controller
     stub.expect_states("loaded")
     stub.tell(Init(7), Start(7))
     stub.expect_states(*UP[1:])
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()
 
 
 def test_who_is_paused_says_so_to_a_controller_that_comes_back(controller: Any) -> None:
@@ -582,6 +566,4 @@ def test_who_is_paused_says_so_to_a_controller_that_comes_back(controller: Any) 
     stub.expect_states("paused")
     stub.tell(Resume(7))
     stub.expect_states("running")
-    stub.stop()
-    stub.expect_states("stopping")
-    assert stub.end()[0] == 0
+    stub.stops_well()

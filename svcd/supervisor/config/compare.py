@@ -112,6 +112,11 @@ def _ready_environment(each: ServiceDefinition) -> tuple[bool, int | None]:
     return each.spec.ready is ReadyKind.NOTIFY, each.launch.probe.notification_fd
 
 
+def _preload(each: ServiceDefinition) -> tuple[tuple[str, ...], bool]:
+    run = each.launch.run
+    return (run.preload, run.preload_auto) if isinstance(run, PythonCode) else ((), False)
+
+
 _WHAT_RUNS: Final[dict[str, _Look]] = {
     "command": _command,
     "python": _python(lambda run: run.entry),
@@ -122,6 +127,9 @@ _HOW_PYTHON_RUNS: Final[dict[str, _Look]] = {
     "path": _python(lambda run: run.path),
     "interpreter": _python(lambda run: run.interpreter),
     "config": _python(lambda run: run.config),
+    "state": lambda each: each.launch.state,
+    "version": lambda each: each.launch.version,
+    "runtime": _python(lambda run: run.runtime),  # its variables are compared as variables
 }
 _PROCESS: Final[dict[str, _Look]] = {
     "workdir": lambda each: each.launch.workdir,
@@ -160,6 +168,10 @@ _POLICY: Final[dict[str, _Look]] = {
     "schedule": lambda each: (each.spec.scheduled, each.spec.overlap, each.launch.schedule),
     "idle_timeout": lambda each: each.launch.idle_timeout_s,
     "tags": lambda each: each.launch.tags,
+    "permissions.services": lambda each: each.launch.may_call,
+    "permissions.spawn": lambda each: each.launch.max_children,
+    "preload": _preload,
+    "update": lambda each: each.launch.hot_update,
 }
 """What svcd itself goes by: a new value holds from now on."""
 

@@ -11,6 +11,7 @@ from typing import Final
 from svcd.supervisor.config.errors import Findings, Mark
 
 MAX_FILE_BYTES: Final = 1024 * 1024
+MARKED: Final = "SVCD_"  # a line number takes a look at all that stands before
 
 _ASSIGNMENT: Final = re.compile(r"[ \t]*(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_.-]*)[ \t]*=[ \t]*")
 _BLANK: Final = re.compile(r"[ \t]*(?:#[^\n]*)?(?:\n|\Z)")
@@ -21,8 +22,9 @@ _ESCAPES: Final = {"n": "\n", "t": "\t", "r": "\r", "\n": ""}
 _COMMENT: Final = re.compile(r"(?:^|[ \t]+)#.*")
 
 
-def parse(text: str, name: str, findings: Findings) -> dict[str, str]:
-    """The variables, later lines winning. Bad lines are findings with their place.
+def parse(text: str, name: str, findings: Findings, marks: dict[str, Mark] | None = None) -> dict[str, str]:
+    """The variables, later lines winning. Bad lines are findings with their place. ``marks``: gets those of
+    variables for svcd.
 
     ``export NAME=value`` is the same as ``NAME=value``. Quoted values may hold line ends; within double quotes
     ``\\n``, ``\\t``, ``\\r`` and a backslash before any other character are understood. An unquoted value ends at
@@ -47,6 +49,8 @@ def parse(text: str, name: str, findings: Findings) -> dict[str, str]:
             findings.add(_mark(text, assignment.end(), name), assignment[1], wrong[0], wrong[1])
         else:
             variables[assignment[1]] = value
+            if marks is not None and assignment[1].startswith(MARKED):
+                marks[assignment[1]] = _mark(text, position, name)
         position = after
     return variables
 

@@ -8,13 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from svcd.supervisor.config.errors import Findings
-from svcd.supervisor.config.shape import Edge
 from svcd.supervisor.config.tree import Loc, Node, locate
 from svcd.supervisor.config.units import near_miss
 from svcd.supervisor.core.spec import Condition, DependencyKind, ServiceType
+
+if TYPE_CHECKING:  # the daemon checks child services with these functions, and pays for no validator
+    from svcd.supervisor.config.shape import Edge
 
 MAX_CYCLES: Final = 50  # nobody reads more at once
 
@@ -23,6 +25,7 @@ MAX_CYCLES: Final = 50  # nobody reads more at once
 class Vertex:
     """A service in the graph. ``type`` None: not known, for its own definition is wrong. ``node``: its mapping.
     ``has_health``, None: not known either. ``instances``: how many there are of it.
+    ``may_call``: whom it is permitted to call besides.
     """
 
     edges: Mapping[str, Edge]
@@ -31,6 +34,7 @@ class Vertex:
     fallback: str | None = None
     has_health: bool | None = None
     instances: int = 1
+    may_call: tuple[str, ...] = ()
 
 
 Absent = Mapping[str, tuple[str, str]]
@@ -46,22 +50,23 @@ def check(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) ->
             if target == name:
                 found: tuple[str, str] | None = (f"{name} depends on itself", "remove it")
             elif target not in vertices:
-                found = absent.get(target) or _unknown(target, vertices)
+                found = absent.get(target) or unknown(target, vertices)
             else:
-                found = _wrong_edge(edge, target, vertices[target])
+                found = wrong_edge(edge, target, vertices[target])
             if found is not None:
                 _add(findings, vertex, name, target, *found)
     for cycle in islice(cycles(known), MAX_CYCLES):
         text = f"services depend on each other in a circle: {' → '.join(cycle)}"
         _add(findings, vertices[cycle[0]], cycle[0], cycle[1], text, "remove one of these dependencies")
     _check_fallbacks(vertices, findings, absent)
+    _check_permissions(vertices, findings, absent)
 
 
-def _unknown(target: str, vertices: Mapping[str, Vertex]) -> tuple[str, str]:
+def unknown(target: str, vertices: Mapping[str, Vertex]) -> tuple[str, str]:
     return f"there is no service {target}", near_miss(target, vertices) or "add it, or remove it"
 
 
-def _wrong_edge(edge: Edge, target: str, vertex: Vertex) -> tuple[str, str] | None:
+def wrong_edge(edge: Edge, target: str, vertex: Vertex) -> tuple[str, str] | None:
     if edge.condition is Condition.COMPLETED and vertex.type is ServiceType.SERVICE:
         return f"condition: completed needs a task, and {target} is a service", f"write type: task in {target}"
     if edge.condition is Condition.HEALTHY and vertex.has_health is False:
@@ -97,7 +102,7 @@ def _wrong_fallback(name: str, fallback: str, vertices: Mapping[str, Vertex], ab
     if fallback == name:
         return f"{name} cannot stand in for itself", "name another service, or remove it"
     if fallback not in vertices:
-        return absent.get(fallback) or _unknown(fallback, vertices)
+        return absent.get(fallback) or unknown(fallback, vertices)
     if vertices[fallback].instances > 1:
         return f"{fallback} has several instances", "name a service that has one"
     path = _path(fallback, name, vertices)
@@ -122,6 +127,18 @@ def _path(start: str, goal: str, vertices: Mapping[str, Vertex]) -> list[str] | 
                 came_from[target] = here
                 todo.append(target)
     return None
+
+
+# ---- permissions ---------------------------------------------------------------------------------------------------
+
+
+def _check_permissions(vertices: Mapping[str, Vertex], findings: Findings, absent: Absent) -> None:
+    for name, vertex in vertices.items():
+        for index, target in enumerate(vertex.may_call):
+            if target not in vertices:
+                mark = locate(vertex.node, ("permissions", "services", index))
+                found = absent.get(target) or unknown(target, vertices)
+                findings.add(mark, f"services.{name}.permissions.services.{index}", *found)
 
 
 # ---- cycles --------------------------------------------------------------------------------------------------------

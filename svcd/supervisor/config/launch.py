@@ -26,6 +26,9 @@ class PythonCode:
 
     ``path``: absolute directories, put on ``sys.path`` before everything else. ``interpreter``: absolute path of
     another Python, or None for a fork of the warm server. ``config``: JSON values, handed to ``init(config)``.
+    ``runtime``: what the files say of its threads and processes, where that is not the default; ``runtime_variables``:
+    what the SVCD_RUNTIME_* of its environment say instead.
+    ``preload``: modules that a fork server has imported before; ``preload_auto``: those that its record says.
     """
 
     entry: str | None = None
@@ -34,6 +37,10 @@ class PythonCode:
     path: tuple[str, ...] = ()
     interpreter: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    runtime: dict[str, Any] = field(default_factory=dict)
+    runtime_variables: dict[str, Any] = field(default_factory=dict)
+    preload: tuple[str, ...] = ()
+    preload_auto: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,12 +140,22 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True)
+class StatePolicy:
+    """Whether a Python service's state is kept over its runs, and how often it is saved beside its stops; 0: never."""
+
+    keep: bool = False
+    every_s: float = 30.0
+
+
+@dataclass(frozen=True, slots=True)
 class LaunchSpec:
     """Everything that the shell needs to run one service.
 
     ``env`` is complete except for what svcd adds at each spawn (SVCD_*, NOTIFY_SOCKET). ``uid``/``gid`` None: svcd's
     own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
-    the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look.
+    the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look. ``may_call``: services
+    (names of the file) that it may call without depending on them; ``max_children``: child services at a time.
+    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be.
     """
 
     run: Program | PythonCode
@@ -157,6 +174,11 @@ class LaunchSpec:
     idle_timeout_s: float | None = None
     schedule: Schedule | None = None
     port: int | None = None
+    may_call: tuple[str, ...] = ()
+    max_children: int = 0
+    state: StatePolicy = field(default_factory=StatePolicy)
+    version: str | None = None
+    hot_update: bool = False
 
 
 @dataclass(frozen=True, slots=True)

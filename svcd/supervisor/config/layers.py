@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from svcd.supervisor.config.shape import HEALTH_KEYS, HTTP_ONLY_KEYS, READY_KEYS, RUN_KEYS, SCHEDULE_KEYS
 from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar
+from svcd.supervisor.config.words import HEALTH_KEYS, HTTP_ONLY_KEYS, READY_KEYS, RUN_KEYS, SCHEDULE_KEYS
 
 _EXCLUSIVE: Final[dict[Loc, tuple[tuple[str, ...], tuple[str, ...]]]] = {
     (): (RUN_KEYS, ()),

@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any, Final
-
-from pydantic_core import core_schema
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import (
@@ -30,11 +28,22 @@ from svcd.supervisor.config.units import (
     show_size,
 )
 
+if TYPE_CHECKING:  # the daemon reads values with these types (``child``), and pays for no validator
+    from pydantic_core import core_schema
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
 
-PYTHON: Final = "Python-services"
+THREAD_PREFIX: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
+MIN_STACK_BYTES: Final = 256 * 1024  # with less, some of Python's own modules cannot even be imported
+MAX_STACK_BYTES: Final = 1024 * 1024 * 1024
+AUTO: Final = "auto"
+MAX_PRELOADED: Final = 100
+MAX_MODULE_NAME: Final = 200
+
 SEEING: Final = "observability"
+
+MAX_VERSION_LENGTH: Final = 100
 
 _MIN_INT: Final = -(2**63)
 _MAX_INT: Final = 2**64 - 1
@@ -54,6 +63,8 @@ class Parsed:
     show: Callable[[Any], Any] = lambda value: value
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_plain_validator_function(self.parse)
 
 
@@ -68,6 +79,8 @@ class Shorthand:
     schema: dict[str, Any]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_before_validator_function(self.expand, handler(source))
 
 
@@ -83,6 +96,8 @@ class Later:
             raise RefusedError(f"not available yet; it comes with the {self.release} release", "remove it")
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        from pydantic_core import core_schema  # noqa: PLC0415 - see above
+
         return core_schema.no_info_plain_validator_function(self.parse)
 
 
@@ -117,6 +132,15 @@ def parse_name(value: Any) -> str:
     text = value if isinstance(value, str) else parse_text(value)
     if not NAME.fullmatch(text):
         raise RefusedError(f'"{text[:80]}" cannot be a name', f"use {NAME_RULE}")
+    return text
+
+
+def parse_version(value: Any) -> str:
+    text = parse_text(value)
+    if not text.strip() or len(text) > MAX_VERSION_LENGTH or not text.isprintable():
+        raise RefusedError(
+            f'"{text[:80]!s}" is no version', f"use a word such as 1.4.2, of at most {MAX_VERSION_LENGTH} letters"
+        )
     return text
 
 
@@ -234,6 +258,39 @@ def parse_entry(value: Any) -> str:
     raise RefusedError(f'"{text[:80]}" is not module:name', suggestion)
 
 
+def parse_preload(value: Any) -> tuple[str, ...] | str:
+    """Names of modules, each once; or ``auto``."""
+    if value == AUTO:
+        return AUTO
+    if not isinstance(value, list):
+        hint = f"write [{value}]" if isinstance(value, str) and is_module(value) else "write one such as [numpy]"
+        raise RefusedError(f"must be a list of modules or auto, not {kind_of(value)}", hint)
+    if len(value) > MAX_PRELOADED:
+        raise RefusedError(f"names {len(value)} modules", f"name at most {MAX_PRELOADED}: those that take long")
+    names = _each(value, _parse_module)
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            raise RefusedError(f"{name} is named twice", "remove one of the two", (index,))
+    return names
+
+
+def is_module(text: str) -> bool:
+    """Whether it may be the full name of a module."""
+    return len(text) <= MAX_MODULE_NAME and all(word.isidentifier() for word in text.split("."))
+
+
+def _parse_module(value: Any) -> str:
+    text = parse_text(value)
+    if is_module(text) and text not in ("__main__", AUTO):
+        return text
+    suggestion = "write one such as numpy or scipy.sparse"
+    if text == AUTO:
+        suggestion = "write preload: auto, without brackets"
+    elif text.endswith(".py") or "/" in text or ":" in text:
+        suggestion = "write the name that its users import, such as shop.models"
+    raise RefusedError(f'"{text[:80]}" is no module', suggestion)
+
+
 def parse_code(value: Any) -> str:
     text = parse_text(value)
     if not text.strip():
@@ -304,6 +361,22 @@ def _positive_size(value: Any) -> int:
     if size <= 0:
         raise RefusedError("must be more than zero", "write a size such as 512KiB or 10MiB")
     return size
+
+
+def _stack_size(value: Any) -> int:
+    size = parse_size(value)
+    if not MIN_STACK_BYTES <= size <= MAX_STACK_BYTES:
+        limits = f"{show_size(MIN_STACK_BYTES)} to {show_size(MAX_STACK_BYTES)}"
+        raise RefusedError(f"{show_size(size)} is out of range", f"use {limits}")
+    return size
+
+
+def parse_thread_prefix(value: Any) -> str:
+    text = parse_text(value)
+    if not THREAD_PREFIX.fullmatch(text):
+        rule = "letters, digits, -, _ and ., beginning with a letter or digit, at most 32"
+        raise RefusedError(f'"{text[:80]}" cannot begin the name of a thread', f"use {rule}")
+    return text
 
 
 def parse_restarts(value: Any) -> int | None:
@@ -405,8 +478,31 @@ NameList = Annotated[
     ),
 ]
 Path = Annotated[str, Parsed(parse_path, "path", _PATH_SCHEMA)]
+Version = Annotated[
+    str,
+    Parsed(parse_version, "word", {"type": "string", "maxLength": MAX_VERSION_LENGTH, "pattern": r"\S"}),
+]
 Command = Annotated[tuple[str, ...], Parsed(parse_command, "list of arguments, or string", _COMMAND_SCHEMA, list)]
 Entry = Annotated[str, Parsed(parse_entry, "`module:name`", {"type": "string", "pattern": "^[^:/]+:[^:/]+$"})]
+Preload = Annotated[
+    tuple[str, ...] | str,
+    Parsed(
+        parse_preload,
+        "list of modules, or `auto`",
+        {
+            "anyOf": [
+                {"const": AUTO},
+                {
+                    "type": "array",
+                    "items": {"type": "string", "pattern": r"^[^\s./:-]+(?:\.[^\s./:-]+)*$"},
+                    "maxItems": MAX_PRELOADED,
+                    "uniqueItems": True,
+                },
+            ]
+        },
+        lambda value: value if isinstance(value, str) else list(value),
+    ),
+]
 Code = Annotated[str, Parsed(parse_code, "text", {"type": "string", "pattern": r"\S"})]
 PathList = Annotated[tuple[str, ...], Parsed(list_of(parse_path, "[lib]"), "list of paths", _PATHS_SCHEMA, list)]
 FileList = Annotated[
@@ -444,9 +540,17 @@ PositiveDuration = Annotated[
     float, Parsed(_positive_duration, "duration above zero", _POSITIVE_DURATION_SCHEMA, show_duration)
 ]
 PositiveSize = Annotated[int, Parsed(_positive_size, "size", _SIZE_SCHEMA, show_size)]
+StackSize = Annotated[int, Parsed(_stack_size, "size, 256KiB to 1GiB", _SIZE_SCHEMA, show_size)]
+ThreadPrefix = Annotated[
+    str,
+    Parsed(parse_thread_prefix, "word", {"type": "string", "pattern": f"^{THREAD_PREFIX.pattern}$"}),
+]
+ComputeThreads = Annotated[int, _whole(0, 256)]
+BlockingThreads = Annotated[int, _whole(2, 1024)]
 Signal = Annotated[int, Parsed(parse_signal, "signal", _SIGNAL_SCHEMA, show_signal)]
 Parallel = Annotated[int, _whole(0, 100_000)]
 Instances = Annotated[int, _whole(1, 1000)]
+Children = Annotated[int, _whole(0, 1000)]
 Threshold = Annotated[int, _whole(1, 1000)]
 HttpStatus = Annotated[int, _whole(100, 599)]
 Descriptor = Annotated[int, _whole(3, 255)]

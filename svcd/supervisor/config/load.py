@@ -23,7 +23,8 @@ from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition, addres
 from svcd.supervisor.config.layers import with_defaults
 from svcd.supervisor.config.leaves import NAME, NAME_RULE
 from svcd.supervisor.config.resolve import resolve
-from svcd.supervisor.config.service_source import ServiceSource, Surroundings
+from svcd.supervisor.config.runtime import check_own_environment
+from svcd.supervisor.config.service_source import OnRuntime, ServiceSource, Surroundings
 from svcd.supervisor.config.shape import MAX_INSTANCES, Block, Cluster, Service
 from svcd.supervisor.config.sources import Gathered, gather
 from svcd.supervisor.config.templates import PORT, mentions, substituted
@@ -54,6 +55,7 @@ def load(
     running: Running | None = None,
     among: ClusterSpec | None = None,
     free_port: Callable[[], int] = free_port,
+    on_runtime: OnRuntime | None = None,
 ) -> ClusterSpec:
     """The cluster that ``files`` describe, the later ones laid over the earlier, each over what it includes.
 
@@ -62,13 +64,17 @@ def load(
     that it keeps as {port}; others get one from ``free_port``. ``held``: addresses (as ``launch.address`` says them)
     that svcd listens on already. ``running``: asked for the cluster once its name is known; its ports and its numbers
     of instances are kept, as are its profiles where none are given, and its addresses are held. ``among``: a cluster
-    whose other services ``files`` may depend on, and leave as they are. Raises ``ConfigurationError`` with every
-    problem that was found, in reading order.
+    whose other services ``files`` may depend on, and leave as they are. ``on_runtime``: told the
+    ``runtime.Setting``s of each Python service, for those who want to know where they come from. Raises
+    ``ConfigurationError`` with every problem that was found, in reading order.
     """
     environ = dict(environ)  # os.environ decodes each time that it is read
     findings = Findings()
     gathered = gather(files, environ, findings)
     reading = _Reading(findings, gathered, environ, tuple(profiles), dict(scales or {}), free_port, among)
+    if on_runtime is not None:
+        reading.around.on_runtime = on_runtime
+    check_own_environment(environ, findings)
     reading.shape_cluster()
     if running is not None and reading.cluster is not None:
         here = running(reading.name)
@@ -335,6 +341,7 @@ class _Reading:
                 block.fallback,
                 None if "health" in bad else block.health is not None,
                 len(self.around.names[name]),
+                block.permissions.services,
             )
         return vertices
 

@@ -25,8 +25,8 @@ from svcd.supervisor.config.reader import resolve
 from svcd.supervisor.config.schema import block_of, leaf_of, shown_default
 from svcd.supervisor.config.shape import Block, Cluster, Service, key_names
 from svcd.supervisor.config.sources import gather
-from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar, Sequence
-from svcd.supervisor.config.wording import block_at, dotted
+from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar, Sequence, dotted
+from svcd.supervisor.config.wording import block_at
 
 DEFAULT: Final = "default"
 
@@ -217,7 +217,7 @@ def _is_list(nested: dict[int | str, Any]) -> bool:
 def _lines(nested: dict[int | str, Any], depth: int) -> Iterator[str]:
     indent = _INDENT * depth
     for key, each in nested.items():
-        name = f"{_scalar(str(key), in_value=False)}:"
+        name = f"{scalar(str(key), in_value=False)}:"
         if isinstance(each, Row):
             yield f"{indent}{name} {_commented(each, depth)}"
         elif _is_list(each):
@@ -253,11 +253,12 @@ def _value(value: Any) -> str:
     if isinstance(value, list):
         return f"[{', '.join(map(_value, value))}]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_scalar(key, in_value=False)}: {_value(each)}" for key, each in value.items()) + "}"
-    return _scalar(value)
+        return "{" + ", ".join(f"{scalar(key, in_value=False)}: {_value(each)}" for key, each in value.items()) + "}"
+    return scalar(value)
 
 
-def _scalar(value: Any, in_value: bool = True) -> str:
+def scalar(value: Any, in_value: bool = True) -> str:
+    """As YAML that means the same when it is read. ``in_value``: where variables are looked for."""
     if isinstance(value, float) and not math.isfinite(value):
         return str(value).replace("inf", ".inf").replace("nan", ".nan")
     if not isinstance(value, str):

@@ -11,9 +11,10 @@ from typing import Final
 from svcd.supervisor.config.launch import Schedule as LaunchSchedule
 from svcd.supervisor.config.launch import SocketSpec
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import SCHEDULE_KEYS, Service, SocketType
+from svcd.supervisor.config.shape import Service, SocketType
 from svcd.supervisor.config.shape import Socket as SocketBlock
 from svcd.supervisor.config.targets import check_socket_path
+from svcd.supervisor.config.words import SCHEDULE_KEYS
 from svcd.supervisor.core.spec import ServiceType, StartMode
 
 MAX_SOCKETS: Final = 12
@@ -43,10 +44,10 @@ def resolve_occasions(source: ServiceSource, run: str | None, notes: Notes, arou
 def _check_start(block: Service, run: str, notes: Notes) -> None:
     loc = ("start",)
     if block.start is StartMode.ON_DEMAND:
-        if run != "command":
-            text = "on_demand needs command:, for only programs are handed sockets"
-            notes.find(loc, text, "use eager, manual or preload")
-        elif not block.sockets:
+        if run == "script":
+            text = "on_demand does not go with script:, which is neither handed sockets nor called"
+            notes.find(loc, text, "use eager or manual")
+        elif run == "command" and not block.sockets:
             text = "on_demand needs sockets: it starts at the first connection to one of them"
             notes.find(loc, text, "add sockets: [{listen: '127.0.0.1:8080'}]")
     elif block.start is StartMode.PRELOAD and run not in ("python", "code"):

@@ -26,6 +26,7 @@ from svcd.supervisor.config.launch import (
     Schedule,
     ServiceDefinition,
     SocketSpec,
+    StatePolicy,
 )
 from svcd.supervisor.core.spec import (
     Backoff,
@@ -221,9 +222,11 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "hooks": _by_name(HookCommand),
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
+        "may_call": tuple,
+        "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},
-    PythonCode: {"path": tuple},
+    PythonCode: {"path": tuple, "preload": tuple},
     LogPolicy: {},
     ReadyProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
     HealthProbe: {"http": _optional(_one(HttpTarget)), "argv": _optional(tuple)},
@@ -231,6 +234,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
     HookCommand: {"argv": tuple},
     SocketSpec: {},
     Schedule: {},
+    StatePolicy: {},
 }
 _APART: Final = {
     **dict.fromkeys(_DECODERS, frozenset[str]()),

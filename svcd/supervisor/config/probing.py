@@ -6,20 +6,24 @@ Must not ask anyone whether a service is ready: it only checks that the question
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from svcd.supervisor.config.launch import HealthProbe, HttpTarget, ReadyProbe
-from svcd.supervisor.config.service_source import Notes
-from svcd.supervisor.config.shape import HEALTH_KEYS, HTTP_ONLY_KEYS, Health, LogDriver, Ready, Service, key_names
 from svcd.supervisor.config.tree import Loc
+from svcd.supervisor.config.words import HEALTH_KEYS, HTTP_ONLY_KEYS, READY_KEYS, LogDriver
 from svcd.supervisor.core.spec import ReadyKind
+
+if TYPE_CHECKING:  # the daemon resolves child services with these functions, and pays for no validator
+    from svcd.supervisor.config.service_source import Notes
+    from svcd.supervisor.config.shape import Health, Ready, Service
 
 CheckCommand = Callable[[Loc, tuple[str, ...]], None]
 """Notes what is wrong with a command that stands at a place."""
 
 READY_KINDS: Final = {each.value: each for each in ReadyKind if each is not ReadyKind.STARTED}
 _WITH_INTERVAL: Final = (ReadyKind.TCP, ReadyKind.HTTP, ReadyKind.EXEC)
-DEFAULT_READY: Final = Ready.model_construct()
+DEFAULT_TIMEOUT_S: Final = 60.0
+DEFAULT_INTERVAL_S: Final = 0.1
 FIRST_DESCRIPTOR: Final = 3
 """Sockets are handed over from here on (sd_listen_fds(3))."""
 
@@ -33,17 +37,12 @@ def resolve_ready(block: Service, run: str | None, notes: Notes, check: CheckCom
     for key in ("immediate", "notify"):
         if getattr(written, key) is False:
             notes.find(("ready", key), "false says nothing", "write true, or remove it")
-    attributes = key_names(Ready)
-    given = [key for key in attributes if key in READY_KINDS and getattr(written, attributes[key]) is not None]
+    given = [key for key in READY_KEYS if getattr(written, key.replace("-", "_")) is not None]
     for key in given[1:]:
         notes.find(("ready", key), f"does not go with {given[0]}:", "keep one of the two")
     kind = READY_KINDS[given[0]] if given else kind
     _check_http_keys(written, ("ready",), notes)
-    if (
-        kind not in _WITH_INTERVAL
-        and notes.is_written("ready", "interval")
-        and written.interval != DEFAULT_READY.interval
-    ):
+    if kind not in _WITH_INTERVAL and notes.is_written("ready", "interval") and written.interval != DEFAULT_INTERVAL_S:
         notes.find(("ready", "interval"), "goes with tcp:, http: or exec:", "remove it")
     if kind is ReadyKind.LOG and block.logs.driver is LogDriver.NONE:
         notes.find(("ready", "log"), "finds nothing: logs: driver: none discards the output", "write driver: file")
@@ -66,7 +65,9 @@ def resolve_ready(block: Service, run: str | None, notes: Notes, check: CheckCom
 
 def ready_timeout_s(block: Service, notes: Notes) -> float:
     """How long a start may take. A delay that is longer than the default only makes it longer."""
-    written = block.ready or DEFAULT_READY
+    written = block.ready
+    if written is None:
+        return DEFAULT_TIMEOUT_S
     if written.delay is None or written.delay < written.timeout:
         return written.timeout
     if notes.is_written("ready", "timeout"):

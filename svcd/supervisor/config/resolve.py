@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 
-from svcd.supervisor.config import envfile
+from svcd.supervisor.config import envfile, runtime
 from svcd.supervisor.config.accounts import Identity, identity
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import (
@@ -20,16 +20,24 @@ from svcd.supervisor.config.launch import (
     ServiceDefinition,
 )
 from svcd.supervisor.config.layers import is_given
+from svcd.supervisor.config.leaves import AUTO
 from svcd.supervisor.config.occasions import resolve_occasions
-from svcd.supervisor.config.policies import dependencies, health_policy, pause_policy, restart_policy, stop_policy
+from svcd.supervisor.config.policies import (
+    dependencies,
+    health_policy,
+    pause_policy,
+    restart_policy,
+    state_policy,
+    stop_policy,
+)
 from svcd.supervisor.config.probing import ready_timeout_s, resolve_health, resolve_ready
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, RUN_KEYS, Hooks, key_names
-from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, find
+from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, Hooks, key_names
+from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, dotted, find
 from svcd.supervisor.config.units import RefusedError
-from svcd.supervisor.config.wording import dotted
+from svcd.supervisor.config.words import RUN_KEYS, UpdateMode
 from svcd.supervisor.core.spec import Hook, Overlap, Runner, ServiceSpec
 
 
@@ -47,6 +55,7 @@ class _Resolution:
         self._block = source.block
         self._workdir = ""
         self._env: dict[str, str] = {}
+        self._runtime_places: dict[str, Mark] = {}
         self._identity = Identity()
         self.notes = Notes(source, around)
 
@@ -56,15 +65,18 @@ class _Resolution:
         self._identity = self._resolve_identity()
         self._workdir = self._resolve_workdir()
         self._env = self._resolve_env()
-        run = self._resolve_run(kind) if kind else None
+        settings = runtime.resolve_runtime(source, kind, self._env, self._runtime_places, notes)
+        run = self._resolve_run(kind, settings) if kind else None
         restart = restart_policy(block, notes)
         ready, probe = resolve_ready(block, kind, notes, self._check_command)
         timeout_s = ready_timeout_s(block, notes)
         health = resolve_health(block, kind, notes, self._check_command)
         hooks = self._resolve_hooks()
         occasions = resolve_occasions(source, kind, notes, self._around)
+        state = state_policy(source, kind, notes)
         if run is None or notes.wrong:
             return None
+        self._around.on_runtime(source.name, settings)
         names = self._around.names[source.name]
         spec = ServiceSpec(
             name=names[source.instance],
@@ -103,6 +115,11 @@ class _Resolution:
             idle_timeout_s=block.idle_timeout,
             schedule=occasions.schedule,
             port=source.port,
+            may_call=block.permissions.services,
+            max_children=block.permissions.spawn.max,
+            state=state,
+            version=None if kind == "command" else block.version,
+            hot_update=self._is_hot(kind),
         )
         return ServiceDefinition(spec, launch, source.name, source.instance, len(names))
 
@@ -125,18 +142,21 @@ class _Resolution:
             self.notes.find((key,), f"does not go with {given[0]}:", "keep one of the two", node.key_marks[key])
         if given[0] == "command":
             for key in PYTHON_ONLY_KEYS:
-                if is_given(own, key):
+                if is_given(own, key) and self._says_something(key):
                     text = "goes with python:, script: or code:, not with command:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         else:
             for key in PROGRAM_ONLY_KEYS:
-                if (
-                    is_given(own, key)
-                    and getattr(self._block, key) != type(self._block).model_fields[key].get_default()
-                ):
+                if is_given(own, key) and self._says_something(key):
                     text = f"goes with command:, not with {given[0]}:"
                     self.notes.find((key,), text, "remove it", own.key_marks[key])
         return given[0] if len(given) == 1 else None
+
+    def _says_something(self, key: str) -> bool:
+        value = getattr(self._block, key)
+        if key == "state":
+            return value is not None and bool(value.keep)
+        return bool(value != type(self._block).model_fields[key].get_default())
 
     def _resolve_identity(self) -> Identity:
         if self._source.bad & {"user", "group"}:
@@ -166,14 +186,18 @@ class _Resolution:
     def _resolve_env(self) -> dict[str, str]:
         """svcd's own, then the files of the defaults, its own files, then ``env`` of both (merged already)."""
         env = dict(self._around.environ)
+        self._runtime_places = {name: runtime.own_place(name) for name in env if name.startswith(runtime.PREFIX)}
         if self._around.defaults is not None:
             self._read_env_files(self._around.defaults, ("defaults",), env)
         self._read_env_files(self._source.own, ("services", self._source.name), env)
         for name, value in (self._block.env or {}).items():
             if value is None:
                 env.pop(name, None)
+                self._runtime_places.pop(name, None)
             else:
                 env[name] = value
+                if name.startswith(runtime.PREFIX):
+                    self._runtime_places[name] = self.notes.mark("env", name)
         return env
 
     def _read_env_files(self, where: Mapping, prefix: Loc, env: dict[str, str]) -> None:
@@ -186,17 +210,22 @@ class _Resolution:
             path = self._around.absolute(each.value, each.mark)
             found = self._around.once(self._read_env_file, path, each.value, each.mark, dotted(loc))
             self.notes.wrong = self.notes.wrong or found is None
-            env.update(found or {})
+            variables, marks = found or ({}, {})
+            env.update(variables)
+            self._runtime_places.update({name: marks[name] for name in variables if name.startswith(runtime.PREFIX)})
 
-    def _read_env_file(self, path: str, written: str, mark: Mark, key: str) -> dict[str, str] | None:
-        findings = Findings()
+    def _read_env_file(
+        self, path: str, written: str, mark: Mark, key: str
+    ) -> tuple[dict[str, str], dict[str, Mark]] | None:
+        """The variables, and where those for svcd stand."""
+        findings, marks = Findings(), dict[str, Mark]()
         data = read_bytes(path, written, envfile.MAX_FILE_BYTES, mark, key, findings)
         text = decode(data, written, findings) if data is not None else None
-        found = envfile.parse(text, written, findings) if text is not None else None
+        found = envfile.parse(text, written, findings, marks) if text is not None else None
         self._around.findings.extend(findings)
-        return None if findings else found
+        return None if findings or found is None else (found, marks)
 
-    def _resolve_run(self, kind: str) -> Program | PythonCode | None:
+    def _resolve_run(self, kind: str, settings: tuple[runtime.Setting, ...]) -> Program | PythonCode | None:
         if self._source.bad & {kind, "workdir", "env", "path", "interpreter"}:
             return None
         if kind == "command":
@@ -206,6 +235,7 @@ class _Resolution:
         script = self._resolve_script() if kind == "script" else None
         if kind == "code" and block.code is not None and interpreter is None:
             self._check_code(block.code)
+        preload = self._resolve_preload()
         return PythonCode(
             entry=block.python,
             script=script,
@@ -213,7 +243,39 @@ class _Resolution:
             path=self._resolve_path(script),
             interpreter=interpreter,
             config=block.config or {},
+            runtime=runtime.of_files(settings),
+            runtime_variables=runtime.of_variables(settings),
+            preload=() if isinstance(preload, str) else preload,
+            preload_auto=preload == AUTO,
         )
+
+    def _resolve_preload(self) -> tuple[str, ...] | str:
+        """Only svcd's own interpreter forks, and a script has no loading of its own that could be watched. What the
+        defaults say is for services that it goes with.
+        """
+        written = self._block.preload
+        if self._block.interpreter is not None and written:
+            text = "goes with svcd's own interpreter, which services are forked from, not with interpreter:"
+            suggestion = "keep one of the two"
+        elif self._block.script is not None and written == AUTO:
+            text, suggestion = "auto goes with python: or code:, not with script:", "name the modules"
+        else:
+            return written
+        if is_given(self._source.own, "preload"):
+            self.notes.find(("preload",), text, suggestion)
+        return ()
+
+    def _is_hot(self, kind: str | None) -> bool:
+        """What the defaults say is for services that it goes with."""
+        if self._block.update is not UpdateMode.HOT:
+            return False
+        if kind in ("python", "code") or (kind == "command" and self._block.sockets):
+            return True
+        if is_given(self._source.own, "update"):
+            what = "which are not handed over" if kind == "script" else "unless svcd holds its sockets (sockets:)"
+            text = f"hot does not go with {kind}:, {what}"
+            self.notes.find(("update",), text, "use restart, or remove it")
+        return False
 
     def _resolve_program(self) -> Program:
         argv = self._block.command or ()

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Final, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from svcd.supervisor.config.leaves import NAME, Later, Parsed, Shorthand
-from svcd.supervisor.config.shape import BLOCKS, RUN_KEYS, Block, Cluster, Edge, Service, Socket, key_names
+from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Service, Socket, key_names
+from svcd.supervisor.config.words import RUN_KEYS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 _VARIABLE: Final = {"$ref": "#/$defs/Variable"}  # ${NAME} may stand for any single value

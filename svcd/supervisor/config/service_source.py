@@ -14,15 +14,16 @@ from typing import Any
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.shape import Service
-from svcd.supervisor.config.tree import Loc, Mapping, find, locate
+from svcd.supervisor.config.tree import Loc, Mapping, dotted, find, locate
 from svcd.supervisor.config.units import RefusedError
-from svcd.supervisor.config.wording import dotted
+
+OnRuntime = Callable[[str, tuple[Any, ...]], None]
 
 
 @dataclass(slots=True)
 class Surroundings:
     """What all services share. ``directories``: file as named by the user -> its absolute directory. ``names``: service
-    -> the full names of its instances, of those that are chosen.
+    -> the full names of its instances, of those that are chosen. ``on_runtime``: told the runtime settings of each.
     """
 
     findings: Findings
@@ -30,6 +31,7 @@ class Surroundings:
     directories: dict[str, str]
     defaults: Mapping | None = None
     names: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    on_runtime: OnRuntime = lambda service, settings: None
     _answers: dict[Any, Any] = field(default_factory=dict)
 
     def once(self, ask: Callable[..., Any], *question: Any) -> Any:
@@ -76,14 +78,15 @@ class Notes:
         self._around = around
         self.wrong = bool(source.bad)
 
-    def find(self, loc: Loc, text: str, suggestion: str, mark: Mark | None = None) -> None:
-        """Record a problem with the value at ``loc`` below the service."""
+    def find(self, loc: Loc, text: str, suggestion: str, mark: Mark | None = None, key: str | None = None) -> None:
+        """Record a problem with the value at ``loc`` below the service. ``key``: what it is called at ``mark``."""
         self.wrong = True
         source, defaults = self._source, self._around.defaults
         found = find(source.node, loc)
         inherited = defaults is not None and found is not None and find(defaults, loc) is found
         prefix: Loc = ("defaults",) if inherited else ("services", source.name)
-        self._around.findings.add(mark or locate(source.node, loc), dotted((*prefix, *loc)), text, suggestion)
+        called = dotted((*prefix, *loc)) if key is None else key
+        self._around.findings.add(mark or locate(source.node, loc), called, text, suggestion)
 
     def ask(self, loc: Loc, ask: Callable[..., Any], *question: Any) -> Any:
         """The answer, or None when it is refused (which is recorded)."""

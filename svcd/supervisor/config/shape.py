@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar, Final
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from svcd.supervisor.config.leaves import (
-    PYTHON,
     SEEING,
     Account,
+    BlockingThreads,
+    Children,
     Code,
     Command,
+    ComputeThreads,
     Config,
     Descriptor,
     Duration,
@@ -37,19 +39,33 @@ from svcd.supervisor.config.leaves import (
     PathList,
     PositiveDuration,
     PositiveSize,
+    Preload,
     PreventCodes,
     Restarts,
     Shorthand,
     Signal,
+    StackSize,
     SuccessCodes,
     Tags,
+    ThreadPrefix,
     Threshold,
     Umask,
+    Version,
     choice,
 )
 from svcd.supervisor.config.targets import CRON_SCHEMA, Address, Cron, Listen, Method, Pattern, SocketName, Url
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import RefusedError, near_miss
+from svcd.supervisor.config.words import (
+    MAX_CHILDREN,
+    READY_EXAMPLES,
+    READY_WORDS,
+    LogDriver,
+    UpdateMode,
+    expand_dependencies,
+    expand_ready,
+    expand_spawn,
+)
 from svcd.supervisor.core.spec import (
     Condition,
     DependencyKind,
@@ -61,20 +77,15 @@ from svcd.supervisor.core.spec import (
     StartMode,
 )
 
-RUN_KEYS: Final = ("command", "python", "script", "code")
-READY_KEYS: Final = ("immediate", "delay", "notify", "tcp", "notification-fd", "http", "exec", "log")
-READY_WORDS: Final = ("immediate", "notify")
-HEALTH_KEYS: Final = ("http", "tcp", "exec", "rpc")
-HTTP_ONLY_KEYS: Final = ("status", "body")
 MAX_INSTANCES: Final = 1000
-SCHEDULE_KEYS: Final = ("cron", "every")
-PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "config")
+STATE_WORDS: Final = ("none", "keep")
+PYTHON_ONLY_KEYS: Final = ("path", "interpreter", "preload", "config", "state", "version")
 PROGRAM_ONLY_KEYS: Final = ("sockets", "pause")
 
 
-class LogDriver(Enum):
-    FILE = "file"
-    NONE = "none"
+class ComputeIn(Enum):
+    THREADS = "threads"
+    PROCESSES = "processes"
 
 
 class SocketType(Enum):
@@ -173,8 +184,12 @@ class Stop(Block):
 
     signal: Signal = Field(default=15, description="Name or number, sent to the process group. Default: `SIGTERM`.")
     timeout: Duration = Field(default=10.0, description="Then SIGKILL to everything that the service has started.")
-    drain_timeout: Annotated[None, Later(PYTHON, "10s")] = None
-    drain_grace: Annotated[None, Later(PYTHON, "0s", 0)] = None
+    drain_timeout: Duration = Field(
+        default=10.0, description="Python: how long requests in flight may take before it is told to stop."
+    )
+    drain_grace: Duration = Field(
+        default=0.0, description="Python: for so long late requests are still served, once nobody finds it any more."
+    )
 
 
 class Logs(Block):
@@ -191,7 +206,7 @@ class Logs(Block):
 
 
 class Ready(Block):
-    example: ClassVar[str] = "{tcp: 127.0.0.1:6379, timeout: 10s}"
+    example: ClassVar[str] = READY_EXAMPLES["tcp"]
 
     immediate: Flag | None = Field(
         default=None, description="As soon as it is executed (`script:`: as the stub is connected)."
@@ -290,6 +305,27 @@ class Pause(Block):
     resume_signal: Signal | None = Field(default=None, description="Resumes it. Default: SIGCONT.")
 
 
+class Runtime(Block):
+    example: ClassVar[str] = "{compute_threads: 4}"
+
+    compute: Annotated[ComputeIn, choice(ComputeIn)] = Field(
+        default=ComputeIn.THREADS,
+        description="What `ctx.compute()` runs functions in. Pure Python gains nothing from several `threads`, but "
+        "from `processes`; arguments and results are pickled then.",
+    )
+    compute_threads: ComputeThreads = Field(
+        default=2,
+        description="At most so many of them. 0: none; `ctx.compute()` uses the threads of `ctx.blocking()`.",
+    )
+    max_blocking_threads: BlockingThreads = Field(
+        default=8,
+        description="At most so many threads for `ctx.blocking()` and the service's plain methods together, of which "
+        "each leaves the other at least one.",
+    )
+    stack_size: StackSize = Field(default=2 * 1024 * 1024, description="Of each thread that computes.")
+    thread_prefix: ThreadPrefix = Field(default="compute", description="Of their names: `compute-0` and so on.")
+
+
 class Schedule(Block):
     example: ClassVar[str] = "{every: 10m}"
 
@@ -303,6 +339,25 @@ class Schedule(Block):
 
 def _expand_schedule(value: Any) -> Any:
     return {"cron": value} if isinstance(value, str) else value
+
+
+class State(Block):
+    example: ClassVar[str] = "{keep: true, every: 30s}"
+
+    keep: Flag = Field(default=True, description="Whether its state is saved and restored.")
+    every: Duration = Field(
+        default=30.0, description="It is saved so often, and at each orderly stop; 0: at the stop only."
+    )
+
+
+def _expand_state(value: Any) -> Any:
+    if isinstance(value, dict | State):
+        return value
+    if value in STATE_WORDS:
+        return {"keep": value == "keep"}
+    near = near_miss(value, STATE_WORDS) if isinstance(value, str) else ""
+    shown = f'"{value[:80]}"' if isinstance(value, str) else kind_of(value)
+    raise RefusedError(f"{shown} is not one of {', '.join(STATE_WORDS)}", near or f"write keep, or {State.example}")
 
 
 class Edge(Block):
@@ -320,57 +375,35 @@ class Edge(Block):
     )
 
 
-READY_EXAMPLES: Final = {
-    "delay": "{delay: 300ms}",
-    "tcp": Ready.example,
-    "notification-fd": "{notification-fd: 3}",
-    "http": "{http: 'http://127.0.0.1:80/ok'}",
-    "exec": "{exec: [pg_isready]}",
-    "log": "{log: ready to accept}",
-}
-"""The kinds that a word alone does not say."""
-
-
 def _expand_ready(value: Any) -> Any:
-    if isinstance(value, dict | Ready):
-        return value
-    if not isinstance(value, str):
-        text = f"must be a word or a mapping, not {kind_of(value)}"
-        raise RefusedError(text, f"write immediate, notify, or a mapping such as {Ready.example}")
-    if value in READY_WORDS:
-        return {value: True}
-    if value in READY_EXAMPLES:
-        raise RefusedError(f"{value} needs a value", f"write ready: {READY_EXAMPLES[value]}")
-    near = near_miss(value, READY_KEYS)
-    raise RefusedError(f'"{value[:80]}" is no kind of readiness', near or f"use {', '.join(READY_KEYS)}")
-
-
-def _expand_dependencies(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: {} if edge is None else edge for name, edge in value.items()}
-    if not isinstance(value, list):
-        suggestion = f"write [{value}]" if isinstance(value, str) else "write one such as [db]"
-        raise RefusedError(f"must be a list or a mapping, not {kind_of(value)}", suggestion)
-    bad, edges = [], dict[str, dict[str, Any]]()
-    for index, name in enumerate(value):
-        if not isinstance(name, str):
-            text = f"must be the name of a service, not {kind_of(name)}"
-            bad.append(RefusedError(text, "for a kind or condition use a mapping: {db: {kind: wants}}", (index,)))
-        elif name in edges:
-            bad.append(RefusedError(f"{name} is named twice", "remove one of the two", (index,)))
-        else:
-            edges[name] = {}
-    if bad:
-        raise RefusedError(bad[0].text, bad[0].suggestion, bad[0].at, tuple(bad[1:]))
-    return edges
+    return value if isinstance(value, Ready) else expand_ready(value)
 
 
 _NAMES_SCHEMA: Final = {"type": "array", "items": {"type": "string"}, "uniqueItems": True}
 
 ReadyOrWord = Annotated[Ready, Shorthand(_expand_ready, "word or mapping", {"enum": list(READY_WORDS)})]
-Dependencies = Annotated[dict[str, Edge], Shorthand(_expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
+Dependencies = Annotated[dict[str, Edge], Shorthand(expand_dependencies, "list or mapping of services", _NAMES_SCHEMA)]
+StateOrWord = Annotated[State, Shorthand(_expand_state, "`none`, `keep` or mapping", {"enum": list(STATE_WORDS)})]
 ScheduleOrCron = Annotated[Schedule, Shorthand(_expand_schedule, "cron line or mapping", CRON_SCHEMA)]
-_RUNTIME: Final = {"compute_threads": 2, "max_blocking_threads": 8, "stack_size": "2MiB", "thread_prefix": "compute"}
+
+
+class Spawn(Block):
+    example: ClassVar[str] = "{max: 10}"
+
+    max: Children = Field(default=0, description="Child services that it may have at a time.")
+
+
+_SpawnOrFlag = Annotated[Spawn, Shorthand(expand_spawn, "true, false or mapping", {"type": "boolean"})]
+
+
+class Permissions(Block):
+    example: ClassVar[str] = "{services: [mailer], spawn: {max: 10}}"
+
+    services: NameList = Field(default=(), description="Services that it may call without depending on them.")
+    spawn: _SpawnOrFlag = Field(
+        default=Spawn.model_construct(),
+        description=f"Whether it may have child services; `true`: up to {MAX_CHILDREN} at a time.",
+    )
 
 
 class Service(Block):
@@ -390,7 +423,24 @@ class Service(Block):
     interpreter: Path | None = Field(
         default=None, description="Python: another interpreter, such as `.venv/bin/python`."
     )
+    preload: Preload = Field(
+        default=(),
+        description="Python: modules that are imported once, before the service is forked; `auto`: those that took "
+        "long when it was loaded before.",
+    )
     config: Config | None = Field(default=None, description="Python: handed to `init(config)`.")
+    state: StateOrWord | None = Field(
+        default=None,
+        description="Python: `keep` saves what `export_state()` returns, and hands it to `import_state()` of the next "
+        "start. Default: `none`.",
+    )
+    version: Version | None = Field(
+        default=None, description="Python: of the service, in words of your own; shown, and saved with its state."
+    )
+    runtime: Runtime = Field(
+        default=Runtime.model_construct(),
+        description="`python:` and `code:`: what `ctx.compute()` and `ctx.blocking()` run in.",
+    )
     type: Annotated[ServiceType, choice(ServiceType)] = Field(
         default=ServiceType.SERVICE, description="`service`, or `task`, which runs to completion."
     )
@@ -446,14 +496,14 @@ class Service(Block):
         default=(), description="It is there only when one of these is chosen (`--profile`). Default: always."
     )
 
-    preload: Annotated[None, Later(PYTHON, [])] = None
-    state: Annotated[None, Later(PYTHON, "none")] = None
-    version: Annotated[None, Later(PYTHON)] = None
-    update: Annotated[None, Later(PYTHON, "restart")] = None
-    runtime: Annotated[None, Later(PYTHON, {}, _RUNTIME)] = None
-    permissions: Annotated[
-        None, Later(PYTHON, {}, {"services": []}, {"spawn": False}, {"services": [], "spawn": False})
-    ] = None
+    update: Annotated[UpdateMode, choice(UpdateMode)] = Field(
+        default=UpdateMode.RESTART,
+        description="How a change of what a process has got is brought in by `apply` and SIGHUP: `restart`, or `hot`: "
+        "a new version takes over in place (`python:`, `code:`, and programs with `sockets`).",
+    )
+    permissions: Permissions = Field(
+        default=Permissions.model_construct(), description="What it may do beyond calling what it depends on."
+    )
 
 
 class Cluster(Block):
@@ -488,10 +538,14 @@ BLOCKS: Final[dict[str, type[Block]]] = {
     "services.NAME.restart.by_cause": ByCause,
     "services.NAME.stop": Stop,
     "services.NAME.sockets": Socket,
+    "services.NAME.runtime": Runtime,
     "services.NAME.schedule": Schedule,
+    "services.NAME.state": State,
     "services.NAME.hooks": Hooks,
     "services.NAME.hooks.NAME": Hook,
     "services.NAME.pause": Pause,
     "services.NAME.logs": Logs,
+    "services.NAME.permissions": Permissions,
+    "services.NAME.permissions.spawn": Spawn,
 }
 """Every block, by the place where it stands."""

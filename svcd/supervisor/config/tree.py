@@ -110,3 +110,11 @@ def kind_of(value: object) -> str:
     if isinstance(value, str):
         return f'"{value}"' if value and len(value) <= 40 else ("text" if value else "empty text")
     return "a mapping" if isinstance(value, dict) else "a list"
+
+
+def dotted(loc: Loc) -> str:
+    """``services.web.command[1]``."""
+    words = ""
+    for step in loc:
+        words += f"[{step}]" if isinstance(step, int) else (f".{step}" if words else step)
+    return words

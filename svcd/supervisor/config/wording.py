@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Hook, Service, key_names
-from svcd.supervisor.config.tree import Loc, Node, kind_of, locate
+from svcd.supervisor.config.tree import Loc, Node, dotted, kind_of, locate
 from svcd.supervisor.config.units import RefusedError, near_miss
 
 HABITS: Final = {
@@ -46,14 +46,6 @@ HABITS: Final = {
     "working_directory": "write workdir",
 }
 """Keys of a service that other supervisors have, and what they are called here."""
-
-
-def dotted(loc: Loc) -> str:
-    """``services.web.command[1]``."""
-    words = ""
-    for step in loc:
-        words += f"[{step}]" if isinstance(step, int) else (f".{step}" if words else step)
-    return words
 
 
 def add_findings(

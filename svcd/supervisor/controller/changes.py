@@ -15,28 +15,38 @@ from typing import Any, Final
 from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
 from svcd.supervisor.config import plan
-from svcd.supervisor.config.compare import Change, Comparison, compare
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.requests import Requests
+from svcd.supervisor.controller.rollouts import Rollout, Rollouts
 from svcd.supervisor.core import events
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.machine import Machine
-from svcd.supervisor.core.preview import GONE, Step
+from svcd.supervisor.core.preview import GONE, Step, Verb
 from svcd.supervisor.core.spec import Dependency
 from svcd.supervisor.core.wishes import words_of
 
 APPLY: Final = "apply of "
+IN_PLACE: Final = "a new version takes over in place"
 
 
 class Changes:
     """Receives the messages in ``receivers``. ``in_force``: where the plan that is in force is kept."""
 
     def __init__(
-        self, control: Control, machine: Machine, registry: Registry, requests: Requests, in_force: Path
+        self,
+        control: Control,
+        machine: Machine,
+        registry: Registry,
+        requests: Requests,
+        in_force: Path,
+        handovers: Handovers,
     ) -> None:
+        self._handovers = handovers
+        self._rollouts = Rollouts(machine, registry, handovers)
         self._control = control
         self._machine = machine
         self._registry = registry
@@ -45,6 +55,7 @@ class Changes:
         self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
             messages.ApplyConfiguration: self._apply,
             messages.UnregisterServices: self._unregister,
+            messages.UpdateServices: self._update,
             messages.GetConfiguration: self._get_configuration,
         }
 
@@ -76,7 +87,40 @@ class Changes:
             target, cause = given, APPLY + " ".join(map(os.path.basename, given.files))
         self._bring_to(target, cause, peer, correlation, message.dry_run)
 
+    def _update(self, peer: Peer, correlation: bytes, message: messages.UpdateServices) -> None:
+        """These alone: in place where that can be, the others as an apply would."""
+        own = self._registry.cluster
+        try:
+            given = plan.from_json(message.plan.encode())
+        except plan.PlanError as error:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, str(error))
+            return
+        as_apply = messages.ApplyConfiguration(message.plan, "update", message.services)
+        if (wrong := _malformed(as_apply, given)) is not None:
+            self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, wrong)
+            return
+        target, cause = _updated(own, given, frozenset(message.services))
+        named = [each for each in target.services if {each.spec.name, _service(each)} & {*message.services}]
+        self._bring_to(target, cause, peer, correlation, False, named, message.force)
+
+    def take_in(self, definition: ServiceDefinition) -> None:
+        """A run of this definition is the service now: it is what is in force."""
+        own = self._registry.cluster
+        name = definition.spec.name
+        services = tuple(definition if each.spec.name == name else each for each in own.services)
+        target = replace(own, services=services)
+        self._registry.change(target)
+        _write(self._in_force, plan.to_json(target))
+
     def _unregister(self, peer: Peer, correlation: bytes, message: messages.UnregisterServices) -> None:
+        child = self._child_among(message.services)
+        if child is not None:
+            text = (
+                f"cannot unregister {child.spec.name}: it is a child of {child.spec.parent}, and goes with it; "
+                f"svcd stop {child.spec.name} stops it"
+            )
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
         lone = next((each for each in message.services if not self._siblings(each) <= {*message.services}), None)
         if lone is not None:
             service = self._registry[lone].service
@@ -86,29 +130,61 @@ class Changes:
         cause = f"removal of {_names(map(self._registry.newest, message.services))}"
         self._bring_to(self._registry.without(message.services), cause, peer, correlation, False)
 
+    def _child_among(self, names: Iterable[str]) -> ServiceDefinition | None:
+        """The first of these names that a child has."""
+        found = (self._registry.get(name) for name in names)
+        return next((each for each in found if each is not None and each.spec.parent is not None), None)
+
     def _siblings(self, name: str) -> set[str]:
         """All instances of the service, this one among them; nothing for what is on its way out already."""
         definition = self._registry.get(name)
         return set() if definition is None else {*self._registry.instances[definition.service or name]}
 
-    def _bring_to(self, target: ClusterSpec, cause: str, peer: Peer, correlation: bytes, dry_run: bool) -> None:
-        comparison = compare(self._registry.cluster, target)
-        event = _event(comparison, cause)
+    def _bring_to(
+        self,
+        target: ClusterSpec,
+        cause: str,
+        peer: Peer,
+        correlation: bytes,
+        dry_run: bool,
+        in_place: Sequence[ServiceDefinition] = (),
+        forced: bool = False,
+    ) -> None:
+        """``in_place``: who gets a successor where that can be, beside those that their file says it of."""
+        child = self._child_among(name for each in target.services for name in (each.spec.name, _service(each)))
+        if child is not None:
+            text = f"cannot apply: {child.spec.parent} has created a service of the name {child.spec.name}"
+            self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
         try:
-            steps = self._machine.preview(event)
+            rollout = self._rollouts.plan(target, cause, in_place)
         except CoreError as error:
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, str(error))
             return
-        self._control.send(peer.route, correlation, _report(steps, comparison.changed, cause))
+        self._control.send(peer.route, correlation, _report(rollout, cause))
         if dry_run:
             return
         if self._machine.is_ending:
             text = "cannot apply: the cluster is shutting down"
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
             return
-        self._registry.change(target)
-        _write(self._in_force, plan.to_json(target))
-        self._requests.accept(peer, correlation, lambda key: replace(event, at=clock.now(), request=key))
+        self._carry_out(rollout, peer, correlation, forced)
+
+    def _carry_out(self, rollout: Rollout, peer: Peer, correlation: bytes, forced: bool) -> None:
+        """The core's part, then the successors; one answer for all."""
+        self._registry.change(rollout.first)
+        _write(self._in_force, plan.to_json(rollout.first))
+        event, in_place = rollout.event, rollout.in_place
+
+        def at_once(key: str) -> events.Event:
+            assert event is not None
+            return replace(event, at=clock.now(), request=key)
+
+        if not in_place:
+            self._requests.accept(peer, correlation, at_once)
+            return
+        first = None if event is None else at_once
+        self._requests.accept_key(peer, correlation, lambda key: self._handovers.begin(key, in_place, forced, first))
 
 
 def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:
@@ -188,27 +264,19 @@ def _in_order(own: ClusterSpec, services: Iterable[ServiceDefinition]) -> tuple[
     return tuple(sorted(services, key=place))
 
 
-def _event(comparison: Comparison, cause: str) -> events.ConfigurationApplied:
-    return events.ConfigurationApplied(
-        clock.now(),
-        "",
-        cause=cause,
-        added=tuple(each.spec for each in comparison.added),
-        changed=tuple(
-            events.SpecChange(each.new.spec, each.needs_restart, "health" in each.keys) for each in comparison.changed
-        ),
-        removed=tuple(each.spec.name for each in comparison.removed),
-    )
-
-
-def _report(steps: Sequence[Step], changed: Iterable[Change], cause: str) -> messages.PlanReported:
+def _report(rollout: Rollout, cause: str) -> messages.PlanReported:
     """The steps, and why: what changed, and what ends by a word of its own (a removal, a scaling) because of that."""
-    keys = {each.name: ", ".join(each.keys) + " changed" for each in changed}
+    keys = {each.name: ", ".join(each.keys) + " changed" for each in rollout.comparison.changed}
     is_by_files = cause.startswith(APPLY)
-    words = (keys.get(each.service, cause if each.why == GONE and not is_by_files else each.why) for each in steps)
-    return messages.PlanReported(
-        tuple(messages.Step(each.verb.value, each.service, why) for each, why in zip(steps, words, strict=True))
-    )
+
+    def why(step: Step) -> str:
+        return keys.get(step.service, cause if step.why == GONE and not is_by_files else step.why)
+
+    at_once = (messages.Step(each.verb.value, each.service, why(each)) for each in rollout.steps)
+    names = (each.spec.name for each in rollout.in_place)
+    whys = {name: "; ".join(filter(None, (keys.get(name), IN_PLACE))) for name in names}
+    later = (messages.Step(Verb.UPDATE.value, name, text) for name, text in whys.items())
+    return messages.PlanReported((*at_once, *later))
 
 
 def _write(path: Path, data: bytes) -> None:

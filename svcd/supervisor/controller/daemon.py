@@ -23,22 +23,35 @@ from svcd.protocol import messages
 from svcd.protocol.places import Places
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
+from svcd.supervisor.controller.children import Children
 from svcd.supervisor.controller.control import Control, Peer
+from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.exchange import Exchange
+from svcd.supervisor.controller.fork_servers import ForkServers
+from svcd.supervisor.controller.handovers import Handovers
 from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.import_history import ImportHistory
+from svcd.supervisor.controller.inquiries import Inquiries
+from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
+from svcd.supervisor.controller.keeping import Keeping
+from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.publishing import Publisher
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.reload import Reload
 from svcd.supervisor.controller.requests import Requests
+from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.sampling import Sampler
 from svcd.supervisor.controller.spawning import Spawner
@@ -57,6 +70,7 @@ LAST_FLUSH_S: Final = 1.0
 LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
 HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
+OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
@@ -102,17 +116,11 @@ class Daemon:
         self._control = Control(loop, self._receive)
         self._records = Records(self._row_changed)
         self._publisher = Publisher(self._control, self._journal, self._whole)
-        self._stubs = Stubs(
-            self._control,
-            self._runs,
-            self._registry,
-            self._engine.submit,
-            self._take_exception,
-            self._take_sample,
-            self._take_health,
-        )
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
+        history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
+        self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
+        self._parts.receivers.update(self._fork_servers.receivers)
         self._status = Status(
             self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
@@ -125,16 +133,36 @@ class Daemon:
             self._shut_down,
             self._may_ask,
         )
-        self._changes = Changes(self._control, self._machine, self._registry, self._requests, self._places.cluster_json)
         self._stories = Stories(self._control, self._machine, self._records)
-        self._requests.receivers.update(self._changes.receivers)
         self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
-            self._cluster, str(self._places.control), str(self._side_door), arguments.state_dir, arguments.site
+            self._cluster,
+            str(self._places.control),
+            str(self._side_door),
+            arguments.state_dir,
+            Borrowed(self._places.run_dir),
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
-        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice)
+        self._endpoints = Endpoints(self._places.endpoints)
+        self._routes = Routes(self._registry, self._machine, self._tell_stub)
+        self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        introductions = Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid)
+        self._inquiries = Inquiries(
+            self._control, self._registry, self._routes, self._lookups, introductions, self._requests
+        )
+        self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._stubs = Stubs(
+            self._control,
+            self._runs,
+            self._registry,
+            self._engine.submit,
+            self._endpoints,
+            self._routes,
+            self._lookups,
+            introductions,
+        )
+        self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
             self._registry,
@@ -148,6 +176,7 @@ class Daemon:
             self._errands,
             Announcements(loop, self._runs, self._records, self._engine.submit),
             self._control.drain,
+            self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
         self._hooks = Hooks(
@@ -159,12 +188,56 @@ class Daemon:
             self._notice,
         )
         self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
+        self._keeping = Keeping(
+            loop,
+            self._places.states,
+            self._registry,
+            self._runs,
+            self._exchange,
+            self._stubs.tell,
+            self._stubs.send,
+            self._notice,
+            self._journal,
+        )
+        self._keeping.is_current = lambda service, invocation: self._machine.services[service].invocation == invocation
+        self._handovers = Handovers(
+            loop,
+            self._machine,
+            self._registry,
+            self._runs,
+            self._routes,
+            self._exchange,
+            self._engine.submit,
+            self._keeping.tell,
+            self._stubs.tell,
+            self._stubs.send,
+            self._spawner.spawn_from,
+            self._switch_run,
+            self._notice,
+            self._answer,
+        )
+        self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._handovers.on_taken_over = self._keeping.taken_over
+        for kind, receive in self._listeners().items():
+            self._stubs.hears(kind, receive)
+        self._changes = Changes(
+            self._control,
+            self._machine,
+            self._registry,
+            self._requests,
+            self._places.cluster_json,
+            self._handovers,
+        )
+        self._requests.receivers.update(self._changes.receivers)
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
     async def run(self) -> None:
         """Open the doors, start what is eager, and stay until the cluster has ended."""
         self._registry.followed_by(self._callers)
+        self._registry.followed_by(self._fork_servers)
+        self._fork_servers.start_eager()
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._open_doors()  # not before: who asks through them would hear of a cluster without services
@@ -179,6 +252,7 @@ class Daemon:
 
     def _open_doors(self) -> None:
         """Bind the sockets. Only if there are such stubs does the run directory let others pass through (0711)."""
+        self._endpoints.open()
         control, events_socket = str(self._places.control), str(self._places.events)
         if not any(launching.needs_side_door(each, os.geteuid()) for each in self._cluster.services):
             self._control.open(control, events_socket, None)
@@ -198,8 +272,25 @@ class Daemon:
             self._stubs.receivers[kind](peer, message)
         elif kind in self._requests.receivers:
             self._requests.receive(peer, correlation, message)
+        elif isinstance(message, messages.GetRoute):
+            self._inquiries.receive(peer, correlation, message)
         else:
             self._control.rejected["not for the controller"] += 1
+
+    def _listeners(self) -> dict[type[messages.Message], Callable[[Any], None]]:
+        """What stubs say that is not for the core, and who hears it."""
+        return {
+            messages.ExceptionRaised: self._take_exception,
+            messages.ResourceSampled: self._take_sample,
+            messages.HealthReported: self._take_health,
+            messages.ImportsRecorded: self._take_imports,
+            messages.EventsLost: self._take_events_lost,
+            messages.UseReported: self._take_use,
+            messages.StateExported: self._exchange.receive,
+            messages.InterfaceReported: self._handovers.described,
+            messages.HandedOver: self._handovers.handed_over,
+            **self._children.receivers,
+        }
 
     def _part_receivers(self) -> dict[type, Callable[[Any, list[int]], None]]:
         return {
@@ -232,7 +323,17 @@ class Daemon:
             self._errands.runs.orphan_reaped()
         else:
             self._stubs.hear_last_words(message.invocation)
+            self._doubt_interpreter(message)
             self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
+
+    def _doubt_interpreter(self, message: wiring.ProcessReaped) -> None:
+        """It may be anything that can be executed. Exit code 70 is our own code's, which has said why."""
+        if message.service is None or message.invocation is None or message.code in (None, OUR_CODE_ENDED):
+            return
+        interpreter = self._stubs.never_spoke(message.service, message.invocation)
+        if interpreter is not None and not Errands.owns(message.invocation):
+            text = f"{interpreter} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
+            self._notice(message.service, text)
 
     def _runs_of(self, invocation: int) -> Runs:
         return self._errands.runs if Errands.owns(invocation) else self._runs
@@ -251,6 +352,7 @@ class Daemon:
     def _on_part_ended(self, message: wiring.PartEnded, fds: list[int]) -> None:
         self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
         self._parts.ended(message)
+        self._fork_servers.part_ended(message)
         self._runs.launcher_lost(message.part)
         self._errands.runs.launcher_lost(message.part)
         self._status.changed()
@@ -278,20 +380,44 @@ class Daemon:
 
     def _take_exception(self, message: messages.ExceptionRaised) -> None:
         self._records.take_exception(message)
+        self._keeping.take_exception(message)
         self._publisher.exception(message)
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
+        if self._machine.services[message.service].invocation != message.invocation:
+            return  # one that takes over, or was replaced
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
+
+    def _take_events_lost(self, message: messages.EventsLost) -> None:
+        count = max(0, message.count)
+        self._records.take_events_lost(message.service, count)
+        events = f"{count} event{'' if count == 1 else 's'}"
+        own = self._registry[message.service].service or message.service
+        is_slow = own == message.subscriber or message.service == message.subscriber
+        self._notice(
+            message.service,
+            f"{events} of {message.publisher} lost: its methods do not keep up with them"
+            if is_slow
+            else f"{events} lost for {message.subscriber}, which does not keep up with them",
+        )
+
+    def _take_use(self, message: messages.UseReported) -> None:
+        self._callers.disuse.take(message)
+
+    def _ask_use(self, invocation: int) -> None:
+        self._stubs.send(invocation, messages.ReportUse(invocation))
 
     def _row_changed(self, service: str) -> None:
         self._status.changed(service)
 
     def _programs(self) -> list[tuple[str, int]]:
-        """(service, pid) of everything that does not report its own use."""
+        """(service, pid) of everything that does not report its own use; not of who takes over, or was replaced."""
         return [
             (run.service, run.pid)
             for run in self._runs.all()
-            if run.pid is not None and self._registry[run.service].spec.runner is Runner.PROGRAM
+            if run.pid is not None
+            and self._registry[run.service].spec.runner is Runner.PROGRAM
+            and self._machine.services[run.service].invocation == run.invocation
         ]
 
     def _part_pids(self) -> dict[str, int]:
@@ -306,7 +432,9 @@ class Daemon:
     def _executors(self) -> dict[type, Callable[[Any], None]]:
         return {
             actions.SpawnProcess: self._spawner.spawn,
-            actions.TellStub: self._stubs.tell,
+            actions.TellStub: self._handovers.tell,
+            **self._handovers.executors,
+            actions.TellParent: self._children.tell,
             actions.AwaitReadiness: self._spawner.await_readiness,
             actions.CheckHealth: self._health.begin,
             actions.CeaseHealthChecks: self._health.cease,
@@ -329,6 +457,8 @@ class Daemon:
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
         self._status.transitioned(action.service, action.at)
+        if action.new is State.STOPPING and action.invocation is not None:
+            self._fork_servers.give_up(action.invocation, action.cause)
         if action.old in WITH_PROCESS and action.new not in WITH_PROCESS:
             self._records.end_run(action.service)
         if action.new is State.RUNNING:
@@ -336,6 +466,8 @@ class Daemon:
         elif action.new in ENDED_BADLY:
             self._parts.send(COLLECTOR, wiring.FlushRequested(0, action.service))
         self._publisher.transition(action)
+        self._routes.transitioned(action)
+        self._children.transitioned(action)
         self._callers.transitioned(action)
 
     def _publish_notice(self, action: actions.PublishNotice) -> None:
@@ -351,8 +483,20 @@ class Daemon:
     def _take_health(self, message: messages.HealthReported) -> None:
         self._health.take_answer(message)
 
+    def _tell_stub(self, invocation: int, message: messages.Message) -> None:
+        self._stubs.send(invocation, message)
+
+    def _take_imports(self, message: messages.ImportsRecorded) -> None:
+        self._fork_servers.recorded(message)
+
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
+
+    def _switch_run(self, definition: ServiceDefinition, action: actions.SwitchRun) -> None:
+        """The successor is the service: what was known of the run before is history."""
+        self._changes.take_in(definition)
+        self._records.begin_run(action.service)
+        self._status.changed(action.service)
 
     def _adopt(self, action: actions.AdoptSpec) -> None:
         """No process of the older definition is left."""
@@ -360,13 +504,21 @@ class Daemon:
         self._status.changed(action.service)
 
     def _forget(self, action: actions.ForgetService) -> None:
+        self._children.forget(action)
         self._registry.forget(action.service)
         self._runs.forget(action.service)
+        self._keeping.forget(action.service)
         self._records.forget(action.service)
         self._status.forget(action.service)
 
     def _answer(self, action: actions.AnswerRequest) -> None:
-        if action.request != BOOT:
+        if self._handovers.owns(action.request):
+            self._handovers.answer(action)
+        elif self._lookups.owns(action.request):
+            self._lookups.answer(action)
+        elif self._children.owns(action.request):
+            self._children.answer(action)
+        elif action.request != BOOT:
             self._requests.answer(action)
         elif self._whole.state == "starting":
             self._enter("running", action.text)
@@ -416,12 +568,15 @@ class Daemon:
             self._ended.set_result(None)
 
     async def _close(self) -> None:
+        await self._keeping.close()
         self._enter("ended", "")
         self._sampler.close()
         self._health.close()
         self._callers.close()
+        self._fork_servers.close()
         self._timers.cancel_all()
         self._control.close()
+        self._endpoints.close()
         self._containment.close()
         self._journal.close()
         self._parts.send_guardian(wiring.ClusterEnded(self._exit_code))
@@ -434,6 +589,7 @@ class Daemon:
         takedown.kill_all((self._runs, self._errands.runs), self._containment)
         self._callers.close()
         self._control.close()
+        self._endpoints.close()
         self._containment.close()
         self._journal.close()
         takedown.clear(self._places, self._guardian_pid)

@@ -1,38 +1,37 @@
 """From a service's launch spec to the order that a launcher gets.
 
-Must not do anything: no I/O; what the process finds in its environment and where its output goes is put together here.
+Must not do anything, but have the directory made that other interpreters are lent: what the process finds in its
+environment and where its output goes is put together here.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.supervisor.config.launch import ClusterSpec, LogPolicy, PythonCode, ServiceDefinition
+from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.containment import MARK
 from svcd.supervisor.core.spec import ReadyKind
 from svcd.supervisor.wiring import SpawnRequested
 
 LAUNCHER: Final = "launcher"
-FORK_SERVER: Final = "fork-server"
+CONTROL: Final = "SVCD_CONTROL"  # where svcd.Client finds the cluster that its process belongs to
 BOOTSTRAP: Final = str(Path(__file__).parents[2] / "worker_runtime" / "bootstrap.py")
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What every service of the cluster is told. ``control``: path of the socket for stubs; ``site``:
-    svcd's sys.path.
-    """
+    """What every service of the cluster is told. ``control``: path of the socket for stubs."""
 
     cluster: ClusterSpec
     control: str
     side_door: str
     state_dir: str
-    site: tuple[str, ...]
+    borrowed: Borrowed
 
 
 @dataclass(slots=True)
@@ -46,16 +45,18 @@ class Given:
     pid_variables: tuple[str, ...] = ()
 
 
-def launcher_of(definition: ServiceDefinition) -> str:
-    """Which part makes this service's process."""
-    run = definition.launch.run
-    return FORK_SERVER if isinstance(run, PythonCode) and run.interpreter is None else LAUNCHER
-
-
 def needs_side_door(definition: ServiceDefinition, own_uid: int) -> bool:
-    """Whether this service's stub cannot pass through a run directory that is ours alone."""
+    """Whether this service's stub, or its program that calls services, cannot pass through a run directory that is ours
+    alone.
+    """
     launch = definition.launch
-    return isinstance(launch.run, PythonCode) and launch.uid is not None and launch.uid != own_uid
+    speaks = isinstance(launch.run, PythonCode) or bool(launch.may_call)
+    return speaks and launch.uid is not None and launch.uid != own_uid
+
+
+def control_of(definition: ServiceDefinition, around: Surroundings) -> str:
+    """The controller's socket, as this service can reach it."""
+    return around.side_door if needs_side_door(definition, os.geteuid()) else around.control
 
 
 def spawn_order(
@@ -66,7 +67,9 @@ def spawn_order(
     given: Given,
     around: Surroundings,
 ) -> SpawnRequested:
-    """The complete order for one run; ``given.descriptors`` are to be sent along with it, in their order."""
+    """The complete order for one run; ``given.descriptors`` are to be sent along with it, in their order. Raises
+    ``OSError`` when another interpreter cannot be lent what it needs.
+    """
     name, launch = definition.spec.name, definition.launch
     env = {
         **launch.env,
@@ -74,6 +77,7 @@ def spawn_order(
         "SVCD_SERVICE": name,
         "SVCD_INSTANCE": str(definition.instance),
         "SVCD_INVOCATION": str(invocation),
+        CONTROL: control_of(definition, around),
         MARK: mark,
         **given.env,
     }
@@ -85,12 +89,12 @@ def spawn_order(
             "service": name,
             "invocation": invocation,
             "instance": definition.instance,
-            "control": around.side_door if needs_side_door(definition, os.geteuid()) else around.control,
+            "control": control_of(definition, around),
             "controller_timeout_s": around.cluster.controller_timeout_s,
         }
         if launch.run.interpreter is not None:
             argv = (launch.run.interpreter, BOOTSTRAP)
-            env["SVCD_STUB"] = json.dumps({**stub, "site": list(around.site), "version": list(sys.version_info[:2])})
+            env["SVCD_STUB"] = json.dumps({**stub, **around.borrowed.settings()})
             stub = None
     else:
         argv = launch.run.argv
@@ -135,6 +139,7 @@ def errand_order(
             "SVCD_CLUSTER": around.cluster.name,
             "SVCD_SERVICE": name,
             "SVCD_INSTANCE": str(definition.instance),
+            CONTROL: control_of(definition, around),
             MARK: mark,
             **extra_env,
         },

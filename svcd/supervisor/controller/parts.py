@@ -83,7 +83,7 @@ class Parts:
         on_guardian_lost: Callable[[], None],
     ) -> None:
         self._loop = loop
-        self._receivers = receivers
+        self.receivers = dict(receivers)
         self.pids: dict[str, int] = {}
         self._links: dict[str, LoopLink] = {}
         self._waiting: defaultdict[str, list[tuple[Any, tuple[int, ...]]]] = defaultdict(list)
@@ -144,7 +144,7 @@ class Parts:
             link.close()
 
     def _dispatch(self, message: Any, fds: list[int]) -> None:
-        receiver = self._receivers.get(type(message))
+        receiver = self.receivers.get(type(message))
         if receiver is not None:
             receiver(message, fds)
 

@@ -31,6 +31,7 @@ class Record:
     cpu_s: float | None = None
     cpu_at: float = 0.0
     text: str = ""  # what it says of itself
+    events_lost: int = 0  # in its present run
     next_run: float | None = None  # of a scheduled task, Unix seconds
     notices: deque[tuple[float, str]] = field(default_factory=lambda: deque(maxlen=NOTICES_KEPT))  # monotonic, text
 
@@ -56,6 +57,7 @@ class Records:
         record = self.of(service)
         record.cpu_percent = record.memory_bytes = record.cpu_s = None
         record.text = ""
+        record.events_lost = 0
 
     def end_run(self, service: str) -> None:
         self.begin_run(service)
@@ -83,6 +85,11 @@ class Records:
     def take_notice(self, service: str, at: float, text: str) -> None:
         """Something worth telling of it, at the monotonic moment ``at``, that was no transition."""
         self.of(service).notices.append((at, text))
+
+    def take_events_lost(self, service: str, count: int) -> None:
+        """So many more."""
+        self.of(service).events_lost += count
+        self._changed(service)
 
     def take_text(self, service: str, text: str) -> None:
         """What the service says of itself (STATUS= of sd_notify(3))."""

@@ -23,7 +23,7 @@ from svcd.supervisor.core.machine import Machine
 
 Key = str
 
-NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration})
+NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration, messages.UpdateServices})
 SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
 
 
@@ -76,7 +76,7 @@ class Requests:
         services = self._registry.expand(getattr(message, "services", ())) if named else ()
         unknown = [name for name in (*services, *one) if name not in self._machine.services]
         if unknown:
-            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._unknown_text(unknown))
+            self.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self.unknown_text(unknown))
             return
         if services:
             message = replace(message, services=services)  # type: ignore[call-arg]
@@ -146,6 +146,10 @@ class Requests:
         """Take a request into the core: ``make`` is given the id that its answer will carry."""
         self._submit(make(self._note(peer, correlation, also)))
 
+    def accept_key(self, peer: Peer, correlation: bytes, begin: Callable[[Key], None]) -> None:
+        """As ``accept``, for what is not one event: ``begin`` is given the id that the answer will carry."""
+        begin(self._note(peer, correlation, ()))
+
     def _note(self, peer: Peer, correlation: bytes, also: tuple[str, ...]) -> Key:
         """Remember whom to answer, and tell them that their request is in force."""
         self._count += 1
@@ -157,7 +161,8 @@ class Requests:
     def refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
         self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
 
-    def _unknown_text(self, unknown: list[str]) -> str:
+    def unknown_text(self, unknown: list[str]) -> str:
+        """The words for names that nobody has."""
         texts = []
         for name in unknown:
             names = {*self._machine.services, *self._registry.instances}

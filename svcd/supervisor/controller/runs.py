@@ -61,6 +61,7 @@ class Runs:
         self._containment = containment
         self._mains = mains
         self._by_invocation: dict[int, Run] = {}
+        self._by_pid: dict[int, Run] = {}  # of main processes
         self._with_leftovers: dict[int, Run] = {}
         self._last_status: dict[str, tuple[int, ExitStatus]] = {}
 
@@ -72,6 +73,10 @@ class Runs:
 
     def get(self, invocation: int | None) -> Run | None:
         return None if invocation is None else self._by_invocation.get(invocation)
+
+    def of_pid(self, pid: int) -> Run | None:
+        """The run whose main process that is."""
+        return self._by_pid.get(pid)
 
     def status_of(self, service: str, invocation: int) -> ExitStatus | None:
         """How this run of the service ended; None when it never ran, or a later one has ended since."""
@@ -95,6 +100,7 @@ class Runs:
             return
         run.pid, run.pidfd = pid, pidfd
         self._mains.add(pid)
+        self._by_pid[pid] = run
         self._advance(run)
         for step in run.at_birth:
             step()
@@ -195,6 +201,8 @@ class Runs:
         self._by_invocation.pop(run.invocation, None)
         if run.pid is not None:
             self._mains.discard(run.pid)
+            if self._by_pid.get(run.pid) is run:
+                del self._by_pid[run.pid]
         if run.pidfd is not None:
             os.close(run.pidfd)
             run.pidfd = None
@@ -236,6 +244,8 @@ class Runs:
         run.supplanted = run.supplanted or run.pid
         self._mains.discard(run.pid)
         self._mains.add(pid)
+        self._by_pid.pop(run.pid, None)
+        self._by_pid[pid] = run
         run.pid, run.pidfd = pid, pidfd
         self._submit(MainProcessNamed(clock.now(), run.service, run.invocation, pid))
         return True

@@ -15,6 +15,7 @@ from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import launching
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.errands import Errands
+from svcd.supervisor.controller.fork_servers import ForkServers, needs_fork_server
 from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.probes import Logged, Probe, probe_for
@@ -46,8 +47,10 @@ class Spawner:
         errands: Errands,
         announcements: Announcements,
         hear_stubs: Callable[[], None],
+        fork_servers: ForkServers,
     ) -> None:
         self._loop = loop
+        self._fork_servers = fork_servers
         self._errands = errands
         self._announcements = announcements
         self._hear_stubs = hear_stubs
@@ -62,25 +65,25 @@ class Spawner:
         self._probes: dict[int, Probe] = {}
 
     def spawn(self, action: actions.SpawnProcess) -> None:
-        definition = self._registry[action.service]
-        launcher = launching.launcher_of(definition)
-        mark = f"{self._run_id}-{action.invocation}"
-        run = Run(action.service, action.invocation, mark, launcher)
+        self._records.begin_run(action.service)
+        self.spawn_from(action.service, action.invocation, self._registry[action.service])
+
+    def spawn_from(self, service: str, invocation: int, definition: ServiceDefinition) -> None:
+        """A run of this definition, be it in force or to come."""
+        run = Run(service, invocation, f"{self._run_id}-{invocation}", launching.LAUNCHER)
         if isinstance(definition.launch.run, PythonCode):
             run.before_end.append(self._hear_stubs)  # what it said last says why it ended
-        self._records.begin_run(action.service)
         try:
             cgroup = self._runs.open(run)
         except OSError as error:
-            self._runs.rejected(action.invocation, f"cannot make a cgroup for it: {error.strerror}", False)
+            self._runs.rejected(invocation, f"cannot make a cgroup for it: {error.strerror}", False)
             return
         try:
             self._order(definition, run, cgroup)
         except CannotListen as error:
-            self._runs.rejected(action.invocation, str(error), False)
+            self._runs.rejected(invocation, str(error), False)
         except OSError as error:
-            text = f"cannot open what it needs: {error.strerror or error}"
-            self._runs.rejected(action.invocation, text, False)
+            self._runs.rejected(invocation, f"cannot open what it needs: {error.strerror or error}", False)
 
     def _order(self, definition: ServiceDefinition, run: Run, cgroup: str | None) -> None:
         probe = self._probe_for(definition, run)
@@ -89,7 +92,11 @@ class Spawner:
             given.descriptors.update(probe.descriptors)
         self._sockets.give(run.service, given)  # says so when a number is taken
         order = launching.spawn_order(definition, run.invocation, run.mark, cgroup, given, self._around)
-        self._parts.send(run.launcher, order, tuple(given.descriptors.values()))
+        fds = tuple(given.descriptors.values())
+        if needs_fork_server(definition):
+            self._fork_servers.send(definition, run, order, fds)
+        else:
+            self._parts.send(run.launcher, order, fds)
         if probe is not None:
             probe.sent()
 

@@ -96,10 +96,22 @@ class Status:
         )
 
     def _names(self) -> tuple[str, ...]:
-        """Every service, in the order of the files; what was removed and has not ended comes last."""
+        """Every service, in the order of the files, each followed by its children; what was removed and has not ended
+        comes last.
+        """
         known = self._machine.services
-        in_order = dict.fromkeys(each.spec.name for each in self._registry.cluster.services if each.spec.name in known)
-        return tuple({**in_order, **dict.fromkeys(known)})
+        in_order: dict[str, None] = {}
+        for each in (*(each.spec.name for each in self._registry.cluster.services), *known):
+            if each in known and each not in in_order:
+                self._enter(each, in_order)
+        return tuple(in_order)
+
+    def _enter(self, name: str, in_order: dict[str, None]) -> None:
+        """This one, and then the children of it that there are."""
+        in_order[name] = None
+        for child in self._registry.children_of(name):
+            if child in self._machine.services:
+                self._enter(child, in_order)
 
     def graph(self) -> GraphReported:
         """Every service and every edge, as registered."""
@@ -145,4 +157,8 @@ class Status:
             next_run=None if view.held_back else record.next_run,
             fallback=view.stand_in,
             on_demand=view.listening,
+            parent=view.spec.parent,
+            version=definition.launch.version,
+            in_flight=view.draining,
+            events_lost=record.events_lost,
         )

@@ -50,7 +50,8 @@ class Stories:
             for view in self._machine.chain(message.service)
         )
         remarks = tuple(messages.Remark(clock.wall(at), text) for at, text in self._records.of(message.service).notices)
-        report = messages.StoryReported(message.service, chain, history, changes, remarks)
+        parent = self._machine.services[message.service].spec.parent
+        report = messages.StoryReported(message.service, chain, history, changes, remarks, parent)
         self._control.send(peer.route, correlation, report)
 
 

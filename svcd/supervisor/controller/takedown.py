@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from svcd.protocol.places import Places
+from svcd.supervisor.controller import borrowed
 from svcd.supervisor.controller.containment import Containment
 from svcd.supervisor.controller.runs import Runs
 
@@ -50,13 +51,14 @@ def clear(places: Places, guardian_pid: int) -> None:
         side_door,
         places.cluster_json,
         places.run_dir / "console.json",
+        *(places.run_dir / borrowed.NAME / package for package in borrowed.PACKAGES),
         places.lock,
     ):
         try:
             os.unlink(path)
         except OSError:
             pass
-    for directory in (side_door.parent, places.run_dir):
+    for directory in (side_door.parent, places.run_dir / borrowed.NAME, places.run_dir):
         try:
             os.rmdir(directory)
         except OSError:

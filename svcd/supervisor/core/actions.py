@@ -21,6 +21,10 @@ class StubOrder(Enum):
     START = "start"
     PAUSE = "pause"
     RESUME = "resume"
+    HAND_OVER = "hand over"  # finish what is in flight, export the state, and say so: a successor waits
+    GO_ON = "go on"  # ... but it has failed: as if nothing had happened
+    IMPORT = "import"  # here is the state of the one before
+    DRAIN = "drain"  # take no new requests, finish those in flight, and say so
     STOP = "stop"
 
 
@@ -42,6 +46,37 @@ class SpawnProcess:
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnSuccessor:
+    """As ``SpawnProcess``, from the definition that the service is being updated to, beside the run that serves."""
+
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class HoldRoutes:
+    """Who calls this service waits from now on, no longer than its deadline."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRoutes:
+    """Calls go where they went before."""
+
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchRun:
+    """From now on this invocation is the service, by its new definition; calls go there. ``old`` is being retired."""
+
+    service: str
+    old: int
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
 class TellStub:
     """``reason`` goes with STOP: why, in words for a log."""
 
@@ -49,6 +84,19 @@ class TellStub:
     invocation: int
     order: StubOrder
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TellParent:
+    """Tell the run that has created ``child`` that a run of this one has ended by itself: badly, for ``error``, or
+    well.
+    """
+
+    service: str
+    invocation: int
+    child: str
+    child_invocation: int
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,11 +264,16 @@ class EndCluster:
 Action = (
     SpawnProcess
     | TellStub
+    | TellParent
     | AwaitReadiness
     | CheckHealth
     | CeaseHealthChecks
     | RunHook
     | KillHook
+    | SpawnSuccessor
+    | HoldRoutes
+    | ReleaseRoutes
+    | SwitchRun
     | AwaitDemand
     | CeaseAwaitingDemand
     | AdoptSpec

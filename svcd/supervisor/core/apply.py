@@ -7,7 +7,7 @@ process relies on is kept for it until it ends.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,7 @@ from svcd.supervisor.core.wishes import Wishes
 
 CHANGED: Final = "restarted for its new configuration"
 REMOVED: Final = "removed from the configuration"
+REMOVED_CHILD: Final = "removed by its parent"
 HAS_CHANGED: Final = "its configuration has changed"
 RETRIED: Final = frozenset({State.FAILED, State.UNAVAILABLE, State.BACKOFF})
 
@@ -35,7 +36,8 @@ class Change:
 
     ``stale``: with a process that does not do any more. ``restarted``: of these, what is up. ``reloaded``: of these,
     what is loaded ahead of time.
-    ``retried``: given up, or in backoff; the new configuration may do better. ``woken``: eager from now on, and not up.
+    ``retried``: given up, or in backoff, and not about to run again anyway; the new configuration may do better.
+    ``woken``: eager from now on, and not up.
     ``relied_on``: unit -> what its process relies on and is being removed.
     """
 
@@ -49,7 +51,7 @@ class Change:
     relied_on: dict[Unit, list[Unit]]
 
 
-def read(units: dict[str, Unit], missed: Container[str], event: events.ConfigurationApplied) -> Change:
+def read(units: dict[str, Unit], missed: Mapping[str, Iterable[Unit]], event: events.ConfigurationApplied) -> Change:
     """See what a change means, without changing anything.
 
     Raises:
@@ -70,7 +72,7 @@ def read(units: dict[str, Unit], missed: Container[str], event: events.Configura
         stale=stale,
         restarted=[unit for unit in stale if unit.up],
         reloaded=[unit for unit in stale if not unit.up and unit.run is not None and unit.run.held],
-        retried=[unit for unit in changed if unit.run is None and unit.up and unit.state in RETRIED],
+        retried=[unit for unit in changed if unit.run is None and unit.up and not unit.again and unit.state in RETRIED],
         woken=[unit for unit, each in changed.items() if _is_woken(unit, each)],
         relied_on={unit: targets for unit, targets in lost.items() if targets},
     )
@@ -121,6 +123,22 @@ class Apply:
         new = self._connect(event, change)
         self._adopt(change)
         self._begin(event, change, new)
+
+    def look_at(self, spec: ServiceSpec) -> Change:
+        """What this spec means in the place of the one that its service has, which does not end for it.
+
+        Raises:
+            CoreError: it cannot be applied
+        """
+        change = events.SpecChange(spec, needs_restart=False, needs_new_checks=True)
+        event = events.ConfigurationApplied(self._cluster.at, "", changed=(change,))
+        return read(self._cluster.units, self._cluster.missed, event)
+
+    def replace(self, spec: ServiceSpec, change: Change) -> None:
+        """The service's run is of this spec already."""
+        self._connect(events.ConfigurationApplied(self._cluster.at, ""), change)
+        self._adopt(change)
+        self._wake_needed(change)
 
     # ---- the graph ----
 
@@ -185,7 +203,7 @@ class Apply:
         intents.update(self._overtake(change.removed, Intent.REMOVAL, "the removal of"))
         request = Request(event.request, Intent.START, tuple(intents), also, intents)
         for unit in change.removed:
-            wishes.put_down(unit, REMOVED)
+            wishes.put_down(unit, REMOVED if unit.parent is None else REMOVED_CHILD)
         wishes.open(request, [cluster.units[name] for name in intents])
         for unit in change.restarted:
             unit.reason = CHANGED
@@ -195,9 +213,11 @@ class Apply:
 
     @staticmethod
     def _taken_along(change: Change) -> list[Unit]:
-        """Who goes down with what is restarted, and comes back with it: the change is done when they are up again."""
+        """Who goes down with what is restarted, and comes back with it (as children do not): the change is done when
+        they are up again.
+        """
         falling = graph.falling(change.restarted, lambda unit: unit.incoming)
-        return [unit for unit in falling if unit.up and not unit.removed]
+        return [unit for unit in falling if unit.up and not (unit.removed or unit.parent in falling)]
 
     def _overtake(self, units: Iterable[Unit], intent: Intent, text: str) -> dict[str, Intent]:
         found = {unit.name: intent for unit in units}

@@ -76,6 +76,7 @@ class Calls:
         if run.doomed or unit.spec.start is not StartMode.ON_DEMAND or self._wishes.is_needed(unit):
             return False
         self._cluster.begin(f"{unit.name} is {IDLE}")
+        self._cluster.requests.overtake(unit.name, Intent.STOP, f"its stop: {IDLE}", self._cluster.out)
         self._wishes.put_down(unit, IDLE)
         return True
 

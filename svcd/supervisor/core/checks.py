@@ -6,12 +6,14 @@ Must not change anything: it looks at specs, those in force and those to come.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
+from svcd.supervisor.core import descent
 from svcd.supervisor.core.errors import (
     BeingRemoved,
     DependencyCycle,
     DuplicateService,
+    OfItsParent,
     StillRequired,
     UnknownDependency,
     UnknownService,
@@ -25,21 +27,27 @@ def check(
     specs: Iterable[ServiceSpec],
     replaced: Collection[str] = (),
     removed: Collection[str] = (),
-    missed: Container[str] = (),
+    missed: Mapping[str, Iterable[Unit]] | None = None,
 ) -> None:
     """Raise for the first thing that makes this change impossible. Names in ``replaced`` may be registered already;
-    services that are registered already depend on those in ``missed`` as soon as they are there.
+    services that are registered already depend on those in ``missed`` as soon as they are there. What is removed takes
+    its children along.
 
     Raises:
-        UnknownService, BeingRemoved, DuplicateService, UnknownDependency, StillRequired, DependencyCycle
+        UnknownService, BeingRemoved, DuplicateService, UnknownDependency, StillRequired, DependencyCycle, OfItsParent,
+        and for children what ``descent.check`` raises
     """
+    missed = missed or {}
     for name in (*replaced, *removed):
         if name not in units:
             raise UnknownService(name)
         if units[name].removed:
             raise BeingRemoved(name)
+    for name in replaced:
+        if (parent := units[name].spec.parent) is not None:
+            raise OfItsParent(name, parent)
     batch = _batch(units, specs, replaced)
-    gone = frozenset(removed)
+    gone = frozenset(each.name for each in descent.with_children(units[name] for name in removed))
     changes_others = bool(replaced or removed) or any(name in missed for name in batch)
     staying = {name: unit.newest for name, unit in units.items() if _stays(unit, gone)} if changes_others else {}
     final = {**staying, **batch}
@@ -51,6 +59,8 @@ def check(
         for target in (*(each.target for each in spec.dependencies), *filter(None, [spec.fallback])):
             if target not in final and (target not in units or not _stays(units[target], gone)):
                 raise UnknownDependency(spec.name, target)
+    for spec in batch.values():
+        descent.check(units, spec, missed.get(spec.name, ()))
     path = find_cycle(_targets(final, units))
     if path is not None:
         raise DependencyCycle(path)

@@ -124,8 +124,10 @@ class Cluster:
     # ---- turns ----
 
     def take_turn(self, unit: Unit) -> bool:
-        """Whether the unit may start now; if not, it is in the queue afterwards."""
-        if self.max_parallel:
+        """Whether the unit may start now; if not, it is in the queue afterwards. A child takes no turn: its parent's
+        start, which has one, may wait for it.
+        """
+        if self.max_parallel and unit.parent is None:
             first = next(iter(self.queue.values()), unit)
             if len(self.starting) >= self.max_parallel or first is not unit:
                 self.queue[unit.name] = unit
@@ -172,6 +174,10 @@ class Cluster:
         """New services, without their edges."""
         new = [Unit(spec, self.at) for spec in specs]
         self.units.update((unit.name, unit) for unit in new)
+        for unit in new:
+            if unit.spec.parent is not None:
+                unit.parent = self.units[unit.spec.parent]
+                unit.parent.children[unit] = None
         return new
 
     def connect(self, unit: Unit, spec: ServiceSpec) -> None:
@@ -185,8 +191,11 @@ class Cluster:
 
     def _miss_no_more(self, unit: Unit) -> None:
         for each in unit.newest.dependencies:
-            missing = self.missed.get(each.target, {})
-            if missing.pop(unit, self) is None and not missing:
+            missing = self.missed.get(each.target)
+            if missing is None:
+                continue
+            missing.pop(unit, None)
+            if not missing:
                 del self.missed[each.target]
 
     def forget(self, unit: Unit) -> None:
@@ -196,6 +205,9 @@ class Cluster:
             if not edge.is_borrowed and edge.dependent is not unit:
                 self.missed.setdefault(unit.name, {})[edge.dependent] = None
         graph.isolate(unit)
+        if unit.parent is not None:
+            del unit.parent.children[unit]
+            self.again(unit.parent)  # its next run may wait for that
         del self.units[unit.name]
         for pending in (self._dirty, self._work, self._touched):
             pending.pop(unit, None)
@@ -273,6 +285,8 @@ class Cluster:
 def is_moving(unit: Unit) -> bool:
     """Whether something is on its way that will change this unit's state by itself."""
     run = unit.run
+    if unit.updating:
+        return True
     if run is not None:
         if run.held and unit.state is State.LOADED and not run.doomed:
             return unit.up and not unit.stuck

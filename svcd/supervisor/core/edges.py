@@ -9,7 +9,7 @@ from typing import Final
 
 from svcd.supervisor.core.spec import Condition
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Unit
+from svcd.supervisor.core.unit import Edge, Group, Unit
 
 ENDED_BY_ITSELF: Final = frozenset({State.COMPLETED, State.FAILED, State.UNAVAILABLE})
 FALLBACK_LIMIT: Final = 8  # links of a chain of fallbacks that are followed
@@ -45,10 +45,10 @@ def _serves(target: Unit, condition: Condition) -> bool:
 
 def server_for(edge: Edge) -> Unit:
     """Who is to serve what the target does: itself, or its fallback while it is out, or that one's. Nobody completes
-    work in the place of another.
+    work in the place of another, nor is another the parent of a child.
     """
     target = edge.target
-    if not edge.hard or edge.needs_completion:
+    if not edge.hard or edge.needs_completion or edge.leads_to_parent:
         return target
     for _ in range(FALLBACK_LIMIT):
         if not target.is_out or target.fallback is None:
@@ -156,6 +156,13 @@ def refresh_cover(unit: Unit) -> bool:
     else:
         del fallback.bereft[unit]
     return True
+
+
+def join_group(edge: Edge, groups: dict[str | None, Group]) -> None:
+    """This edge is one of several of which any one is enough, if its spec says so. ``groups``: its dependent's."""
+    if edge.spec.group is not None:
+        edge.group = groups.setdefault(edge.spec.group, Group())
+        edge.group.edges[edge] = None
 
 
 def leave_group(edge: Edge) -> None:

@@ -16,9 +16,11 @@ from svcd.supervisor.core.actions import (
     RunHook,
     SignalProcess,
     StubOrder,
+    TellParent,
     TellStub,
 )
 from svcd.supervisor.core.cluster import Cluster
+from svcd.supervisor.core.draining import Draining
 from svcd.supervisor.core.edges import relies
 from svcd.supervisor.core.events import ExitStatus, ShutdownLevel, TimerKind
 from svcd.supervisor.core.restart import Ending, Fate
@@ -30,11 +32,13 @@ from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
 HURRIED_STOP_S: Final = 1.0  # every stop timeout, once the cluster is in a hurry
 LEFTOVERS_S: Final = 1.0  # how long what a main process left behind has for its stop signal, at the most
 SIGCONT: Final = 18
+_SERVED: Final = frozenset({State.RUNNING, State.PAUSED, State.DRAINING})
 
 
 class Endings:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        self._draining = Draining(cluster)
 
     # ---- who is to end ----
 
@@ -87,7 +91,10 @@ class Endings:
         if not run.spawned or run.killed:  # its pre_start is being killed, or all of it is
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
-        elif run.executed and unit.state in (State.RUNNING, State.PAUSED) and self._begins(unit, run, Hook.PRE_STOP):
+        elif self._draining.is_due(unit, run) and not self._in_hurry():
+            self._leave_running(unit, run)
+            self._draining.begin(unit, run)
+        elif run.executed and unit.state in _SERVED and self._begins(unit, run, Hook.PRE_STOP):
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
             self.run_hook(unit, run, Hook.PRE_STOP, run.mark_text)
@@ -96,6 +103,17 @@ class Endings:
             self._cluster.say(unit, "stop queued: waits for the start to end")
         else:
             self.order_stop(unit, run)
+
+    def on_drained(self, unit: Unit, run: Run, is_overdue: bool = False) -> bool:
+        """The drain is over: on to the stop."""
+        if unit.state is not State.DRAINING:
+            return False
+        self._draining.end(unit, run, is_overdue)
+        self.tell(unit, run)
+        return True
+
+    def on_drain_progress(self, unit: Unit, run: Run, in_flight: int) -> bool:
+        return self._draining.on_progress(unit, run, in_flight)
 
     def order_stop(self, unit: Unit, run: Run) -> None:
         """The stop itself, from now on within the stop timeout."""
@@ -116,7 +134,9 @@ class Endings:
             self._cluster.arm(unit, TimerKind.HOOK, HURRIED_STOP_S)
         if run.exited:
             return
-        if run.told and unit.state is not State.STOPPING:
+        if unit.state is State.DRAINING:
+            self.on_drained(unit, run)
+        elif run.told and unit.state is not State.STOPPING:
             self.enter_stopping(unit, run, run.mark_text)
         elif TimerKind.STOP in unit.timers:
             deadline = self._cluster.at + HURRIED_STOP_S
@@ -144,6 +164,9 @@ class Endings:
         if kind is TimerKind.HOOK:
             if run.hook is not None:
                 self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
+            return
+        if kind is TimerKind.DRAIN:
+            self.on_drained(unit, run, is_overdue=True)
             return
         if kind is TimerKind.STOP:
             run.kill_text = causes.killed_words(self._stop_timeout_s(unit))
@@ -188,7 +211,7 @@ class Endings:
 
     def _leave_running(self, unit: Unit, run: Run) -> None:
         note_end(run, self._cluster.at)
-        self._cluster.cancel(unit, TimerKind.READY, TimerKind.WATCHDOG)
+        self._cluster.cancel(unit, TimerKind.READY, TimerKind.WATCHDOG, TimerKind.DRAIN)
         if unit.spec.health is not None and unit.state is State.RUNNING:
             self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
 
@@ -384,6 +407,14 @@ class Endings:
             self.wait(unit, run)
         else:
             self._judge(unit, run)
+            self._tell_parent(unit, run)
+
+    def _tell_parent(self, unit: Unit, run: Run) -> None:
+        """A child has ended by itself: that is its parent's business, whatever follows from it here."""
+        parent = unit.parent
+        if parent is not None and parent.run is not None and parent.may_have_children:
+            error = None if unit.state is State.COMPLETED else causes.end_words(unit, run)
+            self._cluster.out.append(TellParent(parent.name, parent.run.invocation, unit.name, run.invocation, error))
 
     def _judge(self, unit: Unit, run: Run) -> None:
         cluster, policy = self._cluster, unit.spec.restart

@@ -55,6 +55,40 @@ class StillRequired(CoreError):  # noqa: N818 - named for what is the matter
         self.others = others
 
 
+class ParentNotRunning(CoreError):  # noqa: N818 - named for what is the matter
+    """A child of a service that has no run, or whose run is about to end."""
+
+    def __init__(self, service: str, parent: str) -> None:
+        super().__init__(f"cannot register {service}: its parent {parent} does not run, or is about to stop")
+        self.service = service
+
+
+class TooDeep(CoreError):  # noqa: N818 - named for what is the matter
+    """A child of a child of a child …"""
+
+    def __init__(self, service: str, limit: int) -> None:
+        super().__init__(f"cannot register {service}: children of children go {limit} deep, and no deeper")
+        self.service = service
+
+
+class OutOfReach(CoreError):  # noqa: N818 - named for what is the matter
+    """A child goes with its parent: nobody else may depend on it."""
+
+    def __init__(self, service: str, target: str, parent: str) -> None:
+        text = f"{target} is a child of {parent}: only children of {parent}, and theirs, may depend on it"
+        super().__init__(f"cannot register {service}: {text}")
+        self.service = service
+        self.target = target
+
+
+class OfItsParent(CoreError):  # noqa: N818 - named for what is the matter
+    """A change of configuration does not reach a child."""
+
+    def __init__(self, service: str, parent: str) -> None:
+        super().__init__(f"cannot change {service}: it is a child of {parent}, which alone can make it anew")
+        self.service = service
+
+
 class DependencyCycle(CoreError):  # noqa: N818 - named for what is the matter
     """Services that depend on each other in a circle: ``path`` begins and ends with the same name."""
 

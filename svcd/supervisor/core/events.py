@@ -31,6 +31,7 @@ class StubPhase(Enum):
     STARTING = "starting"
     RUNNING = "running"  # started, or resumed
     PAUSED = "paused"
+    DRAINED = "drained"  # no request is in flight, and none is taken any more
     STOPPING = "stopping"
 
 
@@ -38,10 +39,12 @@ class TimerKind(Enum):
     """The timers that a service may have, one of each kind at the most."""
 
     READY = "ready"  # spawn to running
+    DRAIN = "drain"  # drain asked to the stop, whatever is still in flight
     STOP = "stop"  # stop asked to SIGKILL
     RESTART = "restart"  # end of a backoff
     LEFTOVERS = "leftovers"  # what the main process left behind gets SIGKILL
     WATCHDOG = "watchdog"  # the last sign of life to its failure
+    UPDATE = "update"  # a step of an update
     HOOK = "hook"  # a hook that runs while the cluster is in a hurry is killed
 
 
@@ -89,6 +92,18 @@ class ConfigurationApplied:
     removed: tuple[str, ...] = ()
     start: tuple[str, ...] = ()
     cause: str = "change of configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateRequested:
+    """Replace the running service by one of this spec without losing a request. ``forced``: an interface that is not
+    compatible is no obstacle.
+    """
+
+    at: float
+    request: str
+    spec: ServiceSpec
+    forced: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,6 +381,45 @@ class StubReported:
 
 
 @dataclass(frozen=True, slots=True)
+class EndpointOpened:
+    """The service takes requests from now on: before it stops, it drains."""
+
+    at: float
+    service: str
+    invocation: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterfaceChecked:
+    """What this run offers, compared with what the one before offers: ``differences`` that break callers, in words."""
+
+    at: float
+    service: str
+    invocation: int
+    differences: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """This run has nothing in flight any more and has exported its state; or ``error``: why it could not."""
+
+    at: float
+    service: str
+    invocation: int
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrainProgressed:
+    """A draining service has so many requests in flight."""
+
+    at: float
+    service: str
+    invocation: int
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class ConnectionLost:
     """The stub's connection is gone while its process lives."""
 
@@ -388,6 +442,7 @@ class TimerFired:
 Event = (
     ServicesRegistered
     | ConfigurationApplied
+    | UpdateRequested
     | StartRequested
     | StopRequested
     | RestartRequested
@@ -416,6 +471,10 @@ Event = (
     | HookEnded
     | StubConnected
     | StubReported
+    | EndpointOpened
+    | InterfaceChecked
+    | HandedOver
+    | DrainProgressed
     | ConnectionLost
     | TimerFired
 )

@@ -20,12 +20,9 @@ EdgesTo = Callable[[Unit], Iterable[Edge]]
 
 def connect(units: Mapping[str, Unit], unit: Unit, spec: ServiceSpec) -> None:
     """Make the edges that ``spec`` names, to units that are there already, and its fallback."""
-    groups: dict[str, Group] = {}
+    groups: dict[str | None, Group] = {}
     for each in spec.dependencies:
-        edge = _join(Edge(unit, units[each.target], each))
-        if each.group is not None:
-            edge.group = groups.setdefault(each.group, Group())
-            edge.group.edges[edge] = None
+        edges.join_group(_join(Edge(unit, units[each.target], each)), groups)
     for edge in unit.outgoing:
         if not edge.is_borrowed:
             edges.refresh(edge)
@@ -41,9 +38,7 @@ def rejoin(units: Mapping[str, Unit], dependent: Unit, name: str) -> None:
     for each in dependent.newest.dependencies:
         if each.target == name:
             edge = _join(Edge(dependent, units[name], each))
-            if each.group is not None:
-                edge.group = groups.setdefault(each.group, Group())
-                edge.group.edges[edge] = None
+            edges.join_group(edge, groups)
             edges.refresh(edge)
 
 

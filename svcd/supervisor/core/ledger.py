@@ -34,7 +34,7 @@ class Transaction:
 
 
 class Ledger:
-    """The last transactions. Those without a step are not kept."""
+    """The last transactions. Those that concern nobody are not kept."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -51,21 +51,25 @@ class Ledger:
 
     def enter(self, transaction: Transaction, step: PublishTransition) -> None:
         """Take note of one step."""
-        if transaction.id not in self._kept:
-            self._kept[transaction.id] = transaction
-            if len(self._kept) > KEPT:
-                self._kept.popitem(last=False)
-        transaction.services[step.service] = None
-        self.join(transaction, step.service)
+        self.keep(transaction, step.service)
         if len(transaction.steps) < STEP_LIMIT:
             transaction.steps.append(step)
         else:
             transaction.omitted += 1
 
+    def keep(self, transaction: Transaction, service: str) -> None:
+        """It concerns this service, be it without a step."""
+        if transaction.id not in self._kept:
+            self._kept[transaction.id] = transaction
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        transaction.services[service] = None
+        self.join(transaction, service)
+
     def rest(self, transaction: Transaction, service: str, at: float) -> None:
         """This service is where it was to go, as far as this transaction goes."""
         transaction.moving.discard(service)
-        if not transaction.moving and transaction.is_open and transaction.steps:
+        if not transaction.moving and transaction.is_open and transaction.services:
             transaction.ended = at
 
     def get(self, transaction_id: int) -> Transaction | None:

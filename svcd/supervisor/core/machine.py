@@ -13,20 +13,28 @@ from svcd.supervisor.core import causes, checks, events, graph
 from svcd.supervisor.core.actions import Action, EndCluster, PublishNotice, PublishTransition
 from svcd.supervisor.core.apply import Apply
 from svcd.supervisor.core.calls import Calls
+from svcd.supervisor.core.children import Children
 from svcd.supervisor.core.cluster import Cluster
 from svcd.supervisor.core.endings import Endings
 from svcd.supervisor.core.ledger import Transaction
 from svcd.supervisor.core.pausing import Pausing
 from svcd.supervisor.core.preview import Step, preview
 from svcd.supervisor.core.runs import Runs
-from svcd.supervisor.core.spec import Runner, StartMode
+from svcd.supervisor.core.spec import Runner, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
 from svcd.supervisor.core.transitions import ACCEPTED, ACCEPTED_TIMER
 from svcd.supervisor.core.unit import Run, Unit, View
+from svcd.supervisor.core.updating import Updates
 from svcd.supervisor.core.watching import Watching
 from svcd.supervisor.core.wishes import Wishes, is_over
 
-_FROM_STUBS: Final = (events.StubConnected, events.StubReported, events.ConnectionLost)
+_FROM_STUBS: Final = (
+    events.StubConnected,
+    events.StubReported,
+    events.EndpointOpened,
+    events.DrainProgressed,
+    events.ConnectionLost,
+)
 _UP: Final = frozenset({State.RUNNING, State.PAUSED, State.COMPLETED})
 _ASLEEP: Final = frozenset({State.UNLOADED, State.STOPPED})
 
@@ -46,20 +54,23 @@ class Machine:
         self._runs = Runs(self._cluster, self._endings, self._watching, pausing)
         self._wishes = Wishes(self._cluster, self._endings, pausing)
         self._calls = Calls(self._cluster, self._endings, self._wishes)
+        self._children = Children(self._cluster, self._wishes)
         self._apply = Apply(self._cluster, self._endings, self._watching, self._wishes)
+        self._updates = Updates(self._cluster, self._apply, self._wishes)
         self.essential_lost = ""  # why an essential service took the cluster down, in words
         self.ignored = 0  # events that came too late, or were about nobody
         self._wish_handlers: Mapping[type, Callable[[Any], None]] = {
             events.ServicesRegistered: self._register,
             events.ConfigurationApplied: self._apply.apply,
+            events.UpdateRequested: self._updates.begin,
             events.StartRequested: self._wishes.start,
             events.StopRequested: self._wishes.stop,
             events.RestartRequested: self._wishes.restart,
             events.SignalRequested: self._wishes.signal,
             events.PauseRequested: self._wishes.pause,
             events.ResumeRequested: self._wishes.resume,
-            events.ShutdownRequested: self._wishes.shut_down,
-            events.RequestAbandoned: lambda event: self._cluster.requests.abandon(event.request),
+            events.ShutdownRequested: self._shut_down,
+            events.RequestAbandoned: self._abandon,
         }
         self._call_handlers: Mapping[type, Callable[[Any], bool]] = {
             events.DemandArose: self._calls.on_demand,
@@ -87,6 +98,10 @@ class Machine:
             events.HookEnded: lambda unit, run, event: runs.on_hook_ended(unit, run, event.hook, event.error),
             events.StubConnected: lambda unit, run, event: runs.on_connected(unit, run),
             events.StubReported: lambda unit, run, event: runs.on_phase(unit, run, event.phase, event.error),
+            events.EndpointOpened: lambda unit, run, event: runs.on_endpoint(unit, run),
+            events.InterfaceChecked: lambda unit, run, event: False,
+            events.HandedOver: lambda unit, run, event: self._updates.on_handed_over(unit, run, event.error),
+            events.DrainProgressed: lambda unit, run, event: endings.on_drain_progress(unit, run, event.in_flight),
             events.ConnectionLost: lambda unit, run, event: runs.on_connection_lost(unit, run),
         }
         known = {*self._wish_handlers, *self._call_handlers, *self._run_handlers, events.TimerFired}
@@ -137,15 +152,23 @@ class Machine:
     def _hear(self, event: Any) -> bool:
         """News of one invocation; returns whether it meant anything."""
         unit = self._cluster.units.get(event.service)
+        update = self._updates.of(event.service, event.invocation)
+        if update is not None and unit is not None:
+            self._go_on_with(unit)
+            return self._updates.hear(update, event)
         if unit is None or unit.last_invocation != event.invocation or unit.state not in ACCEPTED[type(event)]:
             return False
-        own = unit.transaction
-        self._cluster.transaction = own if own is not None and own.is_open else None
+        self._go_on_with(unit)
         if isinstance(event, events.TimerFired):
             return self._on_timer(unit, event.kind)
         if isinstance(event, _FROM_STUBS) and unit.spec.runner is not Runner.PYTHON:
             return False  # a program that plays the stub
         return unit.run is not None and self._run_handlers[type(event)](unit, unit.run, event)
+
+    def _go_on_with(self, unit: Unit) -> None:
+        """What follows belongs to what the unit is in the middle of."""
+        own = unit.transaction
+        self._cluster.transaction = own if own is not None and own.is_open else None
 
     def _on_timer(self, unit: Unit, kind: events.TimerKind) -> bool:
         if kind not in unit.timers or unit.state not in ACCEPTED_TIMER[kind]:
@@ -165,6 +188,14 @@ class Machine:
             self._endings.on_timer(unit, run, kind)
         return True
 
+    def _abandon(self, event: events.RequestAbandoned) -> None:
+        self._cluster.requests.abandon(event.request)
+        self._updates.abandon(event.request)
+
+    def _shut_down(self, event: events.ShutdownRequested) -> None:
+        self._wishes.shut_down(event)
+        self._updates.hurry()
+
     def _on_stop_announced(self, unit: Unit, run: Run, event: events.StopAnnounced) -> bool:
         return unit.spec.runner is Runner.PROGRAM and self._runs.on_stopping(unit, run, None)
 
@@ -174,17 +205,32 @@ class Machine:
         for unit in cluster.enter(event.specs):
             cluster.connect(unit, unit.spec)
 
+    def admit(self, spec: ServiceSpec) -> None:
+        """Whether this service could be registered now; nothing is done.
+
+        Raises:
+            CoreError: it could not
+        """
+        checks.check(self._cluster.units, (spec,), missed=self._cluster.missed)
+
     # ---- one step ----
 
     def _evaluate(self, unit: Unit) -> None:
         """Bring one unit one step nearer to what is desired of it, if it may take that step."""
         run = unit.run
+        if unit.children and not unit.may_have_children:
+            self._children.release(unit)
+        if unit.updating:
+            self._updates.look(unit)
+            if run is None:
+                return  # what is left of its update ends first
         if unit.bereft or unit.standing_in:
             self._calls.stand_in(unit)
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:
-            self._apply.forget(unit)
+            if not unit.children:
+                self._apply.forget(unit)
         elif not unit.up:
             self._evaluate_down(unit)
         elif unit.state in _ASLEEP or unit.again:
@@ -200,7 +246,7 @@ class Machine:
             unit.reason = "loaded ahead of time"
             self._endings.wait(unit)
         elif unit.preload and unit.state is State.WAITING:
-            if self._cluster.take_turn(unit):
+            if not self._children.keep_waiting(unit) and self._cluster.take_turn(unit):
                 unit.preload = False
                 self._runs.spawn(unit, held=True)
         elif unit.state in (State.WAITING, State.BACKOFF):
@@ -233,6 +279,8 @@ class Machine:
         if unit.blockers:
             self._cluster.leave_queue(unit)
             self._cluster.say(unit, causes.waiting_words(unit))
+        elif self._children.keep_waiting(unit):
+            self._cluster.leave_queue(unit)
         elif self._cluster.take_turn(unit):
             unit.preload = False
             self._runs.spawn(unit)
@@ -258,7 +306,7 @@ class Machine:
 
     @property
     def open_requests(self) -> int:
-        return len(self._cluster.requests)
+        return len(self._cluster.requests) + self._updates.awaited
 
     @property
     def is_ending(self) -> bool:

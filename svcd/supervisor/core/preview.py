@@ -5,12 +5,12 @@ Must not change anything, and must not decide what a change means: ``apply.read`
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-from svcd.supervisor.core import edges, events, graph
+from svcd.supervisor.core import descent, edges, events, graph
 from svcd.supervisor.core.apply import HAS_CHANGED, Change, read
 from svcd.supervisor.core.spec import DependencyKind, OnCrash, ServiceSpec, StartMode
 from svcd.supervisor.core.states import State
@@ -41,7 +41,9 @@ class Step:
     why: str
 
 
-def preview(units: dict[str, Unit], missed: Container[str], event: events.ConfigurationApplied) -> tuple[Step, ...]:
+def preview(
+    units: dict[str, Unit], missed: Mapping[str, Iterable[Unit]], event: events.ConfigurationApplied
+) -> tuple[Step, ...]:
     """The steps of a change, in order: what ends, what takes effect as it is, what begins.
 
     Raises:
@@ -72,14 +74,12 @@ class _Future:
             self._read(unit, each.spec)
 
     def _read(self, unit: Unit, spec: ServiceSpec) -> None:
-        groups: dict[str, Group] = {}
+        groups: dict[str | None, Group] = {}
         for each in spec.dependencies:
             if each.target not in self._units:
                 continue  # it is new: nobody runs against it
             edge = Edge(unit, self._units[each.target], each)
-            if each.group is not None:
-                edge.group = groups.setdefault(each.group, Group())
-                edge.group.edges[edge] = None
+            edges.join_group(edge, groups)
             self._new.setdefault(each.target, []).append(edge)
 
     def late(self) -> Iterator[Unit]:
@@ -100,10 +100,16 @@ def _down(change: Change, future: _Future) -> Iterator[Step]:
     named = [*change.removed, *change.restarted, *change.reloaded]
     late = list(future.late())
     going = graph.falling([*named, *late], future.incoming)
+    ending = descent.with_children(going)
+    children = (unit for unit in ending if unit.parent in ending)
+    orphaned = dict.fromkeys(unit for unit in children if not (unit.removed or unit in change.removed))
+    yield from (Step(Verb.REMOVE, unit.name, _orphaned(unit)) for unit in orphaned if unit not in going)
     for unit in graph.in_order_of_stopping(going, future.incoming):
         if unit in change.removed:
             verb = Verb.STOP if unit.run is not None else Verb.REMOVE
             yield Step(verb, unit.name, GONE)
+        elif unit in orphaned:
+            yield Step(Verb.STOP, unit.name, _orphaned(unit))
         elif unit in named:
             yield Step(Verb.RESTART, unit.name, HAS_CHANGED)
         elif unit in late:
@@ -111,6 +117,10 @@ def _down(change: Change, future: _Future) -> Iterator[Step]:
         elif not unit.doomed:
             why = next(each.name for each in going if any(edge.dependent is unit for edge in future.incoming(each)))
             yield Step(Verb.RESTART, unit.name, f"requires {why}")
+
+
+def _orphaned(unit: Unit) -> str:
+    return f"a child of {unit.spec.parent}"
 
 
 # ---- what begins ----
@@ -148,8 +158,8 @@ class _Rise:
         unit = self._units.get(name)
         if unit is None:
             return True
-        if unit in self._change.retried:
-            return False
+        if unit in self._change.retried or (unit.up and unit.again):
+            return False  # told already; or about to run, once the rest of its update has ended
         return not unit.up or is_over(unit) or (name in self._named and unit.run is None and unit.state in RETRIES)
 
     def _why(self, name: str, users: dict[str, str]) -> str:

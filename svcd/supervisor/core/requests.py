@@ -27,6 +27,7 @@ class Intent(Enum):
     RESUME = "resume"
     SHUTDOWN = "shutdown"
     REMOVAL = "unregistration"
+    ORPHANED = "end of the parent"
 
 
 _OF_STATE: Final = frozenset({Intent.PAUSE, Intent.RESUME})
@@ -38,6 +39,7 @@ OVERTAKES: Final = {
     Intent.RESUME: frozenset({Intent.PAUSE}),
     Intent.SHUTDOWN: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
     Intent.REMOVAL: frozenset({Intent.START, Intent.STOP, Intent.RESTART}) | _OF_STATE,
+    Intent.ORPHANED: frozenset({Intent.START, Intent.RESTART}) | _OF_STATE,
 }
 """What is asked now -> which open goals of the same service it overtakes; it joins the others."""
 
@@ -74,7 +76,7 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     if unit.name in request.turns or intent is Intent.REMOVAL:
         return None
     if intent is Intent.STOP:
-        return ServiceResult(unit.name, Outcome.DONE) if unit.run is None and not unit.up else None
+        return ServiceResult(unit.name, Outcome.DONE) if _is_down(unit) else None
     if intent in _OF_STATE:
         return _verdict_on_pause(intent, unit)
     is_new = intent is not Intent.RESTART or unit.last_invocation != request.open_goals[unit.name]
@@ -87,6 +89,10 @@ def verdict_on(request: Request, unit: Unit) -> ServiceResult | None:
     if is_new and unit.is_task and unit.state is State.PAUSED and unit.run is not None and not unit.run.pausing:
         return ServiceResult(unit.name, Outcome.SUPERSEDED, f"superseded by a pause of {unit.name}")
     return None
+
+
+def _is_down(unit: Unit) -> bool:
+    return unit.run is None and not (unit.up or unit.updating)
 
 
 def _verdict_on_pause(intent: Intent, unit: Unit) -> ServiceResult | None:

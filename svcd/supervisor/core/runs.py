@@ -157,6 +157,12 @@ class Runs:
     def _tell_stub(self, unit: Unit, run: Run, *orders: StubOrder) -> None:
         self._cluster.out.extend(TellStub(unit.name, run.invocation, order) for order in orders)
 
+    def on_endpoint(self, unit: Unit, run: Run) -> bool:
+        if run.exited or run.has_endpoint:
+            return False
+        run.has_endpoint = True
+        return True
+
     def on_connection_lost(self, unit: Unit, run: Run) -> bool:
         """From now on it can only be signalled."""
         if not run.connected or run.exited:
@@ -164,7 +170,9 @@ class Runs:
         run.connected = False
         self._pausing.on_deaf(unit, run)
         self._cluster.out.append(PublishNotice(self._cluster.at, unit.name, "its stub's connection was lost"))
-        if run.told and unit.state in IN_START:
+        if unit.state is State.DRAINING:
+            self._endings.on_drained(unit, run)  # nobody is left to say when it is
+        elif run.told and unit.state in IN_START:
             self._endings.enter_stopping(unit, run, run.mark_text)
             self._endings.signal(unit, run)
         return True
@@ -230,6 +238,8 @@ class Runs:
             return False
         if phase is StubPhase.STOPPING:
             return self.on_stopping(unit, run, error)
+        if phase is StubPhase.DRAINED:
+            return self._endings.on_drained(unit, run)
         if unit.state in (State.RUNNING, State.PAUSED):
             return self._pausing.on_phase(unit, run, phase, error)
         if not run.coded or unit.state not in IN_START or phase is StubPhase.PAUSED:

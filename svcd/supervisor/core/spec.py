@@ -197,6 +197,7 @@ class ServiceSpec:
     ``watchdog_s``: while running it must show within each such time that it is alive. ``essential``: its final failure
     drains the cluster. ``fallback``: the service that stands in while this one is ``failed`` or ``unavailable``.
     ``hooks``: the moments that it has commands for. ``scheduled``: a task that runs when its time has come.
+    ``parent``: the service whose present run has created this one; it has a ``requires`` edge to it.
     """
 
     name: str
@@ -216,3 +217,4 @@ class ServiceSpec:
     pause: PausePolicy = field(default_factory=PausePolicy)
     scheduled: bool = False
     overlap: Overlap = Overlap.SKIP
+    parent: str | None = None

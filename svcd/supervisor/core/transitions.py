@@ -3,7 +3,8 @@
 Must not decide which of the legal steps is taken, nor why: that is the machine's.
 
 The rules, in words. A service without a process gets one only through ``waiting``. What has a process goes forward
-(loading, loaded, initialized, starting, running; steps may be skipped, none is taken back), or to ``stopping``, or, its
+(loading, loaded, initialized, starting, running; steps may be skipped, none is taken back), or to ``stopping``, be it
+after ``draining``, or, its
 process gone, to where its end leads: ``stopped`` as asked, ``waiting`` when it is to come back, ``completed``,
 ``backoff``, ``failed`` or ``unavailable`` when it ended by itself. From there it is woken (``waiting``) or put to
 rest (``stopped``).
@@ -29,6 +30,7 @@ _ENDS: Final[Mapping[State, str]] = {
     State.UNAVAILABLE: "crashed too often",
 }
 _STOP: Final[Mapping[State, str]] = {State.STOPPING: "told to stop, or stops by itself"}
+_DRAIN: Final[Mapping[State, str]] = {State.DRAINING: "told to stop, finishes requests first"}
 
 TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = {
     State.UNLOADED: {State.WAITING: ASKED, State.STOPPED: STOPPED},
@@ -54,9 +56,8 @@ TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = {
     },
     State.INITIALIZED: {State.STARTING: "start begun", State.RUNNING: "ready", **_STOP, **_ENDS},
     State.STARTING: {State.RUNNING: "ready", **_STOP, **_ENDS},
-    State.RUNNING: {State.PAUSED: "paused", **_STOP, **_ENDS},
-    State.PAUSED: {State.RUNNING: "resumed", **_STOP, **_ENDS},
-    # nothing leads here yet: draining is entered by a later part of the machine
+    State.RUNNING: {State.PAUSED: "paused", **_DRAIN, **_STOP, **_ENDS},
+    State.PAUSED: {State.RUNNING: "resumed", **_DRAIN, **_STOP, **_ENDS},
     State.DRAINING: {**_STOP, **_ENDS},
     State.STOPPING: {**_ENDS},
     State.STOPPED: {State.WAITING: ASKED},
@@ -68,7 +69,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[State, str]]] = {
 """State -> the states that may follow it, each with the reason in a few words (for diagrams)."""
 
 IN_START: Final = frozenset({State.LOADING, State.LOADED, State.INITIALIZED, State.STARTING})
-_STUB_SPEAKS: Final = IN_START | {State.RUNNING, State.PAUSED, State.STOPPING}
+_STUB_SPEAKS: Final = IN_START | {State.RUNNING, State.PAUSED, State.DRAINING, State.STOPPING}
 
 ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.ProcessSpawned: WITH_PROCESS,
@@ -89,6 +90,10 @@ ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
     events.HookEnded: WITH_PROCESS,
     events.StubConnected: WITH_PROCESS,
     events.StubReported: _STUB_SPEAKS,
+    events.EndpointOpened: IN_START | {State.RUNNING, State.PAUSED},
+    events.InterfaceChecked: frozenset(),
+    events.HandedOver: frozenset({State.RUNNING}),
+    events.DrainProgressed: frozenset({State.DRAINING}),
     events.ConnectionLost: WITH_PROCESS,
     events.TimerFired: frozenset(State),
 }
@@ -96,10 +101,12 @@ ACCEPTED: Final[Mapping[type, frozenset[State]]] = {
 
 ACCEPTED_TIMER: Final[Mapping[events.TimerKind, frozenset[State]]] = {
     events.TimerKind.READY: IN_START,
+    events.TimerKind.DRAIN: frozenset({State.DRAINING}),
     events.TimerKind.STOP: frozenset({State.STOPPING}),
     events.TimerKind.RESTART: frozenset({State.BACKOFF}),
     events.TimerKind.LEFTOVERS: frozenset({State.STOPPING}),
     events.TimerKind.WATCHDOG: frozenset({State.RUNNING}),
+    events.TimerKind.UPDATE: frozenset(),
     events.TimerKind.HOOK: WITH_PROCESS,
 }
 """Timers -> the states in which they may be armed, and in which their end means something."""

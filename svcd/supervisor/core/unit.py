@@ -62,6 +62,8 @@ class View(Protocol):
     def held_back(self) -> bool: ...
     @property
     def listening(self) -> bool: ...
+    @property
+    def draining(self) -> int | None: ...
 
 
 class Mark(Enum):
@@ -114,6 +116,9 @@ class Run:
     hook: Hook | None = None  # the hook that runs now
     hooks_done: set[Hook] = field(default_factory=set)
     start_failed: bool = False  # nothing could be spawned
+    has_endpoint: bool = False  # others may have requests in flight
+    in_flight: int = 0  # ... so many of them, when a drain last told
+    drained: bool = False
     frozen: bool = False  # paused by a signal after which nothing else is heard before SIGCONT
     pausing: StubOrder | None = None  # what the stub was told, until it answers
     is_to_pause: bool = False  # what is wished of it
@@ -150,6 +155,7 @@ class Unit:
     preload: bool = False  # to be loaded ahead of time
     queued: bool = False  # one more scheduled run follows
     next_spec: ServiceSpec | None = None  # adopted when the present run has ended
+    updating: bool = False  # a run beside its own has not ended: its successor, or the one before
     removed: bool = False  # forgotten when the present run has ended
     transaction: Transaction | None = None
     down_text: str = "not asked to run"  # why it is desired down
@@ -177,6 +183,8 @@ class Unit:
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
     given_up: bool = False  # ended for good, and has not served since
+    parent: Unit | None = None  # whose run has created it
+    children: dict[Unit, None] = field(default_factory=dict)  # of its present run, or of its last, which end
 
     @property
     def name(self) -> str:
@@ -214,6 +222,12 @@ class Unit:
         return self.run is not None and self.run.doomed
 
     @property
+    def may_have_children(self) -> bool:
+        """It has a run that goes on."""
+        run = self.run
+        return run is not None and run.executed and not (run.doomed or run.held)
+
+    @property
     def leaning(self) -> bool:
         """It has a run that relies on what it requires."""
         return self.run is not None and not self.run.held
@@ -230,6 +244,11 @@ class Unit:
     def ailment(self) -> str:
         """Why its health checks fail, in words; empty when they do not."""
         return "" if self.run is None else self.run.ailment
+
+    @property
+    def draining(self) -> int | None:
+        """How many requests are in flight while it drains; None while it does not."""
+        return self.run.in_flight if self.run is not None and self.state is State.DRAINING else None
 
     @property
     def is_out(self) -> bool:
@@ -274,6 +293,10 @@ class Edge:
     @property
     def hard(self) -> bool:
         return self.spec.kind is DependencyKind.REQUIRES
+
+    @property
+    def leads_to_parent(self) -> bool:
+        return self.dependent.parent is self.target
 
     @property
     def pulls(self) -> bool:

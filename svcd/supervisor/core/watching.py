@@ -33,7 +33,7 @@ class Watching:
     def begin_anew(self, unit: Unit) -> None:
         """Its configuration has changed: what was found by the old one counts no more."""
         run = unit.run
-        if run is not None and unit.state is State.RUNNING:
+        if run is not None and unit.state is State.RUNNING and not run.killed:
             self._cluster.cancel(unit, TimerKind.WATCHDOG)
             self._cluster.out.append(CeaseHealthChecks(unit.name, run.invocation))
             run.healthy, run.ailment = None, ""

@@ -24,7 +24,7 @@ NO_LONGER_NEEDED: Final = "no longer needed"
 SHUTDOWN: Final = "cluster shutdown"
 RESTARTED: Final = "restarted by request"
 ASKED: Final = "asked to run"
-GOING_UP: Final = frozenset({"start", "restart", "pause", "resume", "apply"})  # what a shutdown refuses
+GOING_UP: Final = frozenset({"start", "restart", "pause", "resume", "apply", "update"})  # what a shutdown refuses
 NAMES_IN_WORDS: Final = 3
 
 

@@ -1,0 +1,1 @@
+"""A shop of five services (catalog, billing, orders, mailer, reports) and two programs (web, load)."""

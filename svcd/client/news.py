@@ -1,0 +1,178 @@
+"""The cluster's events, as they come: a subscription to what the controller publishes.
+
+Must not remember what was: who wants to know how things stand asks for the status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Final
+
+from svcd.client.place import Place
+from svcd.protocol import codec
+from svcd.protocol.call_errors import CallError, ClusterUnavailable, DeadlineExceeded
+from svcd.protocol.errors import ProtocolError
+from svcd.protocol.limits import MAX_MESSAGE_BYTES
+from svcd.protocol.messages import (
+    ClusterStateChanged,
+    ExceptionRecorded,
+    Message,
+    NoticeGiven,
+    ServiceTransitioned,
+)
+from svcd.protocol.zmtp_large import Frame
+from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
+
+MAX_WAITING: Final = 10_000
+REDIAL_S: Final = 0.02
+REDIAL_MAX_S: Final = 1.0
+ENDED: Final = "ended"
+
+Event = ServiceTransitioned | NoticeGiven | ExceptionRecorded | ClusterStateChanged
+KINDS: Final = (ServiceTransitioned, NoticeGiven, ExceptionRecorded, ClusterStateChanged)
+
+
+class Events:
+    """``async for``, or ``async with`` where it may be left early. Heard from the moment it is made; over when the
+    cluster has ended. Numbers (``sequence``) that are missing are events that were lost: who is slower than they come
+    keeps the last ten thousand.
+    """
+
+    def __init__(self, place: Place, kinds: tuple[type, ...], timeout: float | None) -> None:
+        """No ``kinds``: all. Raises ``ClusterUnavailable``; ``TypeError`` for what is no kind of event."""
+        for each in kinds:
+            if each not in KINDS:
+                raise TypeError(f"{each!r} is no event: there are {', '.join(kind.__name__ for kind in KINDS)}")
+        self._loop = asyncio.get_running_loop()
+        self._deadline_s = None if timeout is None else self._loop.time() + timeout
+        self._line = Line(place, frozenset(each.__name__ for each in kinds or KINDS), self._loop)
+        self._line.connect()
+        if self._line.error is not None:
+            raise self._line.error
+
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> Event:
+        line = self._line
+        while not line.waiting:
+            if line.error is not None:
+                error, line.error = line.error, None
+                raise error
+            if line.is_over:
+                raise StopAsyncIteration
+            await self._wait(line)
+        return line.waiting.popleft()
+
+    async def _wait(self, line: Line) -> None:
+        if line.wake is not None:
+            raise RuntimeError("two tasks wait for the same events")
+        line.wake = self._loop.create_future()
+        try:
+            async with asyncio.timeout_at(self._deadline_s):
+                await line.wake
+        except TimeoutError:
+            line.end(DeadlineExceeded("no such event came in time"))
+        finally:
+            line.wake = None
+
+    async def aclose(self) -> None:
+        """Hear no more."""
+        self._line.waiting.clear()
+        self._line.end()
+
+    async def __aenter__(self) -> Events:
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        """The loop knows the line, and not this: who forgets it lets it end."""
+        line = getattr(self, "_line", None)
+        if line is not None and not line.is_over:
+            try:
+                self._loop.call_soon_threadsafe(line.end)
+            except RuntimeError:  # the loop is closed, and the connection with it
+                pass
+
+
+class Line:
+    """The connection, made again when it is lost, and what has come and not been taken. ``is_over``: nothing more
+    comes; ``error``: why, if it was not the cluster's end or one's own.
+    """
+
+    def __init__(self, place: Place, topics: frozenset[str], loop: asyncio.AbstractEventLoop) -> None:
+        self._place = place
+        self._topics = topics
+        self._loop = loop
+        self.waiting: deque[Event] = deque(maxlen=MAX_WAITING)
+        self.wake: asyncio.Future[None] | None = None
+        self.error: CallError | None = None
+        self.is_over = False
+        self._wire: WireSocket | None = None
+        self._retry: asyncio.TimerHandle | None = None
+        self._delay_s = REDIAL_S
+
+    def connect(self) -> None:
+        self._retry = None
+        try:
+            connected = dial(self._place.events)
+        except OSError as error:
+            self._unreachable(error)
+            return
+        handlers = Handlers(self._welcome, self._taken, self._lost)
+        self._wire = WireSocket(self._loop, connected, b"SUB", MAX_MESSAGE_BYTES, handlers)
+        for topic in sorted({*self._topics, ClusterStateChanged.__name__}):  # that one tells the end
+            self._wire.say((b"\x01" + topic.encode(),))
+
+    def _unreachable(self, error: OSError) -> None:
+        if self._place.has_ended():
+            self.end(self._place.end())
+        elif isinstance(error, PermissionError):
+            self.end(ClusterUnavailable(f"cannot hear the events of {self._place.run_dir}: {error.strerror}"))
+        else:
+            self._retry = self._loop.call_later(self._delay_s, self.connect)
+            self._delay_s = min(2 * self._delay_s, REDIAL_MAX_S)
+
+    def _welcome(self) -> None:
+        self._delay_s = REDIAL_S
+
+    def _lost(self, why: str) -> None:
+        self._wire = None
+        if not self.is_over:
+            self._retry = self._loop.call_later(self._delay_s, self.connect)
+            self._delay_s = min(2 * self._delay_s, REDIAL_MAX_S)
+
+    def _taken(self, frames: list[Frame]) -> None:
+        """What cannot be understood is passed over: it is of another version."""
+        try:
+            event: Message = codec.decode(bytes(frames[-1]))
+        except (ProtocolError, IndexError):
+            return
+        if not isinstance(event, Event):
+            return
+        if type(event).__name__ in self._topics:
+            self.waiting.append(event)
+        is_last = isinstance(event, ClusterStateChanged) and event.state == ENDED
+        if is_last:
+            self.end()
+        else:
+            self._rouse()
+
+    def end(self, error: CallError | None = None) -> None:
+        """Nothing more is heard; what has come is still there."""
+        if self.is_over:
+            return
+        self.is_over, self.error = True, error
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._wire is not None:
+            self._wire.close()
+            self._wire = None
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self.wake is not None and not self.wake.done():
+            self.wake.set_result(None)

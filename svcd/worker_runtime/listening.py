@@ -1,0 +1,219 @@
+"""What a service hears of others: connects to the publishers it listens to, and calls its methods with their events.
+
+Must not know how events are published. Each method has a bounded queue and one event at a time: a slow one loses
+its own events, counted, and nobody else's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+from svcd.protocol import call_wire, values
+from svcd.protocol.call_wire import Event
+from svcd.protocol.errors import ProtocolError
+from svcd.protocol.limits import MAX_CALL_BYTES
+from svcd.protocol.zmtp_large import Frame, Oversized
+from svcd.worker_runtime.annotations import Mismatch
+from svcd.worker_runtime.endpoint import OnError, RunSync
+from svcd.worker_runtime.methods import Listener
+from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
+
+QUEUE_EVENTS: Final = 1024
+REDIAL_S: Final = 0.05
+REDIAL_MAX_S: Final = 1.0
+
+
+class Subscriptions:
+    """All that one service listens to. ``missed``: events that publishers had for it and could not send; ``dropped``:
+    that came and found a method's queue full; ``refused``: that were not what the method's annotation says.
+    """
+
+    def __init__(
+        self,
+        target: object,
+        listeners: list[Listener],
+        routes: Routes,
+        run_sync: RunSync,
+        on_error: OnError,
+        queue_events: int = QUEUE_EVENTS,
+    ) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._routes = routes
+        self._lines: dict[tuple[str, Address], Line] = {}
+        self.missed = 0
+        self.refused = 0
+        self.losses: Counter[str] = Counter()  # of full queues, by publisher, for whoever empties it
+        self.on_loss: Callable[[], None] = lambda: None
+        self.inboxes = [Inbox(each, getattr(target, each.name), run_sync, on_error, queue_events) for each in listeners]
+        self._services = {each.service for each in listeners}
+        routes.watch(self._route_changed)
+
+    @property
+    def dropped(self) -> int:
+        return sum(each.dropped for each in self.inboxes)
+
+    def open(self) -> None:
+        for service in self._services:
+            self._route_changed(service)
+
+    def close(self) -> None:
+        """Nothing more is heard; the methods that run are cancelled."""
+        self._services = set()
+        for line in self._lines.values():
+            line.close()
+        self._lines.clear()
+        for inbox in self.inboxes:
+            inbox.close()
+
+    def _route_changed(self, service: str) -> None:
+        if service not in self._services:
+            return
+        present = {each for each in self._routes.known(service) if each.events is not None}
+        for key in [key for key in self._lines if key[0] == service and key[1] not in present]:
+            self._lines.pop(key).close()
+        topics = sorted({each.listener.topic for each in self.inboxes if each.listener.service == service})
+        for address in present:
+            if (service, address) not in self._lines:
+                self._lines[service, address] = Line(self, service, address, topics)
+
+    def take(self, service: str, frames: list[Frame]) -> int | None:
+        """The sequence of an event that came; None for what is none."""
+        try:
+            head = call_wire.decode(frames[1])
+        except (ProtocolError, IndexError):
+            return None
+        if type(head) is not Event or head.topic.encode("utf-8", "replace") != bytes(frames[0]):
+            return None
+        fits = [each for each in self.inboxes if each.listener.service == service and each.hears(head.topic)]
+        for inbox in fits:
+            self._put(inbox, frames)
+        return head.sequence
+
+    def _put(self, inbox: Inbox, frames: list[Frame]) -> None:
+        """Each method gets a value of its own: what one changes, another does not see."""
+        try:
+            is_kept = inbox.put(inbox.listener.check(values.unpack(frames[2:]), "the event"))
+        except (ProtocolError, Mismatch, RecursionError) as error:
+            self.refused += 1
+            inbox.complain(error)
+            return
+        if not is_kept:
+            self.losses[inbox.listener.service] += 1
+            self.on_loss()
+
+
+class Line:
+    """The connection to one publisher; made again when it is lost, as long as its route is there."""
+
+    def __init__(self, owner: Subscriptions, service: str, address: Address, topics: list[str]) -> None:
+        self._owner = owner
+        self._service = service
+        self._address = address
+        self._topics = topics
+        self._wire: WireSocket | None = None
+        self._sequence = 0
+        self._retry: asyncio.TimerHandle | None = None
+        self._delay_s = REDIAL_S
+        self._connect()
+
+    def close(self) -> None:
+        if self._retry is not None:
+            self._retry.cancel()
+        if self._wire is not None:
+            self._wire.close()
+
+    def _connect(self) -> None:
+        self._retry = None
+        handlers = Handlers(self._ready, self._taken, self._lost)
+        assert self._address.events is not None
+        try:
+            connected = dial(self._address.events)
+        except OSError:
+            self._connect_later()
+            return
+        self._sequence = 0
+        self._wire = WireSocket(self._owner.loop, connected, b"SUB", MAX_CALL_BYTES, handlers)
+        if self._address.pid is not None and self._wire.peer.pid != self._address.pid:
+            self._wire.close()
+            self._connect_later()
+            return
+        for topic in self._topics:
+            self._wire.say((b"\x01" + topic.removesuffix("*").encode(),))
+
+    def _connect_later(self) -> None:
+        self._retry = self._owner.loop.call_later(self._delay_s, self._connect)
+        self._delay_s = min(self._delay_s * 2, REDIAL_MAX_S)
+
+    def _ready(self) -> None:
+        self._delay_s = REDIAL_S
+
+    def _lost(self, why: str) -> None:
+        self._wire = None
+        self._connect_later()
+
+    def _taken(self, frames: list[Frame]) -> None:
+        if isinstance(frames, Oversized):  # its number is seen to be missing with the next one
+            return
+        sequence = self._owner.take(self._service, frames)
+        if sequence is not None:
+            self._owner.missed += max(0, sequence - self._sequence - 1)
+            self._sequence = sequence
+
+
+class Inbox:
+    """One method, and the events that wait for it."""
+
+    def __init__(
+        self, listener: Listener, method: Callable[[Any], Any], run_sync: RunSync, on_error: OnError, limit: int
+    ) -> None:
+        self.listener = listener
+        self.dropped = 0
+        self._method = method
+        self._run_sync = run_sync
+        self._on_error = on_error
+        self._limit = limit
+        self._waiting: deque[Any] = deque()
+        self._task: asyncio.Task[None] | None = None
+
+    def hears(self, topic: str) -> bool:
+        wanted = self.listener.topic
+        return topic.startswith(wanted[:-1]) if wanted.endswith("*") else topic == wanted
+
+    def put(self, value: Any) -> bool:
+        """Whether there was room for it."""
+        if len(self._waiting) >= self._limit:
+            self.dropped += 1
+            return False
+        self._waiting.append(value)
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._work(), name=self.listener.name)
+        return True
+
+    def complain(self, error: BaseException) -> None:
+        self._on_error(self.listener.name, error)
+
+    def close(self) -> None:
+        self._waiting.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _work(self) -> None:
+        try:
+            while self._waiting:
+                await self._tell(self._waiting.popleft())
+        finally:
+            self._task = None
+
+    async def _tell(self, value: Any) -> None:
+        try:
+            if self.listener.is_async:
+                await self._method(value)
+            else:
+                await self._run_sync(partial(self._method, value))
+        except Exception as error:  # whatever user code raises; the next event is another matter
+            self.complain(error)

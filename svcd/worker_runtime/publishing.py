@@ -1,0 +1,155 @@
+"""Where a service publishes its events: each subscriber gets the topics that it wants, from a bounded queue of its own.
+
+Must not wait for a subscriber, whatever it does: what does not fit in its queue is dropped for it, and counted.
+
+A PUB as ZMTP has it: subscribers say ``1`` or ``0`` and the beginning of a topic. Who was to get an event and did not
+sees that from the gap in the sequence of its events.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from svcd.protocol import call_wire, values
+from svcd.protocol.call_wire import Event
+from svcd.protocol.limits import MAX_CALL_BYTES, MAX_METHOD_LENGTH
+from svcd.protocol.zmtp_large import Frame
+from svcd.worker_runtime.accepting import CheckPeer, Door
+from svcd.worker_runtime.wire_socket import Handlers, Outgoing, WireSocket
+
+MAX_SUBSCRIPTIONS: Final = 1024  # of one subscriber
+SUBSCRIBER_BYTES: Final = 64 * 1024  # of one message of theirs
+
+_UNSUBSCRIBE: Final = 0
+_SUBSCRIBE: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class QueueBounds:
+    """Of each subscriber's queue: a single larger event still fits an empty one."""
+
+    events: int = 1024
+    size_bytes: int = 64 * 1024 * 1024
+
+
+class Publisher:
+    """``dropped`` counts what did not fit in some queue, over all subscribers; ``losses`` does so by their names, for
+    whoever empties it. ``on_loss`` is called when something is in it.
+    """
+
+    def __init__(self, path: str, check_peer: CheckPeer, bounds: QueueBounds = QueueBounds()) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.bounds = bounds
+        self.dropped = 0
+        self.losses: Counter[str] = Counter()
+        self.on_loss: Callable[[], None] = lambda: None
+        self.subscribers: set[Subscriber] = set()
+        self._door = Door(self.loop, path, check_peer, self._welcome)
+
+    def open(self) -> None:
+        """Raises ``OSError``."""
+        self._door.open()
+
+    def publish(self, topic: str, value: Any) -> None:
+        """To all who want it now. Raises ``ProtocolError`` for what cannot travel, ``ValueError`` for a bad topic."""
+        name = check_topic(topic)
+        frames: list[Frame] | None = None
+        for subscriber in tuple(self.subscribers):
+            if not subscriber.wants(name):
+                continue
+            if frames is None:
+                frames = _packed(topic, value)
+            if not subscriber.tell(topic, name, frames):
+                self.dropped += 1
+                self.losses[subscriber.name] += 1
+                self.on_loss()
+        if frames is None:
+            _packed(topic, value)  # so that a value that cannot travel is an error without subscribers, too
+
+    def close(self) -> None:
+        self._door.close()
+        for each in tuple(self.subscribers):
+            each.leave()
+
+    def _welcome(self, connected: socket.socket, name: str, refusal: str | None) -> None:
+        if refusal is not None:  # a PUB has no words for a refusal
+            connected.close()
+            self._door.leave()
+            return
+        self.subscribers.add(Subscriber(self, connected, name))
+
+    def gone(self, subscriber: Subscriber) -> None:
+        self.subscribers.discard(subscriber)
+        self._door.leave()
+
+
+class Subscriber:
+    """One connection. ``sequence`` counts the events that it was to get, ``dropped`` those that it did not."""
+
+    def __init__(self, publisher: Publisher, connected: socket.socket, name: str) -> None:
+        self.name = name
+        self.sequence = 0
+        self.dropped = 0
+        self._publisher = publisher
+        self._topics: dict[bytes, int] = {}  # beginnings, and how often each was asked for
+        self._queue: deque[Outgoing] = deque()
+        handlers = Handlers(lambda: None, self._taken, lambda why: self._publisher.gone(self))
+        self._wire = WireSocket(publisher.loop, connected, b"PUB", SUBSCRIBER_BYTES, handlers)
+
+    def wants(self, topic: bytes) -> bool:
+        return topic.startswith(tuple(self._topics)) if self._topics else False
+
+    def tell(self, topic: str, name: bytes, value: Sequence[Frame]) -> bool:
+        """Whether there was room for it."""
+        self.sequence += 1
+        queue, bounds = self._queue, self._publisher.bounds
+        while queue and queue[0].begun:
+            queue.popleft()
+        size = sum(map(len, value))
+        if len(queue) >= bounds.events or (queue and self._wire.backlog_bytes + size > bounds.size_bytes):
+            self.dropped += 1
+            return False
+        head = call_wire.encode(Event(topic, self.sequence))
+        queue.append(self._wire.say([name, head, *value]))
+        return True
+
+    def leave(self) -> None:
+        self._wire.close()
+        self._publisher.gone(self)
+
+    def _taken(self, frames: list[Frame]) -> None:
+        said = bytes(frames[0]) if len(frames) == 1 else b""
+        if not said or said[0] not in (_SUBSCRIBE, _UNSUBSCRIBE) or len(said) > MAX_METHOD_LENGTH:
+            self.leave()
+            return
+        beginning, count = said[1:], self._topics.get(said[1:], 0)
+        if said[0] == _SUBSCRIBE:
+            if not count and len(self._topics) >= MAX_SUBSCRIPTIONS:
+                self.leave()
+                return
+            self._topics[beginning] = count + 1
+        elif count > 1:
+            self._topics[beginning] = count - 1
+        else:
+            self._topics.pop(beginning, None)
+
+
+def check_topic(topic: Any) -> bytes:
+    """The topic as it travels. Raises ``ValueError``."""
+    if not isinstance(topic, str) or not topic or "*" in topic or len(topic.encode()) > MAX_METHOD_LENGTH - 1:
+        raise ValueError(f"cannot publish {topic!r}: a topic is a short text without '*'")
+    return topic.encode()
+
+
+def _packed(topic: str, value: Any) -> list[Frame]:
+    frames = list[Frame](values.pack(value))
+    size = sum(map(len, frames))
+    if size > MAX_CALL_BYTES:
+        raise ValueError(f"cannot publish {topic}: {size} bytes; at most {MAX_CALL_BYTES} travel in one event")
+    # An event may wait in queues after the method that published it has gone on: what it was made of may change then.
+    return [frames[0], *(bytes(each) for each in frames[1:])]

@@ -1,0 +1,32 @@
+"""The bounded threads in which the plain methods of a service serve requests and hear events.
+
+Must not run a service's ``init``, ``start`` or ``stop``: those have one thread of their own (``body``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from svcd.worker_runtime.thread_pool import ThreadPool
+
+COUNT: Final = 8
+METHODS: Final = "methods"
+
+
+class Threads:
+    """One lane of a pool that others may use too; of its own, if it is given none. What finds no thread waits."""
+
+    def __init__(self, pool: ThreadPool | None = None) -> None:
+        self._own = ThreadPool(COUNT, "rpc", (METHODS,)) if pool is None else None
+        self._pool = self._own or pool
+
+    async def run(self, function: Callable[[], Any]) -> Any:
+        """``function()``, in this context, and what comes out of it."""
+        assert self._pool is not None
+        return await self._pool.run(METHODS, "a method", function)
+
+    def close(self) -> None:
+        """Nothing new; what runs is not waited for. A pool that others use too is theirs to close."""
+        if self._own is not None:
+            self._own.close()

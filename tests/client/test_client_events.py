@@ -1,0 +1,148 @@
+"""A client's subscription to the cluster's events: bounded, typed, and told of its end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from controllers import PATIENCE_S, Controller
+
+from svcd import ClusterStateChanged, ClusterUnavailable, NoticeGiven, ServiceTransitioned
+from svcd.client import news
+from svcd.client.news import Events
+
+Scene = Callable[[Controller], Coroutine[Any, Any, None]]
+
+
+def play(controller: Controller, scene: Scene) -> None:
+    asyncio.run(asyncio.wait_for(scene(controller), PATIENCE_S))
+
+
+def notice(sequence: int) -> NoticeGiven:
+    return NoticeGiven(sequence, 0.0, "till", "text")
+
+
+def moved(sequence: int) -> ServiceTransitioned:
+    return ServiceTransitioned(sequence, 0.0, "till", 1, "starting", "running", "ready", 0.0)
+
+
+def ended(sequence: int) -> ClusterStateChanged:
+    return ClusterStateChanged(sequence, 0.0, "ended")
+
+
+async def subscribed(controller: Controller, count: int) -> None:
+    """Until so many subscriptions are in force."""
+    for _ in range(count):
+        assert await asyncio.to_thread(controller.publisher.poll, PATIENCE_S * 1000)
+        controller.publisher.recv()
+
+
+def test_all_of_them_until_the_end(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), PATIENCE_S)
+        await subscribed(controller, 4)
+        sent = [notice(1), moved(2), ended(3)]
+        for each in sent:
+            controller.publish(each)
+        assert [each async for each in events] == sent
+
+    play(controller, scene)
+
+
+def test_of_one_kind(controller: Controller) -> None:
+    """The end is the end, whatever was asked for."""
+
+    async def scene(controller: Controller) -> None:
+        async with Events(controller.place, (ServiceTransitioned,), PATIENCE_S) as events:
+            await subscribed(controller, 2)
+            for each in (notice(1), moved(2), ended(3)):
+                controller.publish(each)
+            assert [each async for each in events] == [moved(2)]
+
+    play(controller, scene)
+
+
+def test_what_is_not_understood_is_passed_over(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        async with Events(controller.place, (), PATIENCE_S) as events:
+            await subscribed(controller, 4)
+            controller.publisher.send_multipart([b"NoticeGiven", b"\xc1"])
+            controller.publisher.send_multipart([b"NoticeGiven"])
+            controller.publisher.send_multipart([b"NoticeGiven of a later version", b"\x93\x02\xa1a\x80"])
+            controller.publish(ended(1))
+            assert [each async for each in events] == [ended(1)]
+
+    play(controller, scene)
+
+
+def test_who_does_not_read_loses_the_oldest(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "MAX_WAITING", 10)
+
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), PATIENCE_S)
+        await subscribed(controller, 4)
+        for number in range(100):
+            controller.publish(notice(number))
+        controller.publish(ended(100))
+        async with asyncio.timeout(PATIENCE_S):
+            while not events._line.is_over:
+                await asyncio.sleep(0.005)
+        assert [each.sequence async for each in events] == list(range(91, 101))
+
+    play(controller, scene)
+
+
+def test_a_controller_that_comes_back_is_heard_again(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), PATIENCE_S)
+        await subscribed(controller, 4)
+        await asyncio.to_thread(controller.close)
+        await asyncio.to_thread(controller.open)
+        await subscribed(controller, 4)
+        controller.publish(ended(7))
+        assert [each async for each in events] == [ended(7)]
+
+    play(controller, scene)
+
+
+def test_an_end_without_a_word(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), PATIENCE_S)
+        await asyncio.to_thread(controller.end)
+        with pytest.raises(ClusterUnavailable, match="has ended"):
+            await anext(events)
+        with pytest.raises(StopAsyncIteration):
+            await anext(events)
+        with pytest.raises(ClusterUnavailable, match="has ended"):
+            Events(controller.place, (), None)
+
+    play(controller, scene)
+
+
+def test_two_that_wait_for_the_same(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), PATIENCE_S)
+        first = asyncio.ensure_future(anext(events))
+        await asyncio.sleep(0)
+        with pytest.raises(RuntimeError, match="two tasks wait"):
+            await anext(events)
+        await events.aclose()
+        with pytest.raises(StopAsyncIteration):
+            await first
+
+    play(controller, scene)
+
+
+def test_what_is_forgotten_is_closed(controller: Controller) -> None:
+    async def scene(controller: Controller) -> None:
+        events = Events(controller.place, (), None)
+        line = events._line
+        assert not line.is_over
+        del events
+        async with asyncio.timeout(PATIENCE_S):
+            while not line.is_over:
+                await asyncio.sleep(0.005)
+
+    play(controller, scene)

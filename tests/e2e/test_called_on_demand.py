@@ -1,0 +1,94 @@
+"""Python services that come when they are called, and go when nobody calls them (on_demand, idle_timeout)."""
+
+from __future__ import annotations
+
+from acting import LOADS, Play
+from stage import Stage
+
+DRAINS = "running → draining → stopping → stopped"
+SHOP = """
+class Billing(Actor):
+    @rpc
+    async def hello(self) -> int:
+        return self.ctx.invocation
+
+    @rpc
+    async def wait(self) -> str:
+        await self.hold()
+        return "done"
+
+class Web(Actor):
+    pass
+"""
+TWO = "billing: {ACT Billing, start: on_demand, idle_timeout: %s}\nweb: {ACT Web, permissions: {services: [billing]}}"
+
+
+def test_it_goes_when_nobody_calls_it_and_comes_again(stage: Stage) -> None:
+    play = Play(stage, SHOP, TWO % "200ms")
+    first = play.ask("web", "await ctx.call('billing.hello')")
+    steps = stage.tells(f"billing: unloaded → {LOADS}", f"billing: {DRAINS}")
+    assert steps[-1].cause == "idle"
+    assert stage.row("billing").on_demand
+    assert play.ask("web", "await ctx.call('billing.hello')") > first
+    stage.tells(f"billing: stopped → {LOADS}", f"billing: {DRAINS}")
+
+
+def test_one_that_was_only_looked_up_goes_too(stage: Stage) -> None:
+    play = Play(stage, SHOP, TWO % "100ms")
+    play.ask("web", "(await ctx.lookup('billing', start=True)) and None")
+    stage.tells(f"billing: unloaded → {LOADS}", f"billing: {DRAINS}")
+
+
+def test_a_request_in_flight_keeps_it(stage: Stage) -> None:
+    play = Play(
+        stage,
+        SHOP,
+        TWO % "50ms"
+        + "\nclock: {command: sleep 0.2, restart: {policy: always, reset_after: 0s, intensity: {restarts: unlimited}}}",
+    )
+    call = play.begin("web", "await ctx.call('billing.wait', timeout=600)")
+    play.wait("billing", "self.begun", 1)
+    pid = stage.pid_of("billing")
+    for _ in range(3):
+        stage.wait_state("clock", "running", after=stage.row("clock").invocation)
+    assert stage.pid_of("billing") == pid
+    play.ask("billing", "self.gate.set()")
+    assert call.end() == "done"
+    stage.wait_state("billing", "stopped")
+
+
+def test_what_something_that_is_up_requires_is_not_idle(stage: Stage) -> None:
+    play = Play(
+        stage,
+        SHOP,
+        "billing: {ACT Billing, start: on_demand, idle_timeout: 50ms}\nweb: {ACT Web, depends_on: [billing]}",
+    )
+    stage.tells()
+    pid = stage.pid_of("billing")
+    assert play.ask("web", "await ctx.call('billing.hello')")
+    assert stage.pid_of("billing") == pid
+    stage.does("stop", "web")
+    stage.tells("web: running → stopping → stopped", f"billing: {DRAINS}")
+
+
+def test_calls_that_come_while_it_goes_are_served_by_the_next_run(stage: Stage) -> None:
+    """Whatever the moment, not one of them fails: it comes and goes many times meanwhile."""
+    play = Play(stage, SHOP, TWO % "1ms")
+    words = """
+        result = set()
+        for number in range(30):
+            result.add(await ctx.call("billing.hello", timeout=60))
+            await asyncio.sleep(number % 10 / 1000)
+        result = len(result)
+    """
+    assert play.ask("web", words) > 1
+
+
+def test_another_idle_timeout_holds_at_once(stage: Stage) -> None:
+    play = Play(stage, SHOP, TWO % "1h")
+    assert play.ask("web", "await ctx.call('billing.hello')")
+    pid = stage.pid_of("billing")
+    stage.tells(f"billing: unloaded → {LOADS}")
+    assert stage.pid_of("billing") == pid
+    play.apply(TWO % "100ms")
+    stage.tells(f"billing: {DRAINS}")

@@ -1,0 +1,32 @@
+"""Plugging: gaps in the interpreter's pools are filled, stderr is as it was, and nothing is left open."""
+
+from __future__ import annotations
+
+import os
+
+from svcd.worker_runtime import plugging
+
+
+def total(gaps: dict[int, int]) -> int:
+    return sum(size * count for size, count in gaps.items())
+
+
+def test_gaps_are_filled_for_all_sizes_of_objects() -> None:
+    held = {number: str(number) * 20 for number in range(20_000)}
+    for number in range(0, 20_000, 3):
+        del held[number]
+    before, stderr = plugging._gaps(), os.fstat(2)
+    assert total(before) > 500_000
+    assert set(before) == set(range(16, 513, 16))
+    plugging.plug()
+    assert total(plugging._gaps()) < total(before) / 2
+    now = os.fstat(2)
+    assert (now.st_dev, now.st_ino) == (stderr.st_dev, stderr.st_ino)
+    plugging._plugs.clear()
+
+
+def test_where_nothing_is_told_nothing_is_done(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(plugging, "_statistics", lambda: b"another allocator")
+    plugging.plug()
+    assert plugging._gaps() == {}
+    assert not any(plugging._plugs)
