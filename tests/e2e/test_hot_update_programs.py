@@ -41,6 +41,8 @@ open_ones, waiting = {}, select.poll()
 waiting.register(3, select.POLLIN)
 if "silent" not in how:
     notify("READY=1")
+while "silent" in how and not stopping:  # who is not ready takes no callers
+    select.select([], [], [], 0.05)
 while not stopping or open_ones:
     if stopping == [1]:
         waiting.unregister(3)
