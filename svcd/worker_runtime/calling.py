@@ -265,9 +265,7 @@ class Caller:
                 try:
                     link = self._link(service)
                     return link, link.begin(method, value, deadline_s, STREAM_CREDIT, pending)
-                except ServiceUnavailable as error:
-                    if not isinstance(error, CERTAIN):
-                        raise
+                except NotBegun as error:
                     await self.wait_for_another(service, error, patience_s, deadline_s)
 
         return Stream(name, begin, deadline_s)

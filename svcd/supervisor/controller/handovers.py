@@ -67,7 +67,7 @@ class _Series:
 
 
 class Handovers:
-    """``tell`` carries an order to a stub as for any run; ``adopted`` makes a definition the one that is in force."""
+    """``tell`` carries an order to a stub as for any run; ``switched`` makes a definition the one that is in force."""
 
     def __init__(
         self,
