@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
@@ -17,6 +16,7 @@ from svcd.cli.exits import CommandFailed
 from svcd.cli.following import write_marks
 from svcd.protocol import places as place
 from svcd.protocol.places import Places
+from svcd.record import record
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode
 
@@ -24,7 +24,7 @@ GUARDIAN: Final = "svcd.supervisor.guardian"
 CONSOLE_FORMAT: Final = "SVCD_CONSOLE_FORMAT"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """All that a guardian needs. ``lock`` is a descriptor: whoever has it holds the cluster."""
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import click
 
 from svcd.cli import files as cluster_files
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, targeted, waiting, with_profiles
+from svcd.record import replace
 
 
 @click.command(

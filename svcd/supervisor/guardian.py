@@ -30,8 +30,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
+
+from svcd.record import entity, field, record, replace
 
 if __name__ == "__main__":  # run by path, without site: our package is found from here
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -68,7 +69,7 @@ RUN_FILES: Final = (
 )  # fmt: skip  # the lock last: it says who is here
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """One of svcd's own processes. ``link`` is ours to it."""
 
@@ -77,7 +78,7 @@ class Part:
     link: Link | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Service:
     """A living service process."""
 
@@ -86,7 +87,7 @@ class Service:
     pidfd: int
 
 
-@dataclass(slots=True)
+@entity
 class Guardian:
     """``given`` is the JSON object; the limits are those of descriptors: what services are to have, and ours."""
 

@@ -13,7 +13,6 @@ import asyncio
 import difflib
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +22,7 @@ from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, End, Failed, I
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.zmtp_large import Frame, Oversized
+from svcd.record import record
 from svcd.worker_runtime import typed
 from svcd.worker_runtime.accepting import CheckPeer, Door
 from svcd.worker_runtime.annotations import Mismatch
@@ -44,7 +44,7 @@ OnError = Callable[[str, BaseException], None]
 """Told of each exception that a method let out, after it was answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What an endpoint takes: bytes of one message, requests in flight altogether and of one caller."""
 

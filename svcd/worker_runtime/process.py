@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
@@ -35,6 +34,7 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
+from svcd.record import record
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection
@@ -64,7 +64,7 @@ class BadSettings(Exception):  # noqa: N818 - it says what is
     """The stub was started with something else than it needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What a stub is born with. ``control``: path of the controller's socket."""
 

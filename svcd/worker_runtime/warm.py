@@ -14,7 +14,6 @@ import os
 import shutil
 import socket
 import sys
-from dataclasses import replace
 from typing import Final
 
 from svcd.protocol import codec, zmtp
@@ -42,6 +41,7 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
+from svcd.record import replace
 from svcd.worker_runtime.connection import Connection
 from svcd.worker_runtime.load import CODE_MODULE, code_file
 from svcd.worker_runtime.process import Process, Settings

@@ -7,10 +7,10 @@ together.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, get_args
 
+from svcd.record import record
 from svcd.supervisor.config import leaves
 from svcd.supervisor.config.targets import Address, Pattern, Url
 from svcd.supervisor.config.tree import Loc, kind_of
@@ -22,7 +22,7 @@ Find = Callable[[Loc, str, str], None]
 """Notes what is wrong at a place, and how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leaf:
     """A single value: ``type`` is one of ``leaves`` or ``targets``, or what ``leaves.choice`` makes."""
 
@@ -35,7 +35,7 @@ class Leaf:
         return parsed.parse(value)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A mapping with known keys; ``many``: one from names to such mappings. ``expand``: a short form made long.
     ``is_there``: also where nothing is written, with all its defaults.

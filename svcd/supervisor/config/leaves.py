@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
+from svcd.record import entity
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import (
     DURATION_PATTERN,
@@ -50,7 +50,7 @@ _MAX_INT: Final = 2**64 - 1
 _SCALAR: Final = {"type": ["string", "number", "boolean"]}
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Parsed:
     """Annotation: the value is read by ``parse``, which raises ``RefusedError``; ``schema`` is for editors.
 
@@ -68,7 +68,7 @@ class Parsed:
         return core_schema.no_info_plain_validator_function(self.parse)
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Shorthand:
     """Annotation of a mapping: ``expand`` turns its short form into the long one; ``schema`` describes the short,
     ``words`` both.

@@ -11,12 +11,12 @@ import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic.fields import FieldInfo
 
+from svcd.record import record
 from svcd.supervisor.config.as_written import plain_at
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.layers import is_given, with_defaults
@@ -35,7 +35,7 @@ _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\
 _INDENT: Final = "  "
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One value: a word or number, a list of those, or an empty mapping. ``file``: as it was named, "default", or
     "environment NAME"; ``line`` and ``column`` count from 1, 0 where there are none. ``variables``: names of the
@@ -58,7 +58,7 @@ class Row:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MergedView:
     """``files``: those that were read, in the order in which they were merged. ``rows``: in the order of the result."""
 

@@ -5,9 +5,9 @@ Must not open a socket (``addresses`` tries them) and must not read a clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from svcd.record import record
 from svcd.supervisor.config.launch import Schedule as LaunchSchedule
 from svcd.supervisor.config.launch import SocketSpec
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
@@ -21,7 +21,7 @@ MAX_SOCKETS: Final = 12
 """So many descriptors fit into one message to the launcher, with those that it needs itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Occasions:
     """``sockets`` have absolute paths. ``schedule``: of a task."""
 

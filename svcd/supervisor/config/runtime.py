@@ -10,10 +10,10 @@ what a process finds in its environment is what holds for it.
 from __future__ import annotations
 
 from collections.abc import Mapping as Environment
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from svcd.record import record
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.leaves import Parsed
@@ -33,7 +33,7 @@ _ON_THE_WIRE: Final = {"stack_size": "stack_size_bytes"}
 _NUMBERS: Final = ("compute_threads", "max_blocking_threads")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """One of them. ``shown``: as it is written in a file. ``mark``: who says it, None for nobody; ``variable``: which
     variable says it.

@@ -15,12 +15,12 @@ import socket
 import traceback
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.places import Places
+from svcd.record import record
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
@@ -74,7 +74,7 @@ OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
 EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arguments:
     """What the guardian says on the command line, as one JSON object."""
 

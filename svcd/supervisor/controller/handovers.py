@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, Message
+from svcd.record import entity, field, replace
 from svcd.supervisor.config.launch import Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.exchange import Exchange, Exported, ExportFailed
@@ -43,7 +43,7 @@ Spawn = Callable[[str, int, ServiceDefinition], None]
 Answer = Callable[[AnswerRequest], None]
 
 
-@dataclass(slots=True)
+@entity
 class _Series:
     """What one client has asked for: one service after the other. ``todo``: those that have not had their turn;
     ``present``: whose turn it is, None while what is no update goes on.
