@@ -265,7 +265,8 @@ def _repr(self: Any) -> str:
 
 def _eq(self: Any, other: Any) -> Any:
     if other.__class__ is self.__class__:
-        return self.__record_values__(self) == self.__record_values__(other)
+        read = self.__record_values__
+        return read(self) == read(other)
     return NotImplemented
 
 
