@@ -75,12 +75,12 @@ LEAN_EXCEPT = {
 
 # The daemon reads a plan that was made for it; a stub runs in every Python service: neither pays for these.
 NEVER_HERE: dict[str, frozenset[str]] = {
-    "svcd.supervisor.controller": frozenset({"yaml", "pydantic", "rich", "click"}),
-    "svcd.worker_runtime": frozenset({"yaml", "pydantic", "rich", "click"}),
-    "svcd.client": frozenset({"yaml", "pydantic", "rich", "click", "zmq"}),
-    "svcd.protocol": frozenset({"yaml", "pydantic", "rich", "click", "zmq", "asyncio"}),
-    "svcd.supervisor.config.plan": frozenset({"yaml", "pydantic"}),
-    "svcd.supervisor.config.launch": frozenset({"yaml", "pydantic"}),
+    "svcd.supervisor.controller": frozenset({"yaml", "rich", "click"}),
+    "svcd.worker_runtime": frozenset({"yaml", "rich", "click"}),
+    "svcd.client": frozenset({"yaml", "rich", "click", "zmq"}),
+    "svcd.protocol": frozenset({"yaml", "rich", "click", "zmq", "asyncio"}),
+    "svcd.supervisor.config.plan": frozenset({"yaml"}),
+    "svcd.supervisor.config.launch": frozenset({"yaml"}),
 }
 
 

@@ -1,6 +1,6 @@
 """The keys of a child service's definition: those of cluster.yaml that make sense for one, with its types and defaults.
 
-Must not import the validator: what ``shape`` has built of it, this room says in plain tables. A test holds the two
+Must not import ``shape``: what that declares with all its words, this room says in plain tables. A test holds the two
 together.
 """
 
@@ -192,7 +192,7 @@ def _block(value: Any, block: Block, at: Loc, find: Find) -> SimpleNamespace:
             found[name] = _leaf(written[key], kind, (*at, key), find) if key in written else kind.default
         else:
             found[name] = _inner(written.get(key), kind, (*at, key), find)
-    return SimpleNamespace(**found, model_fields_set=frozenset(written))
+    return SimpleNamespace(**found, written_keys=frozenset(written))
 
 
 def _inner(value: Any, block: Block, at: Loc, find: Find) -> Any:

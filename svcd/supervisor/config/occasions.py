@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from svcd.record import record
+from svcd.supervisor.config.block import keys_of
 from svcd.supervisor.config.launch import Schedule as LaunchSchedule
 from svcd.supervisor.config.launch import SocketSpec
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
@@ -101,7 +102,7 @@ def _socket(name: str, index: int, block: SocketBlock, notes: Notes, around: Sur
     host, port, path = block.listen
     mark = notes.mark("sockets", index, "listen")
     if path is None:
-        if block.mode != SocketBlock.model_fields["mode"].get_default():
+        if block.mode != keys_of(SocketBlock)["mode"].default:
             notes.find(("sockets", index, "mode"), "goes with unix:", "remove it")
         return SocketSpec(name, block.type.value, host, port)
     path = around.absolute(path, mark)
