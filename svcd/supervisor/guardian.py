@@ -32,11 +32,10 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any, Final
 
-from svcd.record import entity, field, record, replace
-
 if __name__ == "__main__":  # run by path, without site: our package is found from here
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
+from svcd.record import entity, field, record, replace
 from svcd.supervisor import clone, part
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
