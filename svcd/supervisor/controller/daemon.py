@@ -26,6 +26,7 @@ from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller.asking import Asking, Told
 from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
@@ -65,7 +66,6 @@ from svcd.supervisor.core.spec import Runner
 from svcd.supervisor.core.states import WITH_PROCESS, State
 
 COLLECTOR: Final = "collector"
-BOOT: Final = "boot"
 LAST_FLUSH_S: Final = 1.0
 LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
 HURRIED_HOOK_S: Final = 1.0
@@ -111,6 +111,7 @@ class Daemon:
         self._journal = Journal(loop, Path(arguments.state_dir) / "svcd.log")
         self._machine = Machine(self._cluster.max_parallel)
         self._engine = Engine(self._machine)
+        self._asking = Asking(self._engine.submit)
         self._timers = Timers(loop, self._engine.submit)
         self._runs = Runs(self._engine.submit, self._containment, mains)
         self._control = Control(loop, self._receive)
@@ -129,7 +130,7 @@ class Daemon:
             self._machine,
             self._registry,
             self._status,
-            self._engine.submit,
+            self._asking,
             self._shut_down,
             self._may_ask,
         )
@@ -146,12 +147,14 @@ class Daemon:
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
         self._endpoints = Endpoints(self._places.endpoints)
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
-        self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._lookups = Lookups(
+            self._registry, self._machine, self._routes, self._engine.submit, self._asking, self._tell_stub
+        )
         introductions = Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid)
         self._inquiries = Inquiries(
             self._control, self._registry, self._routes, self._lookups, introductions, self._requests
         )
-        self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._children = Children(self._registry, self._machine, self._routes, self._asking, self._tell_stub)
         self._stubs = Stubs(
             self._control,
             self._runs,
@@ -209,13 +212,13 @@ class Daemon:
             self._routes,
             self._exchange,
             self._engine.submit,
+            self._asking,
             self._keeping.tell,
             self._stubs.tell,
             self._stubs.send,
             self._spawner.spawn_from,
             self._switch_run,
             self._notice,
-            self._answer,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
         self._handovers.on_taken_over = self._keeping.taken_over
@@ -241,7 +244,7 @@ class Daemon:
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._open_doors()  # not before: who asks through them would hear of a cluster without services
-        self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
+        self._asking.ask(lambda key: events.StartRequested(clock.now(), key, ()), self._booted)
         await self._ended
         await self._close()
 
@@ -363,7 +366,7 @@ class Daemon:
             return
         self._signals += 1
         level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
-        self._shut_down(None, level, signal.Signals(message.signal).name)
+        self._shut_down(level, signal.Signals(message.signal).name)
 
     def _on_flushed(self, message: wiring.Flushed, fds: list[int]) -> None:
         if message.service == EVERYTHING:
@@ -451,7 +454,7 @@ class Daemon:
             actions.CancelTimer: self._timers.cancel,
             actions.PublishTransition: self._publish_transition,
             actions.PublishNotice: self._publish_notice,
-            actions.AnswerRequest: self._answer,
+            actions.AnswerRequest: self._asking.answer,
             actions.EndCluster: self._end_cluster,
         }
 
@@ -511,17 +514,9 @@ class Daemon:
         self._records.forget(action.service)
         self._status.forget(action.service)
 
-    def _answer(self, action: actions.AnswerRequest) -> None:
-        if self._handovers.owns(action.request):
-            self._handovers.answer(action)
-        elif self._lookups.owns(action.request):
-            self._lookups.answer(action)
-        elif self._children.owns(action.request):
-            self._children.answer(action)
-        elif action.request != BOOT:
-            self._requests.answer(action)
-        elif self._whole.state == "starting":
-            self._enter("running", action.text)
+    def _booted(self, answer: actions.AnswerRequest) -> None:
+        if self._whole.state == "starting":
+            self._enter("running", answer.text)
 
     def _enter(self, state: str, text: str = "") -> None:
         """The cluster as a whole goes on to ``state``."""
@@ -541,10 +536,13 @@ class Daemon:
         self._journal.note("internal error", text=context.get("message", ""), traceback=told)
         self._notice("", f"internal error of svcd ({context.get('message', '')}): see svcd.log in the state directory")
 
-    def _shut_down(self, request: str | None, level: events.ShutdownLevel, by: str) -> None:
-        """``request`` None: nobody waits for the end."""
+    def _shut_down(self, level: events.ShutdownLevel, by: str, told: Told | None = None) -> None:
+        """``told`` None: nobody waits for the end."""
         self._enter("stopping", f"asked by {by}")
-        self._engine.submit(events.ShutdownRequested(clock.now(), request, level))
+        if told is None:
+            self._engine.submit(events.ShutdownRequested(clock.now(), None, level))
+        else:
+            self._asking.ask(lambda key: events.ShutdownRequested(clock.now(), key, level), told)
         if level is not events.ShutdownLevel.DRAIN:
             delay_s = 0.0 if level is events.ShutdownLevel.KILL else HURRIED_HOOK_S
             self._loop.call_later(delay_s, self._hooks.kill_all)
