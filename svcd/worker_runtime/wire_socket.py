@@ -24,7 +24,7 @@ from svcd.protocol.zmtp_large import LARGE_BYTES, Frame, Receiver
 READ_BYTES: Final = 65536
 READS: Final = 16  # of one turn: a peer that never stops must not starve the others
 TURN_MESSAGES: Final = 64  # of one turn, or what has come with one read
-RUN_MESSAGES: Final = 32  # so many go out before the turn is over: the peer works on them meanwhile
+RUN_MESSAGES: Final = 16  # so many go out before the turn is over: the peer works on them meanwhile
 MAX_PIECES: Final = 64  # of one sendmsg
 SEND_BUFFER_BYTES: Final = 1024 * 1024
 LOW_WATER_BYTES: Final = 256 * 1024
