@@ -15,6 +15,7 @@ from svcd.cli import columns
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
+from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 from svcd.record import as_dict
 
@@ -119,17 +120,6 @@ def _table(rows: Sequence[Sequence[str]], style: Callable[[int, int, str], str])
     head = columns.without(HEAD, gone)
     right = frozenset(column for column, name in enumerate(head) if name in RIGHT)
     return columns.table(head, [columns.without(each, gone) for each in rows], right, width, style)
-
-
-def colour_of(row: ServiceStatus) -> str | None:
-    """The colour of its state."""
-    return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
-
-
-def stand(row: ServiceStatus) -> str:
-    """Its state, in the words of people."""
-    state = columns.one_line(row.state)
-    return state if row.in_flight is None else f"{state}, {row.in_flight} in flight"
 
 
 def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:

@@ -39,8 +39,9 @@ class RemoteReady(Message):
 
 @record
 class StateChanged(Message):
-    """The stub reached ``state`` (loaded, initialized, starting, running, paused, drained, stopping); ``error``
-    is one line, with stopping.
+    """The stub reached ``state`` (loaded, initialized, starting, running, paused, leaving, drained, stopping);
+    ``error`` is one line, with stopping. Leaving: the service wants to end by itself, and waits to be told to drain and
+    to stop.
     """
 
     direction: ClassVar[str] = "stub to controller"

@@ -96,7 +96,7 @@ class Method:
             if check is None:
                 raise Mismatch(f"it has no parameter {str(name)[:60]!r}: {self.usage()}")
             taken[name] = value if check.quick is None or type(value) in check.quick else check.convert(value, name)
-        if not self.required <= taken.keys():
+        if len(taken) < len(known) and not self.required <= taken.keys():
             missing = ", ".join(name for name in known if name in self.required and name not in taken)
             raise Mismatch(f"it lacks {missing}: {self.usage()}")
         return taken

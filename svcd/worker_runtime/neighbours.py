@@ -41,6 +41,8 @@ from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
 LOSSES_S: Final = 1.0  # between two reports of how many events were lost
+UP: Final = frozenset({"running", "paused"})
+LEAVING: Final = "leaving"
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -123,6 +125,19 @@ class Neighbours:
         methods = {} if peers.endpoint is None else peers.endpoint.methods
         safe = tuple(sorted(name for name, each in methods.items() if each.is_safe))
         self._send(EndpointOpened(reports.service, reports.invocation, calls, events, safe))
+
+    def leave(self) -> bool:
+        """The service wants to end: the controller is asked for a drain, if there is anything to drain. It orders the
+        stop then.
+        """
+        if self._drain is not None:
+            return True
+        last = self._reports.last_state
+        offers = self.peers is not None and self.peers.endpoint is not None
+        if not offers or last is None or last.state not in UP:
+            return last is not None and last.state == LEAVING
+        self._reports.state(LEAVING)
+        return True
 
     def stop(self, reason: str) -> None:
         """The service is to stop: whatever is in flight is over."""

@@ -188,6 +188,7 @@ class Process:
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
         self._neighbours.rest = lifecycle.rest
+        self._orders.leave = self._leave
         if self._ctx is not None:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
@@ -206,6 +207,10 @@ class Process:
             return await lifecycle.run()
         finally:
             self._neighbours.close()
+
+    def _leave(self) -> bool:
+        """Without a controller nobody would order the stop."""
+        return self._patience is None and self._neighbours.leave()
 
     def _load(self, spec: ServiceSpec) -> Any:
         if not spec.record_imports:

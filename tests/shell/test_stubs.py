@@ -9,6 +9,7 @@ import pytest
 
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
+from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.control import Peer
 from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.introductions import Introductions
@@ -91,7 +92,7 @@ class Scene:
             self.events.append,
             self.endpoints,
             self.routes,
-            Lookups(registry, machine, self.routes, self.events.append, self.stub_told),
+            Lookups(registry, machine, self.routes, self.events.append, Asking(self.events.append), self.stub_told),
             Introductions((), registry, 1),
         )
         for kind, heard in (

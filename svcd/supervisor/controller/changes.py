@@ -184,7 +184,7 @@ class Changes:
             self._requests.accept(peer, correlation, at_once)
             return
         first = None if event is None else at_once
-        self._requests.accept_key(peer, correlation, lambda key: self._handovers.begin(key, in_place, forced, first))
+        self._handovers.begin(in_place, forced, self._requests.accepted(peer, correlation), first)
 
 
 def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:

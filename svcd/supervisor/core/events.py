@@ -31,6 +31,7 @@ class StubPhase(Enum):
     STARTING = "starting"
     RUNNING = "running"  # started, or resumed
     PAUSED = "paused"
+    LEAVING = "leaving"  # wants to end by itself, once its requests have: it is to be told to drain, and to stop
     DRAINED = "drained"  # no request is in flight, and none is taken any more
     STOPPING = "stopping"
 

@@ -229,6 +229,9 @@ class Updates:
                 where = update.step.value
                 self._fail(update, f"the new version failed ({where}): {error or 'it ended by itself'}", is_ending=True)
             return True
+        if phase is StubPhase.LEAVING and update.step in BEFORE_THE_SWITCH:
+            self._fail(update, f"the new version failed ({update.step.value}): it ended by itself")
+            return True
         if phase is StubPhase.LOADED and update.step is Step.LOADING:
             self._enter(update, Step.CHECKING)
         elif phase is StubPhase.INITIALIZED and update.step is Step.INITIALIZING:
