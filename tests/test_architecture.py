@@ -65,6 +65,7 @@ CORE_MAY_NOT_CALL = frozenset({"open", "input", "eval", "exec", "__import__", "b
 # These start before any site directory is on sys.path, or in every process: the standard library and each other only.
 LEAN = (
     "guardian", "wiring", "clone", "launcher", "preloading", "child_setup", "collector", "logfile", "part", "title",
+    "headstart",
 )  # fmt: skip
 LEAN_EXCEPT = {
     "svcd.supervisor.launcher": frozenset({"setproctitle", "svcd.worker_runtime"}),  # the fork server's preload

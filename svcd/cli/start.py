@@ -90,7 +90,7 @@ def _start_cluster(
     places = target.resolve(cluster.name)
     ground = launch.prepare(cluster, places)
     if not detach:
-        ground.become_guardian(console=True, as_json=as_json)
+        ground.become_guardian(as_json=as_json)
     from svcd.cli.background import detach_and_watch  # noqa: PLC0415 - brings the messaging library
 
     wait, timeout_s = patience

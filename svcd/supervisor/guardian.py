@@ -9,6 +9,7 @@ Run as ``python -I -S guardian.py JSON``; the JSON object has
     lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
     python_services               whether a fork server is needed from the beginning
+    waiting                       optional: {pid, fd} of a controller that was begun already (``headstart``)
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
 
 Two orders hold always. A birth is announced by a launcher before the process does anything, and an unknown child is
@@ -450,8 +451,10 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # whoever started us may have closed these
         os.set_inheritable(fd, True)
-    clone.close_all_but((given["lock_fd"],))
-    os.set_inheritable(given["lock_fd"], False)
+    kept = [given["lock_fd"], *([given["waiting"]["fd"]] if "waiting" in given else [])]
+    clone.close_all_but(kept)
+    for fd in kept:
+        os.set_inheritable(fd, False)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     set_title(f"svcd: guardian {given['cluster']}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
