@@ -489,6 +489,16 @@ class PeerIdentified(Message):
 
 
 @dataclass(frozen=True, slots=True)
+class PeerDismissed(Message):
+    """Whoever was identified by that name may not call any more: its connections end, and what it has under way."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class LookupEnded(Message):
     """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
 

@@ -108,6 +108,12 @@ class Endpoint:
                     caller.fail(request.id, FailureCode.UNAVAILABLE, text)
                 request.stop(reason)
 
+    def dismiss(self, name: str, reason: str) -> None:
+        """Whoever calls by that name may not any more: what it has under way is cancelled, and it is told why."""
+        for caller in tuple(self.callers):
+            if caller.name == name:
+                caller.dismiss(reason)
+
     def close(self) -> None:
         """Everything at once: what is in flight is cancelled, its callers see the connection end."""
         self._door.close()
@@ -156,7 +162,7 @@ class Conversation:
 
     def __init__(self, endpoint: Endpoint, connected: socket.socket, name: str, refusal: str | None) -> None:
         self._endpoint = endpoint
-        self._name = name
+        self.name = name
         self._refusal = refusal
         self.requests: dict[int, Request] = {}
         self._last_id = 0
@@ -168,6 +174,13 @@ class Conversation:
         """``leave``, and say what was not begun: requests that are on their way here, or wait to be read."""
         self._wire.finish(lambda: (call_wire.encode(Closed(self._last_id + 1)),))
         self._lost(reason)
+
+    def dismiss(self, reason: str) -> None:
+        for request in tuple(self.requests.values()):
+            if not request.is_stopped:
+                self.fail(request.id, FailureCode.DENIED, reason)
+        self._refusal = reason  # of what is read before the end
+        self.finish(reason)
 
     def leave(self, reason: str) -> None:
         self._wire.close()
@@ -264,7 +277,7 @@ class Conversation:
     def _begin(self, call: Call, method: Method, arguments: dict[str, Any]) -> None:
         endpoint = self._endpoint
         deadline_s = None if call.deadline_us is None else call.deadline_us / 1_000_000
-        request = Request(call.id, call.method, self._name, deadline_s, endpoint.token.child(), not method.is_async)
+        request = Request(call.id, call.method, self.name, deadline_s, endpoint.token.child(), not method.is_async)
         request.credit = call.credit
         self.requests[call.id] = request
         self._wire.say_at_once = len(self.requests) == 1
