@@ -792,7 +792,7 @@ class StatusReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class Edge(Message):
-    """One dependency."""
+    """One dependency. ``to_parent``: its dependent was created by the dependency."""
 
     direction: ClassVar[str] = "part of GraphReported"
     dependent: str
@@ -800,6 +800,7 @@ class Edge(Message):
     kind: str
     condition: str
     on_crash: str
+    to_parent: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -826,10 +827,13 @@ class RouteReported(Message):
 
 @dataclass(frozen=True, slots=True)
 class RequestAccepted(Message):
-    """The request is in force. ``also``: services that it moves without having been named."""
+    """The request is in force. ``also``: services that it moves without having been named. ``removed``: those of them
+    that go with their parent's run, as its children.
+    """
 
     direction: ClassVar[str] = "controller to client"
     also: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
