@@ -71,6 +71,12 @@ class Publisher:
         if frames is None:
             _packed(topic, value)  # so that a value that cannot travel is an error without subscribers, too
 
+    def dismiss(self, name: str) -> None:
+        """Whoever listens by that name does so no more."""
+        for each in tuple(self.subscribers):
+            if each.name == name:
+                each.leave()
+
     def close(self) -> None:
         self._door.close()
         for each in tuple(self.subscribers):
