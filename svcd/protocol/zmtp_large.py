@@ -22,6 +22,8 @@ MAPPED_BYTES: Final = (
     1024 * 1024
 )  # from here on its place is a mapping of its own, which costs nothing until it is used
 
+_PAIR_BYTES: Final = 2 * 255  # what a message of two short frames has at most
+
 _MORE: Final = 1
 _LONG: Final = 2
 _COMMAND: Final = 4
@@ -52,6 +54,7 @@ class Receiver:
         self._held_bytes = 0
         self._skip_bytes = 0
         self._skips_message = False
+        self._takes_pairs = False
         self._large: memoryview | None = None
         self._large_flags = 0
         self.room: memoryview | None = None
@@ -91,6 +94,8 @@ class Receiver:
         """Frames from ``data``; where the first incomplete one begins."""
         total = len(data)
         while True:
+            if self._takes_pairs and not (self._frames or self._skip_bytes or self._skips_message):
+                start = _pairs(data, start, total, found)
             if self._skip_bytes:
                 step = min(self._skip_bytes, total - start)
                 self._skip_bytes -= step
@@ -152,6 +157,8 @@ class Receiver:
             return
         is_ready, answer = zmtp.obey(body)
         self.is_ready |= is_ready
+        is_within = min(self._limit_bytes, self._first_bytes) >= _PAIR_BYTES and self._max_frames > 1
+        self._takes_pairs = self.is_ready and is_within
         self.answers += answer
 
     def _collect(self, body: Frame, flags: int, found: list[list[Frame]]) -> None:
@@ -162,6 +169,23 @@ class Receiver:
             return
         found.append(self._frames)
         self._frames, self._count, self._held_bytes = [], 0, 0
+
+
+def _pairs(data: bytes, start: int, total: int, found: list[list[Frame]]) -> int:
+    """Messages of two short frames, a head and a value as most are, one behind the other; where the last of them ends.
+    No limit needs to be asked for them.
+    """
+    while total - start > 3 and data[start] == _MORE:
+        second = start + 2 + data[start + 1]
+        body = second + 2
+        if body > total or data[second]:
+            return start
+        end = body + data[second + 1]
+        if end > total:
+            return start
+        found.append([data[start + 2 : second], data[body:end]])
+        start = end
+    return start
 
 
 def _mapping(size: int) -> mmap.mmap:

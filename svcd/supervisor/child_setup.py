@@ -14,9 +14,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from svcd.record import record
 from svcd.supervisor import clone
 from svcd.supervisor.wiring import SpawnRequested
 
@@ -26,7 +26,7 @@ SIGKILL: Final = int(signal.SIGKILL)
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """What is the same for every child. ``parent``: the guardian's pid; ``run_stub``: None in a launcher of programs.
 

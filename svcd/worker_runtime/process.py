@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
@@ -35,6 +34,7 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
+from svcd.record import record
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection, Dial
@@ -66,7 +66,7 @@ class BadSettings(Exception):  # noqa: N818 - it says what is
     """The stub was started with something else than it needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What a stub is born with. ``control``: path of the controller's socket."""
 
@@ -202,6 +202,7 @@ class Process:
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
         self._neighbours.rest = lifecycle.rest
+        self._orders.leave = self._leave
         if self._ctx is not None:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
@@ -220,6 +221,10 @@ class Process:
             return await lifecycle.run()
         finally:
             self._neighbours.close()
+
+    def _leave(self) -> bool:
+        """Without a controller nobody would order the stop."""
+        return self._patience is None and self._neighbours.leave()
 
     def _load(self, spec: ServiceSpec) -> Any:
         if not spec.record_imports:

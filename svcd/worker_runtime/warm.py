@@ -19,7 +19,6 @@ import signal
 import socket
 import sys
 import threading
-from dataclasses import replace
 from typing import Final
 
 from svcd.protocol import codec, zmtp
@@ -47,6 +46,7 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
+from svcd.record import replace
 from svcd.worker_runtime import interpreter, packing, plugging
 from svcd.worker_runtime.load import CODE_MODULE, code_file
 from svcd.worker_runtime.process import Process, Settings
