@@ -407,7 +407,8 @@ def test_a_fork_of_the_warm_server(controller: Any, tmp_path: Path) -> None:
 
 
 def test_patience_begins_with_a_loss_and_ends_with_a_return() -> None:
-    stub = Process(Settings("web", 7, "/nowhere", controller_timeout_s=1000))
+    stub = Process()
+    stub.take(Settings("web", 7, "/nowhere", controller_timeout_s=1000))
     try:
         stub._on_lost()
         first = stub._patience
@@ -418,4 +419,4 @@ def test_patience_begins_with_a_loss_and_ends_with_a_return() -> None:
         assert first.cancelled()
         assert stub._patience is None
     finally:
-        stub._loop.close()
+        stub.loop.close()
