@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from svcd.cli import columns
+from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import ServiceStatus
 
 INDENT: Final = "  "
@@ -19,8 +20,6 @@ INDENT: Final = "  "
 
 def details(row: ServiceStatus, now: float, colourful: bool = False) -> list[str]:
     """The lines of ``row``, at the Unix time ``now``."""
-    from svcd.cli.status import colour_of, stand  # noqa: PLC0415 - which brings this room
-
     name = columns.one_line(row.name)
     shown = columns.paint(stand(row), colour_of(row), colourful)
     head = f"{click.style(name, bold=True) if colourful else name}: {shown} for {columns.duration(now - row.since)}"

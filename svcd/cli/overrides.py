@@ -6,11 +6,11 @@ Must not send anything: it makes a configuration of a configuration.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import yaml
 
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.record import replace
 from svcd.supervisor.config import leaves
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.config.units import RefusedError

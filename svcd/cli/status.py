@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -16,7 +15,9 @@ from svcd.cli import columns
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
+from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+from svcd.record import as_dict
 
 UP_STATES: Final = frozenset({"running", "paused", "completed"})
 DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
@@ -75,7 +76,7 @@ def exit_code(report: StatusReported) -> Exit:
 
 def as_document(report: StatusReported) -> dict[str, Any]:
     """The status as JSON values. Keys are those of the message, all of them."""
-    document = asdict(report)
+    document = as_dict(report)
     return {key: document[key] for key in ("cluster", "pid", "state", "parts", "services", "state_dir", "sequence")}
 
 
@@ -119,17 +120,6 @@ def _table(rows: Sequence[Sequence[str]], style: Callable[[int, int, str], str])
     head = columns.without(HEAD, gone)
     right = frozenset(column for column, name in enumerate(head) if name in RIGHT)
     return columns.table(head, [columns.without(each, gone) for each in rows], right, width, style)
-
-
-def colour_of(row: ServiceStatus) -> str | None:
-    """The colour of its state."""
-    return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
-
-
-def stand(row: ServiceStatus) -> str:
-    """Its state, in the words of people."""
-    state = columns.one_line(row.state)
-    return state if row.in_flight is None else f"{state}, {row.in_flight} in flight"
 
 
 def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:

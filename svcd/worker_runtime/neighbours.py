@@ -24,6 +24,7 @@ from svcd.protocol.messages import (
     LookupEnded,
     Message,
     PeerAsked,
+    PeerDismissed,
     PeerIdentified,
     ReportUse,
     RouteChanged,
@@ -41,6 +42,8 @@ from svcd.worker_runtime.wire_socket import Peer
 
 PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flight
 LOSSES_S: Final = 1.0  # between two reports of how many events were lost
+UP: Final = frozenset({"running", "paused"})
+LEAVING: Final = "leaving"
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -68,6 +71,7 @@ class Neighbours:
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
             PeerIdentified: self._on_identified,
+            PeerDismissed: self._on_dismissed,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
             HandOver: self._on_hand_over,
@@ -123,6 +127,19 @@ class Neighbours:
         methods = {} if peers.endpoint is None else peers.endpoint.methods
         safe = tuple(sorted(name for name, each in methods.items() if each.is_safe))
         self._send(EndpointOpened(reports.service, reports.invocation, calls, events, safe))
+
+    def leave(self) -> bool:
+        """The service wants to end: the controller is asked for a drain, if there is anything to drain. It orders the
+        stop then.
+        """
+        if self._drain is not None:
+            return True
+        last = self._reports.last_state
+        offers = self.peers is not None and self.peers.endpoint is not None
+        if not offers or last is None or last.state not in UP:
+            return last is not None and last.state == LEAVING
+        self._reports.state(LEAVING)
+        return True
 
     def stop(self, reason: str) -> None:
         """The service is to stop: whatever is in flight is over."""
@@ -192,6 +209,10 @@ class Neighbours:
 
     def _on_identified(self, message: PeerIdentified) -> None:
         self._answer(message.token, (message.name, message.refusal))
+
+    def _on_dismissed(self, message: PeerDismissed) -> None:
+        """Not at once: whom it was told of just before comes through the door in this turn of the loop."""
+        asyncio.get_running_loop().call_soon(self._joined().dismiss, message.name, message.reason)
 
     async def start(self, service: str) -> str | None:
         """Have it started; None once it runs, or why it does not."""

@@ -12,12 +12,12 @@ import asyncio
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
 from svcd.protocol.limits import MAX_CALL_BYTES, MAX_METHOD_LENGTH
 from svcd.protocol.zmtp_large import Frame
+from svcd.record import record
 from svcd.worker_runtime.accepting import CheckPeer, Door
 from svcd.worker_runtime.wire_socket import Handlers, Outgoing, WireSocket
 
@@ -29,7 +29,7 @@ _UNSUBSCRIBE: Final = 0
 _SUBSCRIBE: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueueBounds:
     """Of each subscriber's queue: a single larger event still fits an empty one."""
 
@@ -75,6 +75,12 @@ class Publisher:
                 self.on_loss()
         if frames is None:
             _packed(topic, value)  # so that a value that cannot travel is an error without subscribers, too
+
+    def dismiss(self, name: str) -> None:
+        """Whoever listens by that name does so no more."""
+        for each in tuple(self.subscribers):
+            if each.name == name:
+                each.leave()
 
     def close(self) -> None:
         self._door.close()

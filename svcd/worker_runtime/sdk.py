@@ -98,6 +98,9 @@ class Context:
     def stop(self, error: str | BaseException | None = None) -> None:
         """Let this service stop by itself: well, or with ``error`` as a crash. Returns at once; from any thread.
 
+        Who stops well and takes requests is drained first, as for any stop: nobody finds it any more, and what is in
+        flight is finished before ``stopping`` is set. With an error it stops at once.
+
         Can be given to a Startable as its hook: ``start(on_stopping=ctx.stop)``.
         """
         if error is not None and not isinstance(error, str | BaseException):

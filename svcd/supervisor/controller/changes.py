@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
+from svcd.record import replace
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock
@@ -184,7 +184,7 @@ class Changes:
             self._requests.accept(peer, correlation, at_once)
             return
         first = None if event is None else at_once
-        self._requests.accept_key(peer, correlation, lambda key: self._handovers.begin(key, in_place, forced, first))
+        self._handovers.begin(in_place, forced, self._requests.accepted(peer, correlation), first)
 
 
 def _malformed(message: messages.ApplyConfiguration, given: ClusterSpec) -> str | None:

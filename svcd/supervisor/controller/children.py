@@ -20,45 +20,39 @@ from svcd.protocol.messages import (
 )
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.asking import Asking, Make
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.routes import Routes, callable_by
 from svcd.supervisor.core.actions import AnswerRequest, ForgetService, Outcome, PublishTransition, TellParent
 from svcd.supervisor.core.errors import CoreError
 from svcd.supervisor.core.events import (
     ConfigurationApplied,
-    Event,
     RestartRequested,
     StartRequested,
     StopRequested,
 )
 from svcd.supervisor.core.machine import Machine
 
-PREFIX: Final = "child-"
 REMOVED: Final = "removed"
 Asked = ChildServiceRequested | ChildOrderRequested
 
 
 class Children:
-    """``answer`` takes the core's answers to the requests that ``owns`` says are made here. ``tell`` (invocation,
-    message) does nothing where no stub is connected.
-    """
+    """``tell`` (invocation, message) does nothing where no stub is connected."""
 
     def __init__(
         self,
         registry: Registry,
         machine: Machine,
         routes: Routes,
-        submit: Callable[[Event], None],
+        asking: Asking,
         tell: Callable[[int, Message], None],
     ) -> None:
         self._registry = registry
         self._machine = machine
         self._routes = routes
-        self._submit = submit
+        self._asking = asking
         self._tell = tell
-        self._count = 0
-        self._asked: dict[str, Asked] = {}
-        self._failed: dict[str, tuple[Asked, str]] = {}  # removals of what did not come up -> why it did not
         self.receivers: dict[type, Callable[[Any], None]] = {
             ChildServiceRequested: self._create,
             ChildOrderRequested: self._order,
@@ -74,13 +68,14 @@ class Children:
         definition = self._define(message)
         if definition is None:
             return
-        key = self._key()
-        self._asked[key] = message
         self._registry.add_child(definition)
         self._routes.permit(message.service, message.name)
         start = (message.name,) if message.start else ()
         cause = f"{message.service} creates {message.name}"
-        self._submit(ConfigurationApplied(clock.now(), key, (definition.spec,), start=start, cause=cause))
+        self._asking.ask(
+            lambda key: ConfigurationApplied(clock.now(), key, (definition.spec,), start=start, cause=cause),
+            lambda answer: self._created(message, answer),
+        )
         if not message.wait and message.name in self._registry.children_of(message.service):
             self._end(message)
 
@@ -133,63 +128,42 @@ class Children:
     # ---- orders to one that there is -------------------------------------------------------------------------------
 
     def _order(self, message: ChildOrderRequested) -> None:
-        child, at, key = message.child, clock.now(), self._key()
-        events: dict[str, Event] = {
-            "start": StartRequested(at, key, (child,)),
-            "stop": StopRequested(at, key, (child,)),
-            "restart": RestartRequested(at, key, (child,)),
-            "remove": self._removal(key, child, f"{message.service} removes {child}"),
+        child, at = message.child, clock.now()
+        makes: dict[str, Make] = {
+            "start": lambda key: StartRequested(at, key, (child,)),
+            "stop": lambda key: StopRequested(at, key, (child,)),
+            "restart": lambda key: RestartRequested(at, key, (child,)),
+            "remove": self._removal(child, f"{message.service} removes {child}"),
         }
         if child not in self._registry.children_of(message.service):
             self._end(message, ChildErrorCode.UNKNOWN, f"{message.service} has no child {child!r}")
-        elif message.order not in events:
+        elif message.order not in makes:
             self._end(message, ChildErrorCode.REFUSED, f"a child cannot be told {message.order!r}")
         else:
-            self._asked[key] = message
-            self._submit(events[message.order])
+            self._asking.ask(makes[message.order], lambda answer: self._obeyed(message, answer))
 
     @staticmethod
-    def _removal(key: str, child: str, cause: str) -> Event:
-        return ConfigurationApplied(clock.now(), key, removed=(child,), cause=cause)
-
-    def _key(self) -> str:
-        self._count += 1
-        return f"{PREFIX}{self._count}"
+    def _removal(child: str, cause: str) -> Make:
+        return lambda key: ConfigurationApplied(clock.now(), key, removed=(child,), cause=cause)
 
     # ---- the core's answers ----------------------------------------------------------------------------------------
 
-    @staticmethod
-    def owns(request: str) -> bool:
-        return request.startswith(PREFIX)
-
-    def answer(self, action: AnswerRequest) -> None:
-        """What was asked for has come to an end, well or badly."""
-        failed = self._failed.pop(action.request, None)
-        if failed is not None:
-            self._end(failed[0], ChildErrorCode.FAILED, failed[1])
-            return
-        message = self._asked.pop(action.request, None)
-        if message is None:
-            return
-        texts = [each.text for each in action.results if each.text]
-        text = "; ".join(texts) or action.text or action.outcome.value
-        if isinstance(message, ChildServiceRequested):
-            self._end_creation(message, action.outcome, text)
-        elif action.outcome is Outcome.DONE:
+    def _obeyed(self, message: ChildOrderRequested, answer: AnswerRequest) -> None:
+        if answer.outcome is Outcome.DONE:
             self._end(message)
-        elif action.outcome is Outcome.REFUSED:
-            self._end(message, ChildErrorCode.REFUSED, text)
+        elif answer.outcome is Outcome.REFUSED:
+            self._end(message, ChildErrorCode.REFUSED, _text(answer))
         else:
-            self._end(message, ChildErrorCode.FAILED, text)
+            self._end(message, ChildErrorCode.FAILED, _text(answer))
 
-    def _end_creation(self, message: ChildServiceRequested, outcome: Outcome, text: str) -> None:
-        if outcome is Outcome.REFUSED:
+    def _created(self, message: ChildServiceRequested, answer: AnswerRequest) -> None:
+        if answer.outcome is Outcome.REFUSED:
             self._take_back(message.service, message.name)
-            self._end(message, ChildErrorCode.REFUSED, f"cannot create {message.name}: {text}")
-        elif message.wait and outcome is Outcome.DONE:
+            self._end(message, ChildErrorCode.REFUSED, f"cannot create {message.name}: {_text(answer)}")
+        elif message.wait and answer.outcome is Outcome.DONE:
             self._end(message)
         elif message.wait:
-            self._remove_again(message, text)
+            self._remove_again(message, _text(answer))
 
     def _take_back(self, parent: str, child: str) -> None:
         """What was entered here before the core was asked."""
@@ -198,9 +172,10 @@ class Children:
 
     def _remove_again(self, message: ChildServiceRequested, text: str) -> None:
         """It did not come up: nothing is left of it when its parent hears so."""
-        key = self._key()
-        self._failed[key] = message, f"cannot create {message.name}: {text}"
-        self._submit(self._removal(key, message.name, f"{message.name} did not come up"))
+        self._asking.ask(
+            self._removal(message.name, f"{message.name} did not come up"),
+            lambda _: self._end(message, ChildErrorCode.FAILED, f"cannot create {message.name}: {text}"),
+        )
 
     def _end(
         self, message: Asked, code: ChildErrorCode | None = None, error: str = "", problems: tuple[str, ...] = ()
@@ -230,3 +205,8 @@ class Children:
         view = None if parent is None else self._machine.services.get(parent)
         if view is not None and view.invocation is not None:
             self._tell(view.invocation, ChildChanged(view.invocation, child, state, cause))
+
+
+def _text(answer: AnswerRequest) -> str:
+    texts = [each.text for each in answer.results if each.text]
+    return "; ".join(texts) or answer.text or answer.outcome.value

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, Message
+from svcd.record import entity, field
 from svcd.supervisor.config.launch import Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.asking import Asking, Make, Told
 from svcd.supervisor.controller.exchange import Exchange, Exported, ExportFailed
 from svcd.supervisor.controller.interfaces import Interfaces
 from svcd.supervisor.controller.registry import Registry
@@ -37,22 +38,18 @@ from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.requests import overall
 from svcd.supervisor.core.states import State
 
-PREFIX: Final = "update-"
+OF_SEVERAL: Final = ""  # as the id of what was several requests
 
 Spawn = Callable[[str, int, ServiceDefinition], None]
-Answer = Callable[[AnswerRequest], None]
 
 
-@dataclass(slots=True)
+@entity
 class _Series:
-    """What one client has asked for: one service after the other. ``todo``: those that have not had their turn;
-    ``present``: whose turn it is, None while what is no update goes on.
-    """
+    """What one client has asked for: one service after the other. ``todo``: those that have not had their turn."""
 
-    key: str
+    told: Told
     forced: bool
     todo: deque[ServiceDefinition]
-    present: ServiceDefinition | None = None
     results: list[ServiceResult] = field(default_factory=list)
     also: tuple[str, ...] = ()
     refusals: int = 0
@@ -78,13 +75,13 @@ class Handovers:
         routes: Routes,
         exchange: Exchange,
         submit: Callable[[events.Event], None],
+        asking: Asking,
         tell: Callable[[TellStub], None],
         tell_successor: Callable[[TellStub], None],
         send: Callable[[int, Message], None],
         spawn: Spawn,
         switched: Callable[[ServiceDefinition, SwitchRun], None],
         notice: Callable[[str, str], None],
-        answer: Answer,
     ) -> None:
         self._loop = loop
         self._machine = machine
@@ -93,18 +90,16 @@ class Handovers:
         self._routes = routes
         self._exchange = exchange
         self._submit = submit
+        self._asking = asking
         self._tell = tell
         self._tell_successor = tell_successor
         self._send = send
         self._spawn = spawn
         self._switched = switched
         self._notice = notice
-        self._answer = answer
         self.interfaces = Interfaces()
         self.on_taken_over: Callable[[str, int, Exported], None] = lambda service, invocation, exported: None
-        self._count = 0
-        self._series: dict[str, _Series] = {}  # by the key of what goes on now
-        self._waiting: dict[str, deque[_Series]] = {}  # service -> who wants to update it as well; its turn is taken
+        self._waiting: dict[str, deque[tuple[_Series, ServiceDefinition]]] = {}  # by service whose turn is taken
         self._to_come: dict[str, ServiceDefinition] = {}
         self._successors: dict[int, ServiceDefinition] = {}  # by invocation, until it is the service
         self._states: dict[str, Exported] = {}
@@ -136,79 +131,68 @@ class Handovers:
 
     def begin(
         self,
-        key: str,
         definitions: Sequence[ServiceDefinition],
         forced: bool,
-        first: Callable[[str], events.Event] | None = None,
+        told: Told,
+        first: Make | None = None,
     ) -> None:
-        """One after the other; ``key``: of the request, which is answered when all have been. ``first`` is done before
-        them, and given the key that its own answer is to carry.
-        """
-        series = _Series(key, forced, deque(definitions))
+        """One after the other; ``told`` when all have been. ``first`` is done before them."""
+        series = _Series(told, forced, deque(definitions))
         if first is None:
             self._next(series)
         else:
-            self._submit(first(self._key_of(series)))
-
-    def _key_of(self, series: _Series) -> str:
-        self._count += 1
-        key = f"{PREFIX}{self._count}"
-        self._series[key] = series
-        return key
+            self._asking.ask(first, lambda answer: self._begun(series, answer))
 
     def _next(self, series: _Series) -> None:
         """The next one's turn; who is being updated already is so again after that."""
         if not series.todo:
             self._end(series)
             return
-        series.present = definition = series.todo.popleft()
+        definition = series.todo.popleft()
         name = definition.spec.name
         waiting = self._waiting.get(name)
         if waiting is not None:
-            waiting.append(series)
+            waiting.append((series, definition))
             return
         self._waiting[name] = deque()
         self._update(series, definition)
 
     def _update(self, series: _Series, definition: ServiceDefinition) -> None:
         self._to_come[definition.spec.name] = definition
-        key = self._key_of(series)
-        self._submit(events.UpdateRequested(clock.now(), key, definition.spec, series.forced))
+        self._asking.ask(
+            lambda key: events.UpdateRequested(clock.now(), key, definition.spec, series.forced),
+            lambda answer: self._updated(series, definition, answer),
+        )
 
-    @staticmethod
-    def owns(request: str) -> bool:
-        return request.startswith(PREFIX)
-
-    def answer(self, action: AnswerRequest) -> None:
-        """The end of one service's update, or of what came before them all."""
-        series = self._series.pop(action.request)
-        present, series.present = series.present, None
-        if present is None and action.outcome is Outcome.REFUSED:
-            self._answer(replace(action, request=series.key))
+    def _begun(self, series: _Series, answer: AnswerRequest) -> None:
+        """The end of what came before them all."""
+        if answer.outcome is Outcome.REFUSED:
+            series.told(answer)
             return
-        series.also += action.also
-        if present is None:
-            series.results.extend(action.results)
-        else:
-            self._take(series, present, action)
+        series.also += answer.also
+        series.results.extend(answer.results)
         self._next(series)
 
-    def _take(self, series: _Series, present: ServiceDefinition, action: AnswerRequest) -> None:
+    def _updated(self, series: _Series, present: ServiceDefinition, answer: AnswerRequest) -> None:
+        """The end of one service's update."""
+        series.also += answer.also
+        self._take(series, present, answer)
+        self._next(series)
+
+    def _take(self, series: _Series, present: ServiceDefinition, answer: AnswerRequest) -> None:
         name = present.spec.name
         self._to_come.pop(name, None)
         self._states.pop(name, None)
-        if action.outcome is Outcome.REFUSED:
+        if answer.outcome is Outcome.REFUSED:
             series.refusals += 1
-            series.results.append(ServiceResult(name, Outcome.FAILED, action.text))
+            series.results.append(ServiceResult(name, Outcome.FAILED, answer.text))
         else:
-            series.results.extend(action.results)
-        if action.outcome is not Outcome.DONE:
+            series.results.extend(answer.results)
+        if answer.outcome is not Outcome.DONE:
             series.skip_siblings(present)
         waiting = self._waiting[name]
         if waiting:
-            after = waiting.popleft()
-            assert after.present is not None
-            self._update(after, after.present)
+            self._update(*waiting.popleft())
         else:
             del self._waiting[name]
 
@@ -217,7 +201,7 @@ class Handovers:
         results = tuple(series.results)
         text = "; ".join(dict.fromkeys(each.text for each in results if each.text))
         outcome = Outcome.REFUSED if results and series.refusals == len(results) else overall(results)
-        self._answer(AnswerRequest(series.key, outcome, results, series.also, text))
+        series.told(AnswerRequest(OF_SEVERAL, outcome, results, series.also, text))
 
     # ---- what the core orders ----------------------------------------------------------------------------------------
 

@@ -7,24 +7,22 @@ service at the same time shares one start.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
 
 from svcd.protocol.messages import LookupEnded, Message, ServiceLookup
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.routes import NO_METHODS, Routes, callable_by
 from svcd.supervisor.core.actions import AnswerRequest, Outcome
 from svcd.supervisor.core.events import DemandArose, Event, StartRequested
 from svcd.supervisor.core.machine import Machine
 
-PREFIX: Final = "lookup-"
-
 End = Callable[[str | None], None]
 """Told once how a lookup has ended: None, it runs and takes requests; else why not."""
 
 
 class Lookups:
-    """``answer`` takes the core's answers to the requests that ``owns`` says are made here."""
+    """``begin`` is for stubs, ``find`` for whoever may ask."""
 
     def __init__(
         self,
@@ -32,15 +30,15 @@ class Lookups:
         machine: Machine,
         routes: Routes,
         submit: Callable[[Event], None],
+        asking: Asking,
         tell: Callable[[int, Message], None],
     ) -> None:
         self._registry = registry
         self._machine = machine
         self._routes = routes
         self._submit = submit
+        self._asking = asking
         self._tell = tell
-        self._count = 0
-        self._asked: dict[str, tuple[str, End]] = {}  # what is looked up, and who is told
 
     def begin(self, message: ServiceLookup) -> None:
         """A stub asks; it is told the end of it."""
@@ -85,22 +83,14 @@ class Lookups:
         if not names:
             end("there is no such service")
             return
-        self._count += 1
-        key = f"{PREFIX}{self._count}"
-        self._asked[key] = service, end
-        self._submit(StartRequested(clock.now(), key, names))
+        self._asking.ask(
+            lambda key: StartRequested(clock.now(), key, names), lambda answer: self._started(service, end, answer)
+        )
 
-    @staticmethod
-    def owns(request: str) -> bool:
-        return request.startswith(PREFIX)
-
-    def answer(self, action: AnswerRequest) -> None:
+    def _started(self, service: str, end: End, answer: AnswerRequest) -> None:
         """The start has ended, well or badly."""
-        service, end = self._asked.pop(action.request, (None, None))
-        if service is None or end is None:
-            return
-        if action.outcome is Outcome.DONE:
+        if answer.outcome is Outcome.DONE:
             end(None if self._routes.target(service).routes else NO_METHODS)
             return
-        texts = [each.text for each in action.results if each.text and each.outcome is not Outcome.DONE]
-        end("; ".join(texts) or action.text or action.outcome.value)
+        texts = [each.text for each in answer.results if each.text and each.outcome is not Outcome.DONE]
+        end("; ".join(texts) or answer.text or answer.outcome.value)

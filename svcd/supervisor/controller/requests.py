@@ -7,21 +7,20 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.errors import ErrorCode
+from svcd.record import replace
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.asking import Asking, Make, Told
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.status import Status
 from svcd.supervisor.core import events
 from svcd.supervisor.core.actions import AnswerRequest, Outcome
 from svcd.supervisor.core.machine import Machine
-
-Key = str
 
 NAMES_MAY_BE_NEW: Final = frozenset({messages.ApplyConfiguration, messages.UpdateServices})
 SIGNALS: Final = frozenset(int(number) for number in signal.valid_signals())
@@ -36,19 +35,17 @@ class Requests:
         machine: Machine,
         registry: Registry,
         status: Status,
-        submit: Callable[[events.Event], None],
-        shut_down: Callable[[str, events.ShutdownLevel, str], None],
+        asking: Asking,
+        shut_down: Callable[[events.ShutdownLevel, str, Told], None],
         may_ask: Callable[[Peer], bool],
     ) -> None:
         self._control = control
         self._machine = machine
         self._registry = registry
         self._status = status
-        self._submit = submit
+        self._asking = asking
         self._shut_down_cluster = shut_down
         self._may_ask = may_ask
-        self._asked: dict[Key, tuple[bytes, bytes]] = {}
-        self._count = 0
         self.receivers: dict[type, Callable[[Peer, bytes, Any], None]] = {
             messages.GetStatus: self._get_status,
             messages.GetGraph: self._get_graph,
@@ -84,18 +81,6 @@ class Requests:
             message = replace(message, service=one[0])  # type: ignore[call-arg]
         self.receivers[type(message)](peer, correlation, message)
 
-    def answer(self, action: AnswerRequest) -> None:
-        """The core's end of a request goes to whoever asked, if they are still there."""
-        asked = self._asked.pop(action.request, None)
-        if asked is None:
-            return
-        if action.outcome is Outcome.REFUSED:
-            text = action.text or "; ".join(result.text for result in action.results if result.text)
-            self._control.send(*asked, messages.RequestRefused(ErrorCode.REFUSED.value, text))
-            return
-        results = tuple(messages.Result(each.service, each.outcome.value, each.text) for each in action.results)
-        self._control.send(*asked, messages.RequestEnded(action.outcome.value, results, action.also, action.text))
-
     # ---- answered at once -----------------------------------------------------------------------------------------
 
     def _get_status(self, peer: Peer, correlation: bytes, message: messages.GetStatus) -> None:
@@ -114,13 +99,22 @@ class Requests:
         self.accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services), also)
 
     def _stop(self, peer: Peer, correlation: bytes, message: messages.StopServices) -> None:
-        also, make = self._stopped_along(message.services), events.StopRequested
-        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.unneeded), also)
+        make = events.StopRequested
+        self.accept(
+            peer,
+            correlation,
+            lambda key: make(clock.now(), key, message.services, message.unneeded),
+            *self._stopped_along(message.services),
+        )
 
     def _restart(self, peer: Peer, correlation: bytes, message: messages.RestartServices) -> None:
-        also = () if message.rolling else self._stopped_along(message.services)
         make = events.RestartRequested
-        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.rolling), also)
+        self.accept(
+            peer,
+            correlation,
+            lambda key: make(clock.now(), key, message.services, message.rolling),
+            *(() if message.rolling else self._stopped_along(message.services)),
+        )
 
     def _pause(self, peer: Peer, correlation: bytes, message: messages.PauseServices) -> None:
         self.accept(peer, correlation, lambda key: events.PauseRequested(clock.now(), key, message.services))
@@ -137,26 +131,35 @@ class Requests:
 
     def _shut_down(self, peer: Peer, correlation: bytes, message: messages.ShutDown) -> None:
         level = events.ShutdownLevel.NOW if message.now else events.ShutdownLevel.DRAIN
-        key = self._note(peer, correlation, ())
-        self._shut_down_cluster(key, level, f"pid {peer.pid}")
+        self._shut_down_cluster(level, f"pid {peer.pid}", self.accepted(peer, correlation))
 
     def accept(
-        self, peer: Peer, correlation: bytes, make: Callable[[Key], events.Event], also: tuple[str, ...] = ()
+        self,
+        peer: Peer,
+        correlation: bytes,
+        make: Make,
+        also: tuple[str, ...] = (),
+        removed: tuple[str, ...] = (),
     ) -> None:
-        """Take a request into the core: ``make`` is given the id that its answer will carry."""
-        self._submit(make(self._note(peer, correlation, also)))
+        """Take a request into the core. ``also``: whom it moves beside those that are named; ``removed``: for good."""
+        self._asking.ask(make, self.accepted(peer, correlation, also, removed))
 
-    def accept_key(self, peer: Peer, correlation: bytes, begin: Callable[[Key], None]) -> None:
-        """As ``accept``, for what is not one event: ``begin`` is given the id that the answer will carry."""
-        begin(self._note(peer, correlation, ()))
+    def accepted(
+        self, peer: Peer, correlation: bytes, also: tuple[str, ...] = (), removed: tuple[str, ...] = ()
+    ) -> Told:
+        """Tell whoever asks that their request is in force; what is returned is to be told its end."""
+        self._control.send(peer.route, correlation, messages.RequestAccepted(also, removed))
+        return lambda answer: self._end(peer, correlation, answer)
 
-    def _note(self, peer: Peer, correlation: bytes, also: tuple[str, ...]) -> Key:
-        """Remember whom to answer, and tell them that their request is in force."""
-        self._count += 1
-        key = f"request-{self._count}"
-        self._asked[key] = (peer.route, correlation)
-        self._control.send(peer.route, correlation, messages.RequestAccepted(also))
-        return key
+    def _end(self, peer: Peer, correlation: bytes, answer: AnswerRequest) -> None:
+        """The end of a request goes to whoever asked, if they are still there."""
+        if answer.outcome is Outcome.REFUSED:
+            text = answer.text or "; ".join(result.text for result in answer.results if result.text)
+            self.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            return
+        results = tuple(messages.Result(each.service, each.outcome.value, each.text) for each in answer.results)
+        ended = messages.RequestEnded(answer.outcome.value, results, answer.also, answer.text)
+        self._control.send(peer.route, correlation, ended)
 
     def refuse(self, peer: Peer, correlation: bytes, code: ErrorCode, text: str) -> None:
         self._control.send(peer.route, correlation, messages.RequestRefused(code.value, text))
@@ -170,6 +173,16 @@ class Requests:
             texts.append(f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return "; ".join(texts)
 
-    def _stopped_along(self, services: tuple[str, ...]) -> tuple[str, ...]:
-        """What a stop of ``services`` stops first, because it requires them: asked of the machine, in stop order."""
-        return self._machine.stopped_along(services)
+    def _stopped_along(self, services: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What a stop of ``services`` stops first, because it requires them, in stop order; and those of it that go
+        with a run that ends, whose children they are.
+        """
+        also = self._machine.stopped_along(services)
+        ending = {*services, *also}
+        return also, tuple(each for each in also if not ending.isdisjoint(self._ancestors(each)))
+
+    def _ancestors(self, name: str) -> Iterator[str]:
+        view = self._machine.services.get(name)
+        while view is not None and view.spec.parent is not None:
+            yield view.spec.parent
+            view = self._machine.services.get(view.spec.parent)

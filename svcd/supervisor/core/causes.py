@@ -10,7 +10,7 @@ from typing import Final
 from svcd.supervisor.core.events import ExitStatus
 from svcd.supervisor.core.spec import Condition, Intensity, ReadyKind, Runner
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Mark, Run, Unit
+from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
 
 CHAIN_LENGTH: Final = 32  # links that are followed for those who ask for all
 CHAIN_LIMIT: Final = 4  # links of a chain of causes that are spelled out
@@ -58,7 +58,7 @@ def exit_words(status: ExitStatus | None) -> str:
 
 def end_words(unit: Unit, run: Run) -> str:
     """Why a run that nobody asked to end has ended, or ends."""
-    said = run.error or ("" if run.from_outside else run.mark_text)
+    said = run.error or (run.mark_text if run.mark in CONDEMNED else "")
     return with_remarks(said or run.kill_text or exit_words(run.status), run)
 
 

@@ -94,7 +94,7 @@ class Endings:
         elif self._draining.is_due(unit, run) and not self._in_hurry():
             self._leave_running(unit, run)
             self._draining.begin(unit, run)
-        elif run.executed and unit.state in _SERVED and self._begins(unit, run, Hook.PRE_STOP):
+        elif run.from_outside and run.executed and unit.state in _SERVED and self._begins(unit, run, Hook.PRE_STOP):
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
             self.run_hook(unit, run, Hook.PRE_STOP, run.mark_text)

@@ -6,16 +6,16 @@ Must not decide anything: it is told what belongs together, keeps a bounded numb
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.core.actions import PublishTransition
 
 KEPT: Final = 256  # transactions
 STEP_LIMIT: Final = 1000  # steps that are kept of one
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Transaction:
     """``ended`` is None while one of its services is still on its way. ``services``: all that it moved, in order."""
 
