@@ -133,7 +133,9 @@ FORMATS: Final[dict[str, Callable[[GraphReported], list[str]]]] = {
 
 
 def _label(edge: Edge) -> str:
-    """What is not as usual about a dependency: ``wants``, ``until completed``, ``on crash notify``."""
+    """What is not as usual about a dependency: ``wants``, ``until completed``, ``on crash notify``, ``its parent``."""
+    if edge.to_parent:
+        return "its parent"  # what that means is always the same
     words = []
     if edge.kind != USUAL["kind"]:
         words.append(edge.kind)

@@ -50,6 +50,7 @@ START: Final = Wording("start", "up", "also starts")
 PAUSE: Final = Wording("pause", "paused")
 RESUME: Final = Wording("resume", "running")
 STOP: Final = Wording("stop", "stopped", "also stops first, and brings back")
+REMOVED: Final = "removes with their parent"
 RESTART: Final = Wording("restart", "restarted", "also restarts around it")
 
 
@@ -172,17 +173,26 @@ def order(target: Target, message: Message, wording: Wording, patience: Patience
     """Give one order about services and see it through."""
     with target.connect(wording.verb) as client, patient(wording.verb):
         correlation, accepted = client.begin(message)
-        if not as_json and accepted.also and wording.also:
-            click.echo(f"{wording.also}: {', '.join(map(columns.one_line, accepted.also))}")
+        if not as_json:
+            show_also(accepted, wording)
         if not patience.wait:
             return accepted_only(accepted, wording, as_json)
         ended = client.wait_end(correlation, patience.deadline)
         if as_json:
-            print_json({**outcome_document(ended), "also": accepted.also or ended.also})
+            also = {"also": accepted.also or ended.also, "removed": accepted.removed}
+            print_json(outcome_document(ended) | also)
         else:
             show_results(ended, wording)
             show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
+
+
+def show_also(accepted: RequestAccepted, wording: Wording) -> None:
+    """What happens to services that were not named; children have a line of their own, as they do not come back."""
+    stay = [each for each in accepted.also if each not in accepted.removed]
+    for words, names in ((wording.also, stay), (REMOVED, accepted.removed)):
+        if words and names:
+            click.echo(f"{words}: {', '.join(map(columns.one_line, names))}")
 
 
 def outcome_document(ended: RequestEnded) -> dict[str, Any]:
@@ -219,7 +229,16 @@ def accepted_only(
 ) -> int:
     """The end of a command that does not wait. ``more``: what JSON shows besides."""
     if as_json:
-        print_json({**(more or {}), "outcome": "accepted", "text": "", "also": accepted.also, "results": []})
+        print_json(
+            {
+                **(more or {}),
+                "outcome": "accepted",
+                "text": "",
+                "also": accepted.also,
+                "removed": accepted.removed,
+                "results": [],
+            }
+        )
     else:
         click.echo(f"{wording.verb}: accepted")
     return Exit.OK

@@ -490,6 +490,16 @@ class PeerIdentified(Message):
 
 
 @record
+class PeerDismissed(Message):
+    """Whoever was identified by that name may not call any more: its connections end, and what it has under way."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    name: str
+    reason: str
+
+
+@record
 class LookupEnded(Message):
     """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
 
@@ -783,7 +793,7 @@ class StatusReported(Message):
 
 @record
 class Edge(Message):
-    """One dependency."""
+    """One dependency. ``to_parent``: its dependent was created by the dependency."""
 
     direction: ClassVar[str] = "part of GraphReported"
     dependent: str
@@ -791,6 +801,7 @@ class Edge(Message):
     kind: str
     condition: str
     on_crash: str
+    to_parent: bool = False
 
 
 @record
@@ -817,10 +828,13 @@ class RouteReported(Message):
 
 @record
 class RequestAccepted(Message):
-    """The request is in force. ``also``: services that it moves without having been named."""
+    """The request is in force. ``also``: services that it moves without having been named. ``removed``: those of them
+    that go with their parent's run, as its children.
+    """
 
     direction: ClassVar[str] = "controller to client"
     also: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 @record
@@ -902,7 +916,8 @@ class Transition(Message):
 @record
 class Change(Message):
     """One transaction: everything that followed from one cause. ``ended`` None: it goes on. ``omitted``: steps that
-    were too many to keep.
+    were too many to keep. ``earlier``: so many of its kind (crashes of the same service, say) came before it and are
+    not kept, the first of them at ``since``.
     """
 
     direction: ClassVar[str] = "part of ChangesReported"
@@ -913,6 +928,8 @@ class Change(Message):
     services: tuple[str, ...]
     steps: tuple[Transition, ...] = ()
     omitted: int = 0
+    earlier: int = 0
+    since: float | None = None
 
 
 @record

@@ -261,11 +261,18 @@ class Caller:
         service, method = split(name)
         value = packed(name, args, named, typed)
         deadline_s = self.deadline(timeout, None, self._loop.time())
+        patience_s: float | None = None  # from when it is asked for first
 
-        async def begin(pending: Pending) -> tuple[Link, int]:
+        async def begin(pending: Pending, refused: CallError | None) -> tuple[Link, int]:
+            nonlocal patience_s
+            if refused is not None and not isinstance(refused, CERTAIN):
+                raise refused
             if self._find is not None:
                 await self._find(service, deadline_s)
-            patience_s = self._patience_s(service, wait, self._loop.time())
+            if patience_s is None:
+                patience_s = self._patience_s(service, wait, self._loop.time())
+            if refused is not None:
+                await self.wait_for_another(service, refused, patience_s, deadline_s)
             while True:
                 try:
                     link = self._link(service)

@@ -109,6 +109,12 @@ class Endpoint:
                     caller.fail(request.id, FailureCode.UNAVAILABLE, text)
                 request.stop(reason)
 
+    def dismiss(self, name: str, reason: str) -> None:
+        """Whoever calls by that name may not any more: what it has under way is cancelled, and it is told why."""
+        for caller in tuple(self.callers):
+            if caller.name == name:
+                caller.dismiss(reason)
+
     def close(self) -> None:
         """Everything at once: what is in flight is cancelled, its callers see the connection end."""
         self._door.close()
@@ -157,7 +163,7 @@ class Conversation:
 
     def __init__(self, endpoint: Endpoint, connected: socket.socket, name: str, refusal: str | None) -> None:
         self._endpoint = endpoint
-        self._name = name
+        self.name = name
         self._refusal = refusal
         self.requests: dict[int, Request] = {}
         self._last_id = 0
@@ -169,6 +175,13 @@ class Conversation:
         """``leave``, and say what was not begun: requests that are on their way here, or wait to be read."""
         self._wire.finish(lambda: (call_wire.encode(Closed(self._last_id + 1)),))
         self._lost(reason)
+
+    def dismiss(self, reason: str) -> None:
+        for request in tuple(self.requests.values()):
+            if not request.is_stopped:
+                self.fail(request.id, FailureCode.DENIED, reason)
+        self._refusal = reason  # of what is read before the end
+        self.finish(reason)
 
     def leave(self, reason: str) -> None:
         self._wire.close()
@@ -267,7 +280,7 @@ class Conversation:
         endpoint = self._endpoint
         id_, name, deadline_us, credit = call
         deadline_s = None if deadline_us is None else deadline_us / 1_000_000
-        request = Request(id_, name, self._name, deadline_s, endpoint.token, not method.is_async, credit)
+        request = Request(id_, name, self.name, deadline_s, endpoint.token, not method.is_async, credit)
         self.requests[id_] = request
         self._wire.say_at_once = len(self.requests) == 1
         endpoint.in_flight.begin()

@@ -24,6 +24,7 @@ from svcd.protocol.messages import (
     LookupEnded,
     Message,
     PeerAsked,
+    PeerDismissed,
     PeerIdentified,
     ReportUse,
     RouteChanged,
@@ -70,6 +71,7 @@ class Neighbours:
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
             PeerIdentified: self._on_identified,
+            PeerDismissed: self._on_dismissed,
             LookupEnded: self._on_lookup_ended,
             Drain: self._on_drain,
             HandOver: self._on_hand_over,
@@ -207,6 +209,10 @@ class Neighbours:
 
     def _on_identified(self, message: PeerIdentified) -> None:
         self._answer(message.token, (message.name, message.refusal))
+
+    def _on_dismissed(self, message: PeerDismissed) -> None:
+        """Not at once: whom it was told of just before comes through the door in this turn of the loop."""
+        asyncio.get_running_loop().call_soon(self._joined().dismiss, message.name, message.reason)
 
     async def start(self, service: str) -> str | None:
         """Have it started; None once it runs, or why it does not."""

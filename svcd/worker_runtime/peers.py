@@ -137,6 +137,13 @@ class Peers:
         """Take nothing new, wait for what is in flight; how many requests are left after ``timeout_s``."""
         return 0 if self.endpoint is None else await self.endpoint.drain(timeout_s)
 
+    def dismiss(self, name: str, reason: str) -> None:
+        """Whoever is here by that name may not be any more."""
+        if self.endpoint is not None:
+            self.endpoint.dismiss(name, reason)
+        if self.publisher is not None:
+            self.publisher.dismiss(name)
+
     def close(self) -> None:
         """Everything at once. What is still in flight is cancelled."""
         for part in (self.endpoint, self.subscriptions, self.publisher, self._caller, self.threads):

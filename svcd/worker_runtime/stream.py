@@ -16,8 +16,10 @@ from svcd.protocol.errors import ProtocolError
 from svcd.protocol.zmtp_large import Frame
 from svcd.worker_runtime.link import STREAM_CREDIT, Link, Pending
 
-Begin = Callable[[Pending], Awaitable[tuple[Link, int]]]
-"""Asks for a stream: where, and the id to cancel it by."""
+Begin = Callable[[Pending, CallError | None], Awaitable[tuple[Link, int]]]
+"""Asks for a stream: where, and the id to cancel it by. With the error that it was refused with before, once there is
+somebody else to ask; raises it where it may not be asked again.
+"""
 
 
 class Stream:
@@ -25,14 +27,12 @@ class Stream:
     credit, and stops when the stream is closed, forgotten or cancelled.
     """
 
-    def __init__(
-        self, name: str, begin: Callable[[Pending], Awaitable[tuple[Link, int]]], deadline_s: float | None
-    ) -> None:
+    def __init__(self, name: str, begin: Begin, deadline_s: float | None) -> None:
         self._name = name
         self._begin = begin
         self._deadline_s = deadline_s
-        self._pending = Pending(name, None)
-        self._pending.items = deque()
+        self._pending = _nothing_yet(name)
+        self._has_begun = False  # an item has come
         self._link: Link | None = None
         self._id = 0
         self._consumed = 0
@@ -41,20 +41,17 @@ class Stream:
         return self
 
     async def __anext__(self) -> Any:
-        pending, items = self._pending, self._pending.items
-        assert items is not None
-        if self._link is None and not pending.ended:
-            self._link, self._id = await self._begin(pending)
-        while not items:
-            if pending.ended:
-                error, pending.error = pending.error, None
-                if error is not None:
-                    raise error
-                raise StopAsyncIteration
-            await self._wait()
-        frames = items.popleft()
+        if self._link is None and not self._pending.ended:
+            await self._ask()
+        while not self._pending.items:
+            if self._pending.ended:
+                await self._end()
+            else:
+                await self._wait()
+        frames = self._pending.items.popleft()
+        self._has_begun = True
         self._consumed += 1
-        if self._consumed >= STREAM_CREDIT // 2 and not pending.ended and self._link is not None:
+        if self._consumed >= STREAM_CREDIT // 2 and not self._pending.ended and self._link is not None:
             self._link.more(self._id, self._consumed)
             self._consumed = 0
         try:
@@ -62,6 +59,22 @@ class Stream:
         except CallError:
             await self.aclose()
             raise
+
+    async def _ask(self, refused: CallError | None = None) -> None:
+        pending = _nothing_yet(self._name)
+        self._link, self._id = await self._begin(pending, refused)
+        self._pending = pending
+
+    async def _end(self) -> None:
+        """It is over, well or badly; or it was refused, and another is asked."""
+        if self._link is not None:
+            self._link.done(self._id)
+        error, self._pending.error = self._pending.error, None
+        if error is None:
+            raise StopAsyncIteration
+        if self._has_begun:
+            raise error
+        await self._ask(error)
 
     async def _wait(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,6 +117,12 @@ class Stream:
     def __del__(self) -> None:
         if self._link is not None and not self._pending.ended:
             self._link.forget(self._id)
+
+
+def _nothing_yet(name: str) -> Pending:
+    pending = Pending(name, None)
+    pending.items = deque()
+    return pending
 
 
 def unpacked(name: str, frames: list[Frame]) -> Any:

@@ -375,3 +375,24 @@ def test_a_permission_that_is_applied_holds_at_once_and_so_does_its_removal(stag
     assert stage.pid_of("web") == pid
     stage.tells()
     play.wait("billing", "len(ctx._joined.offered.callers)", 0)
+
+
+def test_who_may_not_call_any_more_is_put_out_with_what_it_has_under_way(stage: Stage) -> None:
+    """A stream, a call and a subscription, on connections that there are; another caller is left alone."""
+    services = "billing: {ACT Billing}\nother: {ACT Web, permissions: {services: [billing]}}\nweb: {ACT Web%s}"
+    play = Play(stage, SHOP, services % ", permissions: {services: [billing]}")
+    play.wait_heard("billing", 2)
+    call = play.begin("web", "await ctx.call('billing.wait', timeout=600)")
+    theirs = play.begin("other", "await ctx.call('billing.wait', timeout=600)")
+    play.ask("web", "setattr(self, 'rows', ctx.stream('billing.history', 10_000))")
+    assert play.ask("web", "await anext(self.rows)") == 0
+    play.wait("billing", "self.begun", 2)
+    play.apply(services % "")
+    failed = call.failure()
+    assert failed.kind == "PermissionDenied"
+    assert failed.text == "cannot call billing: web neither depends on it nor has the permission"
+    assert play.failure("web", "[each async for each in self.rows]").kind == "PermissionDenied"
+    play.wait("billing", "(len(ctx._joined.offered.callers), len(ctx._joined.publisher.subscribers))", [1, 1])
+    play.wait("billing", "sorted(self.ended)", ["cancelled", "history"])
+    play.ask("billing", "self.gate.set()")
+    assert theirs.end() == "billing"

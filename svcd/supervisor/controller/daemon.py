@@ -25,6 +25,7 @@ from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock, containment, launching, takedown
+from svcd.supervisor.controller.admissions import Admissions
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.borrowed import Borrowed
@@ -164,9 +165,8 @@ class Daemon:
             self._engine.submit,
             self._endpoints,
             self._routes,
-            self._lookups,
-            introductions,
         )
+        self._admissions = Admissions(introductions, self._registry, self._runs, self._stubs.send)
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
@@ -298,6 +298,8 @@ class Daemon:
             messages.HealthReported: self._health.take_answer,
             messages.ImportsRecorded: self._fork_servers.recorded,
             messages.UseReported: self._callers.disuse.take,
+            messages.PeerAsked: self._admissions.asked,
+            messages.ServiceLookup: self._lookups.begin,
             messages.StateExported: self._exchange.receive,
             messages.InterfaceReported: self._handovers.described,
             messages.HandedOver: self._handovers.handed_over,

@@ -35,7 +35,7 @@ class Introductions:
         run = self.run_of(pid)
         if run is not None:
             if not self.may_call(run.service, callee):
-                raise PermissionDenied(f"{run.service} neither depends on it nor has the permission")
+                raise PermissionDenied(not_permitted(run.service))
             return run.service
         if uid not in (0, os.geteuid()):
             raise PermissionDenied(f"uid {uid} may not call services of this cluster")
@@ -77,3 +77,7 @@ class Introductions:
                 if runs.has_member(run, pid):
                     return run
         raise PermissionDenied(f"pid {pid} is a process of some service that has ended")
+
+
+def not_permitted(caller: str) -> str:
+    return f"{caller} neither depends on it nor has the permission"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from svcd.protocol import messages
@@ -99,13 +99,22 @@ class Requests:
         self.accept(peer, correlation, lambda key: events.StartRequested(clock.now(), key, message.services), also)
 
     def _stop(self, peer: Peer, correlation: bytes, message: messages.StopServices) -> None:
-        also, make = self._stopped_along(message.services), events.StopRequested
-        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.unneeded), also)
+        make = events.StopRequested
+        self.accept(
+            peer,
+            correlation,
+            lambda key: make(clock.now(), key, message.services, message.unneeded),
+            *self._stopped_along(message.services),
+        )
 
     def _restart(self, peer: Peer, correlation: bytes, message: messages.RestartServices) -> None:
-        also = () if message.rolling else self._stopped_along(message.services)
         make = events.RestartRequested
-        self.accept(peer, correlation, lambda key: make(clock.now(), key, message.services, message.rolling), also)
+        self.accept(
+            peer,
+            correlation,
+            lambda key: make(clock.now(), key, message.services, message.rolling),
+            *(() if message.rolling else self._stopped_along(message.services)),
+        )
 
     def _pause(self, peer: Peer, correlation: bytes, message: messages.PauseServices) -> None:
         self.accept(peer, correlation, lambda key: events.PauseRequested(clock.now(), key, message.services))
@@ -124,13 +133,22 @@ class Requests:
         level = events.ShutdownLevel.NOW if message.now else events.ShutdownLevel.DRAIN
         self._shut_down_cluster(level, f"pid {peer.pid}", self.accepted(peer, correlation))
 
-    def accept(self, peer: Peer, correlation: bytes, make: Make, also: tuple[str, ...] = ()) -> None:
-        """Take a request into the core."""
-        self._asking.ask(make, self.accepted(peer, correlation, also))
+    def accept(
+        self,
+        peer: Peer,
+        correlation: bytes,
+        make: Make,
+        also: tuple[str, ...] = (),
+        removed: tuple[str, ...] = (),
+    ) -> None:
+        """Take a request into the core. ``also``: whom it moves beside those that are named; ``removed``: for good."""
+        self._asking.ask(make, self.accepted(peer, correlation, also, removed))
 
-    def accepted(self, peer: Peer, correlation: bytes, also: tuple[str, ...] = ()) -> Told:
+    def accepted(
+        self, peer: Peer, correlation: bytes, also: tuple[str, ...] = (), removed: tuple[str, ...] = ()
+    ) -> Told:
         """Tell whoever asks that their request is in force; what is returned is to be told its end."""
-        self._control.send(peer.route, correlation, messages.RequestAccepted(also))
+        self._control.send(peer.route, correlation, messages.RequestAccepted(also, removed))
         return lambda answer: self._end(peer, correlation, answer)
 
     def _end(self, peer: Peer, correlation: bytes, answer: AnswerRequest) -> None:
@@ -155,6 +173,16 @@ class Requests:
             texts.append(f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return "; ".join(texts)
 
-    def _stopped_along(self, services: tuple[str, ...]) -> tuple[str, ...]:
-        """What a stop of ``services`` stops first, because it requires them: asked of the machine, in stop order."""
-        return self._machine.stopped_along(services)
+    def _stopped_along(self, services: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """What a stop of ``services`` stops first, because it requires them, in stop order; and those of it that go
+        with a run that ends, whose children they are.
+        """
+        also = self._machine.stopped_along(services)
+        ending = {*services, *also}
+        return also, tuple(each for each in also if not ending.isdisjoint(self._ancestors(each)))
+
+    def _ancestors(self, name: str) -> Iterator[str]:
+        view = self._machine.services.get(name)
+        while view is not None and view.spec.parent is not None:
+            yield view.spec.parent
+            view = self._machine.services.get(view.spec.parent)

@@ -116,7 +116,14 @@ class Status:
     def graph(self) -> GraphReported:
         """Every service and every edge, as registered."""
         edges = (
-            Edge(name, edge.target, edge.kind.value, edge.condition.value, edge.on_crash.value)
+            Edge(
+                name,
+                edge.target,
+                edge.kind.value,
+                edge.condition.value,
+                edge.on_crash.value,
+                edge.target == view.spec.parent,
+            )
             for name, view in self._machine.services.items()
             for edge in view.spec.dependencies
         )

@@ -11,13 +11,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from svcd.protocol import messages
-from svcd.protocol.call_errors import PermissionDenied
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.endpoints import Endpoints
-from svcd.supervisor.controller.introductions import Introductions
-from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.controller.runs import Run, Runs
@@ -47,8 +44,6 @@ class Stubs:
         submit: Callable[[Event], None],
         endpoints: Endpoints,
         routes: Routes,
-        lookups: Lookups,
-        introductions: Introductions,
     ) -> None:
         self._control = control
         self._runs = runs
@@ -56,7 +51,6 @@ class Stubs:
         self._submit = submit
         self._endpoints = endpoints
         self._routes = routes
-        self._introductions = introductions
         self._route_of: dict[int, bytes] = {}
         self._run_of: dict[bytes, Run] = {}
         self._frozen: set[int] = set()
@@ -70,8 +64,6 @@ class Stubs:
             messages.LoopAlive: lambda peer, message: self._record(peer, message, self._on_alive),
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
-            messages.PeerAsked: lambda peer, message: self._record(peer, message, self._on_peer_asked),
-            messages.ServiceLookup: lambda peer, message: self._record(peer, message, lookups.begin),
             messages.Pong: lambda peer, message: None,
         }
 
@@ -148,14 +140,6 @@ class Stubs:
     def _on_progress(self, message: messages.DrainProgress) -> None:
         count = max(0, message.in_flight)
         self._submit(DrainProgressed(clock.now(), message.service, message.invocation, count))
-
-    def _on_peer_asked(self, message: messages.PeerAsked) -> None:
-        name, refusal = "", None
-        try:
-            name = self._introductions.name_of(message.service, message.pid, message.uid)
-        except PermissionDenied as denied:
-            refusal = f"cannot call {message.service}: {denied}"
-        self.send(message.invocation, messages.PeerIdentified(message.invocation, message.token, name, refusal))
 
     def _speaker(self, peer: Peer, invocation: int) -> Run | None:
         run = self._run_of.get(peer.route)
