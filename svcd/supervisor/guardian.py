@@ -9,7 +9,7 @@ Run as ``python -I -S guardian.py JSON``; the JSON object has
     lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
     python_services               whether a fork server is needed from the beginning
-    waiting                       optional: {pid, fd} of a controller that was begun already (``headstart``)
+    waiting                       optional: part name -> {pid, fd} of one that was begun already (``headstart``)
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
 
 Two orders hold always. A birth is announced by a launcher before the process does anything, and an unknown child is
@@ -115,6 +115,7 @@ class Guardian:
         self.start_part("launcher")
         if self.given["python_services"]:
             self.start_part("fork-server")
+        part.dismiss_waiting(self.given)
         if self.given["console"]:
             self.start_console()
         while self.exit_code is None:
@@ -451,7 +452,7 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # whoever started us may have closed these
         os.set_inheritable(fd, True)
-    kept = [given["lock_fd"], *([given["waiting"]["fd"]] if "waiting" in given else [])]
+    kept = [given["lock_fd"], *(each["fd"] for each in given.get("waiting", {}).values())]
     clone.close_all_but(kept)
     for fd in kept:
         os.set_inheritable(fd, False)

@@ -116,7 +116,7 @@ class Guarded:
             "parts": parts,
             **given,
         }
-        kept = [given["waiting"]["fd"]] if "waiting" in given else []
+        kept = [each["fd"] for each in given.get("waiting", {}).values()]
         command = [sys.executable, "-I", "-S", guardian.__file__, json.dumps(argument)]
         if limit is not None:
             command = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command]
