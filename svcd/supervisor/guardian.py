@@ -2,7 +2,7 @@
 
 Must not decide about services, block on a part, or import more than the standard library: it has to outlive everybody.
 
-Run as ``python -I -S guardian.py JSON``; the JSON object has
+Run by ``__main__``, with a JSON object that has
 
     cluster, run_dir, state_dir   names and absolute paths
     python, site                  the interpreter of the parts, and their sys.path
@@ -32,9 +32,6 @@ import time
 from collections import deque
 from collections.abc import Collection
 from typing import Any, Final
-
-if __name__ == "__main__":  # run by path, without site: our package is found from here
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from svcd.record import entity, field, record, replace
 from svcd.supervisor import clone, part
@@ -464,7 +461,3 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # shared with the parts that are forks of us
     sys.exit(Guardian(given, soft, hard).run())
-
-
-if __name__ == "__main__":
-    main()

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from svcd.supervisor import guardian
+from svcd import supervisor
 from svcd.supervisor.wiring import (
     ClusterEnded,
     Link,
@@ -117,7 +117,8 @@ class Guarded:
             **given,
         }
         kept = [each["fd"] for each in given.get("waiting", {}).values()]
-        command = [sys.executable, "-I", "-S", guardian.__file__, json.dumps(argument)]
+        entry = str(Path(supervisor.__file__).parent / "__main__.py")
+        command = [sys.executable, "-I", "-S", entry, json.dumps(argument)]
         if limit is not None:
             command = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command]
         with self.stderr.open("ab") as stderr:
