@@ -397,7 +397,7 @@ def test_a_cluster_that_is_killed(client: svcd.Client, stage: Stage) -> None:
 
 ASK = """
 c = svcd.Client()
-print(c.call('till.caller'), flush=True)
+print(c.call('till.caller', wait=20), flush=True)
 c.close()
 """
 
@@ -410,7 +410,7 @@ def test_a_program_of_the_cluster_may_call_what_it_is_permitted(stage: Stage, mo
         till: {{{TILL}}}
         asks: {{{program(ASK)}, {MAY_CALL}, env: {{SVCD_RUN_DIR: /nowhere}}, type: task}}
         needs: {{{program(ASK)}, depends_on: [till], type: task}}
-        child: {{command: "sh -c 'exec 3<&0; svcd call till.caller; exit 0'", {MAY_CALL}, type: task}}
+        child: {{command: "sh -c 'exec 3<&0; svcd call --wait 20s till.caller; exit 0'", {MAY_CALL}, type: task}}
         """,
         wait=None,
     )
