@@ -916,7 +916,8 @@ class Transition(Message):
 @record
 class Change(Message):
     """One transaction: everything that followed from one cause. ``ended`` None: it goes on. ``omitted``: steps that
-    were too many to keep.
+    were too many to keep. ``earlier``: so many of its kind (crashes of the same service, say) came before it and are
+    not kept, the first of them at ``since``.
     """
 
     direction: ClassVar[str] = "part of ChangesReported"
@@ -927,6 +928,8 @@ class Change(Message):
     services: tuple[str, ...]
     steps: tuple[Transition, ...] = ()
     omitted: int = 0
+    earlier: int = 0
+    since: float | None = None
 
 
 @record

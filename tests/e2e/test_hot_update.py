@@ -163,13 +163,39 @@ def test_under_load_nothing_fails_and_nothing_is_handled_twice(stage: Stage) -> 
         for _ in range(3):  # and again, however often
             update(stage)
     row = stage.row("till")
-    assert (row.version, row.state, row.cause, row.restarts) == ("1", "running", "ready", 0)
+    assert (row.version, row.state, row.cause, row.restarts) == ("2", "running", "ready", 0)
     assert row.pid != old
     got = finished(play, 1, 2) + answered
     handled = play.ask("till", "self.handled")
     assert sorted(handled) == sorted(got)
     assert len(set(handled)) == len(handled)
     assert play.ask("till", "self.before") > 0
+
+
+def test_what_an_update_was_told_stays_until_it_is_taken_back(stage: Stage) -> None:
+    services = f"till: {{{TILL}, config: {{a: 1}}}}\nclock: {{ACT Clock}}"
+    play = Play(stage, SHOP, services)
+    file = stage.directory / "cluster.yaml"
+    config = stage.directory / "other.yaml"
+    config.write_text("a: 2\n")
+
+    def stands() -> tuple[object, ...]:
+        return tuple(play.ask("till", "[type(self).__name__, ctx.version, ctx.config['a']]"))
+
+    update(stage, "till", "--python", "app:Tills2", "--config", str(config))
+    assert stands() == ("Tills2", "1", 2)
+    assert "--python app:Tills2 --config … is in force" in update(stage)
+    assert stands() == ("Tills2", "1", 2)
+    stage.svcd("restart", "till")
+    assert stands() == ("Tills2", "1", 2)
+    assert "\n# svcd update till --python app:Tills2 --config … is in force\n" in "\n" + stage.svcd("config").out
+    assert update(stage, "till", "--reset").startswith("1. update  till  python, config changed;")
+    assert stands() == ("Tills", "1", 1)
+    update(stage, "till", "--version", "7")
+    assert stage.svcd("plan", str(file)).out == "1. restart till  version changed\n"
+    stage.svcd("apply", str(file))
+    assert stands() == ("Tills", "1", 1)
+    assert update(stage).startswith("1. update  till  a new version takes over in place")
 
 
 # ---- who is connected all the while ----------------------------------------------------------------------------------

@@ -347,7 +347,7 @@ class Endings:
         if run is None or run.mark is not None:
             return
         if own is None or unit.name not in own.moving:
-            self._cluster.begin(f"{unit.name} {verb}: {words}")
+            self._cluster.begin(f"{unit.name} {verb}: {words}", f"end of {unit.name}")
             self._cluster.enlist(unit)
 
     def spread_crash(self, unit: Unit, run: Run, words: str, verb: str = "crashed", completes: bool = False) -> None:
