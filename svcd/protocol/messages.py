@@ -739,7 +739,9 @@ class ServiceStatus(Message):
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
     the requests that it has not answered, while it drains. ``parent``: the service that has created it.
-    ``events_lost``: of those that it has published or was to hear in its present run.
+    ``events_lost``: of those that it has published or was to hear in its present run. ``not_restarted``: the rule that
+    forbids a restart, where it has failed. ``check_output``: what the command of its readiness or health check has
+    printed last, when it found fault.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -772,6 +774,8 @@ class ServiceStatus(Message):
     version: str | None = None
     in_flight: int | None = None
     events_lost: int = 0
+    not_restarted: str = ""
+    check_output: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

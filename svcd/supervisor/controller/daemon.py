@@ -184,7 +184,9 @@ class Daemon:
             self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
-        self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._health = Health(
+            loop, self._registry, self._errands, self._engine.submit, self._ask_health, self._records.take_check_output
+        )
         self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
         self._keeping = Keeping(
             loop,
