@@ -6,7 +6,6 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, replace
 from typing import Final
 
 import click
@@ -37,6 +36,7 @@ from svcd.protocol.messages import (
     UnregisterServices,
     UpdateServices,
 )
+from svcd.record import as_dict, replace
 from svcd.supervisor.config import plan as plans
 from svcd.supervisor.config.launch import ClusterSpec
 
@@ -74,7 +74,7 @@ def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_j
         cluster = _load(target, client, "plan", files, profiles, as_json)
         steps = client.ask(_message(cluster, dry_run=True), PlanReported)
     if as_json:
-        print_json([asdict(each) for each in steps.steps])
+        print_json([as_dict(each) for each in steps.steps])
     else:
         click.echo("\n".join(_steps(steps)))
 
@@ -309,7 +309,7 @@ def _change(client: Client, message: Message, wording: Wording, patience: Patien
         if not as_json:
             click.echo("\n".join(_steps(steps)))
         accepted = client.wait_accepted(correlation)
-        document = {"steps": [asdict(each) for each in steps.steps]}
+        document = {"steps": [as_dict(each) for each in steps.steps]}
         if not patience.wait:
             return accepted_only(accepted, wording, as_json, document)
         ended = client.wait_end(correlation, patience.deadline)

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +32,7 @@ from svcd.protocol.messages import (
     StatusReported,
 )
 from svcd.protocol.rotation import follow_from_end
+from svcd.record import as_dict, replace
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -159,7 +159,7 @@ class Console:
         while (event := self._client.next_event()) is not None:
             number: int = getattr(event, "sequence", 0)
             if self._as_json:  # a look tells people what has come of it, but a program is owed each event
-                self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
+                self._pieces.append(json_line({"event": type(event).__name__, **as_dict(event)}))
             if number > self._sequence + 1:
                 self._look()  # tells what was missed, and as a rule what this one speaks of
             if number > self._sequence:

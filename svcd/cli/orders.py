@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
@@ -33,11 +32,12 @@ from svcd.protocol.messages import (
     StatusReported,
     StopServices,
 )
+from svcd.record import as_dict, record
 
 DONE: Final = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wording:
     """How an order is spoken of: ``cannot stop``, ``web: stopped``, ``also stops first, …: api``."""
 
@@ -54,7 +54,7 @@ REMOVED: Final = "removes with their parent"
 RESTART: Final = Wording("restart", "restarted", "also restarts around it")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Patience:
     """Whether to wait for the end of a request, and until which monotonic moment (None: as long as it takes)."""
 
@@ -197,7 +197,7 @@ def show_also(accepted: RequestAccepted, wording: Wording) -> None:
 
 def outcome_document(ended: RequestEnded) -> dict[str, Any]:
     """What became of a request, as JSON values."""
-    return {"outcome": ended.outcome, "text": ended.text, "results": [asdict(each) for each in ended.results]}
+    return {"outcome": ended.outcome, "text": ended.text, "results": [as_dict(each) for each in ended.results]}
 
 
 def show_last_words(client: Client, ended: RequestEnded) -> None:

@@ -7,12 +7,12 @@ scalings of that service; an apply brings back what the files say.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 import yaml
 
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.record import replace
 from svcd.supervisor.config import leaves
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.config.units import RefusedError

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -18,6 +17,7 @@ from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
 from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+from svcd.record import as_dict
 
 UP_STATES: Final = frozenset({"running", "paused", "completed"})
 DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
@@ -77,7 +77,7 @@ def exit_code(report: StatusReported) -> Exit:
 
 def as_document(report: StatusReported) -> dict[str, Any]:
     """The status as JSON values. Keys are those of the message, all of them."""
-    document = asdict(report)
+    document = as_dict(report)
     return {key: document[key] for key in ("cluster", "pid", "state", "parts", "services", "state_dir", "sequence")}
 
 

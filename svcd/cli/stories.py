@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 import click
@@ -26,6 +25,7 @@ from svcd.protocol.messages import (
     StoryReported,
     Transition,
 )
+from svcd.record import as_dict
 
 HISTORY_LINES: Final = 20
 NAMES_SHOWN: Final = 6
@@ -69,7 +69,7 @@ def why(target: Target, name: str, as_json: bool) -> None:
     with target.connect("tell why") as client:
         story = client.ask(GetStory(name), StoryReported)
     if as_json:
-        print_json(asdict(story))
+        print_json(as_dict(story))
         return
     click.echo("\n".join([*_chain(story.chain), *_parentage(story), *_advice(story.chain), "", *_history(story)]))
 
@@ -145,7 +145,7 @@ def changes(target: Target, number: int | None, limit: int, as_json: bool) -> No
     if number is not None and not report.changes:
         raise CommandFailed(f"cannot show change {number}: it is not kept (any more)", Exit.USAGE, "svcd changes")
     if as_json:
-        print_json([asdict(each) for each in report.changes])
+        print_json([as_dict(each) for each in report.changes])
     elif number is not None:
         click.echo("\n".join(_one(report.changes[0])))
     elif not report.changes:

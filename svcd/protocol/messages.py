@@ -9,13 +9,14 @@ empty where nothing is asked) and a body, ``msgpack([VERSION, tag, {field: value
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
+
+from svcd.record import field, record
 
 VERSION: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Message:
     """Base of all messages. ``direction`` is for the reference page: who says it to whom."""
 
@@ -25,7 +26,7 @@ class Message:
 # ---- stub -> controller --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RemoteReady(Message):
     """The stub's first words; only then does it get code to run. ``version``: of the Python that runs it."""
 
@@ -36,7 +37,7 @@ class RemoteReady(Message):
     version: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateChanged(Message):
     """The stub reached ``state`` (loaded, initialized, starting, running, paused, leaving, drained, stopping);
     ``error`` is one line, with stopping. Leaving: the service wants to end by itself, and waits to be told to drain and
@@ -50,7 +51,7 @@ class StateChanged(Message):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Frame(Message):
     """One frame of a traceback, outermost first."""
 
@@ -61,7 +62,7 @@ class Frame(Message):
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExceptionRaised(Message):
     """An exception that user code did not handle. ``phase``: load, init, import, start, run, pause,
     resume, export, stop.
@@ -77,7 +78,7 @@ class ExceptionRaised(Message):
     frames: tuple[Frame, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResourceSampled(Message):
     """What the stub's own process uses: CPU seconds since its start, memory in bytes."""
 
@@ -90,7 +91,7 @@ class ResourceSampled(Message):
     fds: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportsRecorded(Message):
     """What took long when the service was loaded: seconds by installed module, with all that it pulled in. Said where
     the ``ServiceSpec`` asks for it and there is something to say.
@@ -102,7 +103,7 @@ class ImportsRecorded(Message):
     imports: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pong(Message):
     """The answer to a ``Ping``, from the stub's event loop: it still turns."""
 
@@ -111,7 +112,7 @@ class Pong(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LoopAlive(Message):
     """A sign of life from the stub's event loop, several times within the service's watchdog time."""
 
@@ -120,7 +121,7 @@ class LoopAlive(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthReported(Message):
     """The answer to a ``CheckHealth``; ``token`` is the question's. ``text`` says what is wrong."""
 
@@ -132,7 +133,7 @@ class HealthReported(Message):
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointOpened(Message):
     """The service takes requests (``calls``), publishes (``events``), at the places that its ``ServiceSpec`` names.
 
@@ -147,7 +148,7 @@ class EndpointOpened(Message):
     safe: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MethodDescribed(Message):
     """A method that others may call. ``parameters``: mappings with name, annotation ("" where there is none), required
     and positional. ``result``: its annotation; of a stream, that of an item.
@@ -160,7 +161,7 @@ class MethodDescribed(Message):
     result: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InterfaceReported(Message):
     """What the code offers, said when it has been imported; nothing is said of code that offers nothing."""
 
@@ -171,7 +172,7 @@ class InterfaceReported(Message):
     listens: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandedOver(Message):
     """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
 
@@ -181,7 +182,7 @@ class HandedOver(Message):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainProgress(Message):
     """So many requests are in flight while the service drains."""
 
@@ -191,7 +192,7 @@ class DrainProgress(Message):
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UseReported(Message):
     """Answers ``ReportUse``. ``unused_s``: since the last request has ended; None: there was none."""
 
@@ -202,7 +203,7 @@ class UseReported(Message):
     unused_s: float | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EventsLost(Message):
     """So many events of ``publisher`` have not reached ``subscriber``, one of which says this: a queue was full."""
 
@@ -214,7 +215,7 @@ class EventsLost(Message):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerAsked(Message):
     """Who has connected to the service's endpoint? The kernel says ``pid`` and ``uid``. Answered by
     ``PeerIdentified``.
@@ -228,7 +229,7 @@ class PeerAsked(Message):
     uid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceLookup(Message):
     """Somebody waits for ``target``. ``start``: it is to be started; so it is where it starts on demand. Answered by
     ``LookupEnded``.
@@ -242,7 +243,7 @@ class ServiceLookup(Message):
     start: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildServiceRequested(Message):
     """Create the child service ``name``. ``definition``: keys of cluster.yaml; ``start``: and start it; ``wait``: the
     answer comes once it is up. Answered by ``ChildRequestEnded``.
@@ -258,7 +259,7 @@ class ChildServiceRequested(Message):
     wait: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildOrderRequested(Message):
     """``order`` is start, stop, restart or remove. Answered by ``ChildRequestEnded``."""
 
@@ -270,7 +271,7 @@ class ChildOrderRequested(Message):
     order: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateExported(Message):
     """Part number ``part`` (from 0) of ``parts`` of what ``export_state()`` has returned; only the stub can read it.
 
@@ -293,7 +294,7 @@ class StateExported(Message):
 # ---- controller -> stub --------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceSpec(Message):
     """The code to run: exactly one of ``entry`` (module:name), ``script`` (path), ``code`` (source). The
     stub imports it. ``endpoint``: directory in which it binds ``calls`` and ``events``;
@@ -323,7 +324,7 @@ class ServiceSpec(Message):
     record_imports: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Init(Message):
     """Call ``init(config)``."""
 
@@ -331,7 +332,7 @@ class Init(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Start(Message):
     """Call ``start()``; a function is called now, a script begins."""
 
@@ -339,7 +340,7 @@ class Start(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Pause(Message):
     """Call ``pause()``; the stub answers with the state paused, or with an exception and the state running."""
 
@@ -347,7 +348,7 @@ class Pause(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Resume(Message):
     """Call ``resume()``; the stub answers with the state running."""
 
@@ -355,7 +356,7 @@ class Resume(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckHealth(Message):
     """Call ``method`` of the service; answered by ``HealthReported``."""
 
@@ -365,7 +366,7 @@ class CheckHealth(Message):
     method: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Stop(Message):
     """Stop, then end the process. During a start: waits for the start to end, well or badly, and then stops."""
 
@@ -374,7 +375,7 @@ class Stop(Message):
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExportState(Message):
     """Call ``export_state()`` of a service that runs; answered by ``StateExported`` in parts."""
 
@@ -383,7 +384,7 @@ class ExportState(Message):
     token: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ImportState(Message):
     """Part number ``part`` of ``parts`` of a state that was exported, said before ``Start``: ``import_state`` gets it
     before ``start`` is called. ``version``: of the service that has exported it.
@@ -397,7 +398,7 @@ class ImportState(Message):
     version: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StateSaved(Message):
     """The state that was exported as ``token`` is kept; ``error``: it is not, and why."""
 
@@ -407,7 +408,7 @@ class StateSaved(Message):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Drain(Message):
     """Serve late requests for ``grace_s``, then take no more; those in flight have ``timeout_s`` to end. Answered by
     ``DrainProgress`` and, at the end, the state drained.
@@ -420,7 +421,7 @@ class Drain(Message):
     timeout_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandOver(Message):
     """A successor waits: finish what is in flight within ``timeout_s``, send new requests away to wait for it, and
     ``pause()``. Answered by ``HandedOver``; followed by ``ExportState`` and ``Stop``, or by ``GoOn``.
@@ -432,7 +433,7 @@ class HandOver(Message):
     timeout_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GoOn(Message):
     """The successor has failed: take requests again, and ``resume()``."""
 
@@ -440,7 +441,7 @@ class GoOn(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Route(Message):
     """Where one running instance takes requests; ``events``: where it publishes, empty where it does not.
     ``safe``: methods that may be called again when it was lost in the course of a call.
@@ -453,7 +454,7 @@ class Route(Message):
     safe: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RouteChanged(Message):
     """Where requests to ``target`` go from now on. No routes: nowhere, and ``why``. ``permitted`` False: this service
     may not call it any more. ``on_demand``: asking for it starts it. ``held``: it is back in a moment, callers wait.
@@ -469,7 +470,7 @@ class RouteChanged(Message):
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReportUse(Message):
     """Say whether others use the service: ``UseReported``."""
 
@@ -477,7 +478,7 @@ class ReportUse(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerIdentified(Message):
     """Who that is; ``refusal``: why it is not to be let in."""
 
@@ -488,7 +489,7 @@ class PeerIdentified(Message):
     refusal: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PeerDismissed(Message):
     """Whoever was identified by that name may not call any more: its connections end, and what it has under way."""
 
@@ -498,7 +499,7 @@ class PeerDismissed(Message):
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LookupEnded(Message):
     """``error`` None: it runs, and its ``RouteChanged`` has been sent."""
 
@@ -508,7 +509,7 @@ class LookupEnded(Message):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildRequestEnded(Message):
     """``code`` empty: it is done. Otherwise it is a ``child_errors.ChildErrorCode`` value, ``error`` says why, and
     ``problems`` are those of a definition that cannot be used.
@@ -522,7 +523,7 @@ class ChildRequestEnded(Message):
     problems: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildChanged(Message):
     """A child of this service is in ``state`` from now on; ``removed``: it is there no more."""
 
@@ -533,7 +534,7 @@ class ChildChanged(Message):
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChildEnded(Message):
     """A run of a child of this service has ended by itself: well, or badly for ``error``."""
 
@@ -543,7 +544,7 @@ class ChildEnded(Message):
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ping(Message):
     """Answered by ``Pong``."""
 
@@ -551,7 +552,7 @@ class Ping(Message):
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Welcome(Message):
     """The answer to a ``RemoteReady`` of a stub that came back: it goes on with what it was doing."""
 
@@ -562,7 +563,7 @@ class Welcome(Message):
 # ---- client -> controller ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetStatus(Message):
     """Answered by ``StatusReported``. No names: every service."""
 
@@ -570,7 +571,7 @@ class GetStatus(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartServices(Message):
     """Answered by ``RequestAccepted`` at once, then ``RequestEnded``; or by ``RequestRefused``. No names:
     all eager ones.
@@ -580,7 +581,7 @@ class StartServices(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopServices(Message):
     """Stops what requires them first. Answered as ``StartServices``. ``unneeded``: afterwards also whatever was started
     only because something else needed it, and is needed no more.
@@ -591,7 +592,7 @@ class StopServices(Message):
     unneeded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestartServices(Message):
     """Answered as ``StartServices``. ``rolling``: one after the other, each once the one before is running again."""
 
@@ -600,7 +601,7 @@ class RestartServices(Message):
     rolling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PauseServices(Message):
     """Answered as ``StartServices``."""
 
@@ -608,7 +609,7 @@ class PauseServices(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResumeServices(Message):
     """Answered as ``StartServices``."""
 
@@ -616,7 +617,7 @@ class ResumeServices(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ApplyConfiguration(Message):
     """Bring the cluster to a new configuration. ``plan``: the JSON document that ``config.plan`` writes.
 
@@ -632,7 +633,7 @@ class ApplyConfiguration(Message):
     dry_run: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpdateServices(Message):
     """Replace ``services`` by what ``plan`` says of them, in place where that is possible: a successor is loaded beside
     each and takes over. ``force``: also where its interface is not compatible. Answered as ``ApplyConfiguration``.
@@ -644,7 +645,7 @@ class UpdateServices(Message):
     force: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UnregisterServices(Message):
     """Stop and forget these. Refused while others require them. Answered as ``ApplyConfiguration``."""
 
@@ -652,14 +653,14 @@ class UnregisterServices(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetConfiguration(Message):
     """Answered by ``ConfigurationReported``."""
 
     direction: ClassVar[str] = "client to controller"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetChanges(Message):
     """The last ``limit`` changes, oldest first, or the one with the id ``transaction``. Answered by
     ``ChangesReported``.
@@ -670,7 +671,7 @@ class GetChanges(Message):
     transaction: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetStory(Message):
     """Why a service is where it is. Answered by ``StoryReported``."""
 
@@ -678,7 +679,7 @@ class GetStory(Message):
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalServices(Message):
     """Send signal number ``signal`` to the main process of each."""
 
@@ -687,7 +688,7 @@ class SignalServices(Message):
     services: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShutDown(Message):
     """Drain and end the daemon; ``now``: no drain, every stop timeout one second."""
 
@@ -695,7 +696,7 @@ class ShutDown(Message):
     now: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetRoute(Message):
     """Where to call the service that the file calls so. Answered by ``RouteReported``, or by ``RequestRefused``: a
     program of the cluster needs the permission to call it.
@@ -710,7 +711,7 @@ class GetRoute(Message):
     start: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GetGraph(Message):
     """Answered by ``GraphReported``."""
 
@@ -720,7 +721,7 @@ class GetGraph(Message):
 # ---- controller -> client ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part(Message):
     """One of svcd's own processes."""
 
@@ -729,7 +730,7 @@ class Part(Message):
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceStatus(Message):
     """One row of ``svcd status``. ``desired`` is "up" or "down"; ``since`` is when ``state`` began.
 
@@ -778,7 +779,7 @@ class ServiceStatus(Message):
     check_output: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatusReported(Message):
     """``state`` of the cluster: "starting", "running", "stopping". ``pid`` is the guardian's.
     ``sequence``: the last event's.
@@ -794,7 +795,7 @@ class StatusReported(Message):
     services: tuple[ServiceStatus, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Edge(Message):
     """One dependency. ``to_parent``: its dependent was created by the dependency."""
 
@@ -807,7 +808,7 @@ class Edge(Message):
     to_parent: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class GraphReported(Message):
     direction: ClassVar[str] = "controller to client"
     cluster: str
@@ -815,7 +816,7 @@ class GraphReported(Message):
     edges: tuple[Edge, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RouteReported(Message):
     """No routes: it cannot be called now, and ``why``. ``on_demand``: starting it is what it waits for. ``held``: it is
     back in a moment.
@@ -829,7 +830,7 @@ class RouteReported(Message):
     held: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestAccepted(Message):
     """The request is in force. ``also``: services that it moves without having been named. ``removed``: those of them
     that go with their parent's run, as its children.
@@ -840,7 +841,7 @@ class RequestAccepted(Message):
     removed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Result(Message):
     """What became of one service. ``text`` says why when it is not done."""
 
@@ -850,7 +851,7 @@ class Result(Message):
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestEnded(Message):
     """``outcome``: done, failed, superseded."""
 
@@ -861,7 +862,7 @@ class RequestEnded(Message):
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestRefused(Message):
     """Nothing was done. ``code`` is an ``errors.ErrorCode`` value."""
 
@@ -870,7 +871,7 @@ class RequestRefused(Message):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step(Message):
     """One step that a change would take: ``verb`` is start, stop, restart, update, add or remove."""
 
@@ -880,7 +881,7 @@ class Step(Message):
     why: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PlanReported(Message):
     """What a change of configuration does, in order. No steps: nothing differs."""
 
@@ -888,7 +889,7 @@ class PlanReported(Message):
     steps: tuple[Step, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConfigurationReported(Message):
     """``files``: absolute paths, in layer order; ``profiles``: those that were chosen; ``plan``: the document of what
     is in force. ``scales``: services whose number of instances was changed.
@@ -901,7 +902,7 @@ class ConfigurationReported(Message):
     scales: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Transition(Message):
     """One step of a service: at ``at`` it went from ``old`` to ``new``."""
 
@@ -916,7 +917,7 @@ class Transition(Message):
     transaction: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change(Message):
     """One transaction: everything that followed from one cause. ``ended`` None: it goes on. ``omitted``: steps that
     were too many to keep. ``earlier``: so many of its kind (crashes of the same service, say) came before it and are
@@ -935,13 +936,13 @@ class Change(Message):
     since: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ChangesReported(Message):
     direction: ClassVar[str] = "controller to client"
     changes: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Link(Message):
     """One link of a chain of causes: where ``service`` stands and why; the next link is what that comes from."""
 
@@ -953,7 +954,7 @@ class Link(Message):
     since: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Remark(Message):
     """What was worth telling of a service at ``at``, and was no step (``NoticeGiven``)."""
 
@@ -962,7 +963,7 @@ class Remark(Message):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StoryReported(Message):
     """``chain``: from the service that was asked about to the root of it all. ``history``: its last transitions, oldest
     first. ``changes``: the transactions that these belong to. ``remarks``: the last ones, oldest first. ``parent``: the
@@ -981,7 +982,7 @@ class StoryReported(Message):
 # ---- published (topic frame = tag), every one with a sequence number -------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceTransitioned(Message):
     """A service changed its state; ``spent_s`` is how long it was in ``old``."""
 
@@ -997,7 +998,7 @@ class ServiceTransitioned(Message):
     transaction: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class NoticeGiven(Message):
     """``service`` empty: about the cluster."""
 
@@ -1008,7 +1009,7 @@ class NoticeGiven(Message):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExceptionRecorded(Message):
     """A stub reported an exception that user code did not handle."""
 
@@ -1018,7 +1019,7 @@ class ExceptionRecorded(Message):
     exception: ExceptionRaised
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterStateChanged(Message):
     """``state``: starting, running, stopping, ended (the last message of all)."""
 

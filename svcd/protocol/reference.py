@@ -77,11 +77,10 @@ def _parts() -> list[type[Message]]:
 
 
 def _entry(cls: type[Message]) -> str:
-    text = inspect.getdoc(cls) or ""
-    is_written = not text.startswith(f"{cls.__name__}(")  # dataclasses make up a signature where there is none
+    text = inspect.cleandoc(cls.__doc__ or "")
     fields = dataclasses.fields(cls)
     table = "| field | type | default |\n|---|---|---|\n" + "".join(map(_row, fields)) if fields else "No fields.\n"
-    return f"### {cls.__name__}\n\n" + (f"{text}\n\n" if is_written else "") + table + "\n"
+    return f"### {cls.__name__}\n\n" + (f"{text}\n\n" if text else "") + table + "\n"
 
 
 def _row(field: dataclasses.Field[object]) -> str:

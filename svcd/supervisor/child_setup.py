@@ -14,9 +14,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from svcd.record import record
 from svcd.supervisor import clone
 from svcd.supervisor.wiring import SpawnRequested
 
@@ -26,7 +26,7 @@ SIGKILL: Final = int(signal.SIGKILL)
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """What is the same for every child. ``parent``: the guardian's pid; ``run_stub``: None in a launcher of programs.
 
@@ -170,7 +170,16 @@ def _be_stub(order: SpawnRequested, env: dict[str, str], ground: Ground) -> int:
     if ground.run_stub is None:
         raise Refused("exec", 0, "a launcher of programs cannot run Python code")
     ground.set_title(order.title)
-    os.environ.clear()
-    os.environ.update(env)
+    _change_environment(env)
     clone.close_all_but(order.targets)
     return ground.run_stub(order.stub or {})
+
+
+def _change_environment(env: dict[str, str]) -> None:
+    """Where it differs from ours: what is the same for all stays shared memory."""
+    environ = os.environ
+    for name in [each for each in environ if each not in env]:
+        del environ[name]
+    for name, value in env.items():
+        if environ.get(name) != value:
+            environ[name] = value

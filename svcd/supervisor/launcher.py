@@ -18,9 +18,9 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
+from svcd.record import entity, field, record
 from svcd.supervisor import child_setup, clone, preloading
 from svcd.supervisor.child_setup import Ground
 from svcd.supervisor.title import set_title
@@ -39,7 +39,7 @@ REFUSAL_BYTES: Final = 65536
 FORK_SERVER: Final = "fork-server"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """An order and the descriptors that came with it, for ``order.targets``."""
 
@@ -47,7 +47,7 @@ class Asked:
     passed: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prepared:
     """An order and the descriptors for its process: pipes, the gate that it will wait at, its cgroup if it has one."""
 
@@ -59,7 +59,7 @@ class Prepared:
     cgroup: int | None
 
 
-@dataclass(slots=True)
+@entity
 class Launcher:
     """``guardian`` and ``controller`` are our links to them."""
 

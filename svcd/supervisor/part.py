@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from svcd.supervisor import clone, collector, launcher
+from svcd.supervisor import clone, collector, headstart, launcher
 
 BUILT_IN: Final[dict[str, Callable[[dict[str, Any]], None]]] = {"collector": collector.run, "launcher": launcher.run}
 MODULES: Final = {
@@ -23,6 +23,7 @@ MODULES: Final = {
     "fork-server": "svcd.supervisor.launcher",
     "console": "svcd.cli.console",
 }
+OPTIONS: Final = {"controller": ("-S",), "console": ("-S",)}  # the path is found already; no user code runs in them
 TOLD: Final = ("cluster", "run_dir", "state_dir", "site")
 NOT_STARTED: Final = 127
 
@@ -32,7 +33,15 @@ def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str,
     part gets a little of it, ``more``, and ``fds``, the descriptors that are meant for it, by name. Raises ``OSError``
     when there is no process.
     """
-    argument = {key: given[key] for key in TOLD} | {"part": name} | more | fds
+    argument = {key: given[key] for key in TOLD} | {"part": name} | more
+    if name == "controller" and "waiting" in given:
+        waiting = given.pop("waiting")
+        try:
+            headstart.hand_over(waiting["fd"], argument, fds)
+            return int(waiting["pid"])
+        except OSError:
+            pass  # it is gone: we reap it, and start another
+    argument |= fds
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # none may come to the wrong one
     try:
         pid = os.fork()
@@ -61,7 +70,7 @@ def _become(name: str, given: dict[str, Any], argument: dict[str, Any], fds: dic
             BUILT_IN[kind](argument)
             code = 0
         else:
-            _execute(argv or [given["python"], "-m", MODULES[kind], "{}"], given, argument, fds)
+            _execute(argv or [given["python"], *OPTIONS.get(kind, ()), "-m", MODULES[kind], "{}"], given, argument, fds)
     except SystemExit as error:
         code = 1
         os.write(2, f"{error}\n".encode())

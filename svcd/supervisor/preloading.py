@@ -17,8 +17,9 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from svcd.record import record
 
 SIGNAL_LINES: Final = ("SigIgn", "SigCgt")
 PACKAGES: Final = ("site-packages", "dist-packages")
@@ -44,7 +45,7 @@ class Unfit(Exception):  # noqa: N818 - it says what it is
         self.module, self.text = module, text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Footing:
     """What a fork server must not have more of than before: what the kernel knows of this process."""
 

@@ -19,6 +19,7 @@ from svcd.protocol.call_errors import CallError, CallRefused, Draining, Moved, S
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
+from svcd.protocol.zmtp_large import Frame
 from svcd.worker_runtime.link import MAX_PENDING, STREAM_CREDIT, Link, NotBegun, Pending
 from svcd.worker_runtime.request import current
 from svcd.worker_runtime.routes import Address, Routes
@@ -76,39 +77,45 @@ class Caller:
         or all where asking for it starts it. ``typed``: arguments as texts, of which the callee makes values.
         """
         service, method = split(name)
-        deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S)
+        began_s = self._loop.time()
+        deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S, began_s)
         value = packed(name, args, named, typed)
         if self._find is not None:
             await self._find(service, deadline_s)
-        patience_s = self._patience_s(service, wait)
+            began_s = self._loop.time()
+        is_lost = False  # once, after it was begun
         while True:
             try:
-                return await self._ask(self._link(service), name, method, value, deadline_s)
+                link = self._link(service)
+                future: asyncio.Future[list[Frame]] = asyncio.Future(loop=self._loop)
+                pending = Pending(name, future, deadline_s)
+                link.begin(method, value, deadline_s, 0, pending)
+                if deadline_s is not None and deadline_s < self._next_deadline_s:
+                    self._watch(deadline_s)
+                try:
+                    frames = await future
+                except BaseException:
+                    self._leave(link, pending)
+                    raise
+                if link.is_withdrawn:
+                    link.done(pending.id)
+                return unpacked(name, frames)
             except ServiceUnavailable as error:
                 if not isinstance(error, CERTAIN):  # it was begun, perhaps
                     if not self.routes.is_safe(service, method):
                         raise
-                    patience_s = math.inf
+                    is_lost = True
+                patience_s = math.inf if is_lost else self._patience_s(service, wait, began_s)
                 await self.wait_for_another(service, error, patience_s, deadline_s)
 
-    async def _ask(self, link: Link, name: str, method: str, value: Frames, deadline_s: float | None) -> Any:
-        pending = Pending(name, self._loop.create_future())
-        pending.deadline_s = deadline_s
-        id_ = link.begin(method, value, deadline_s, 0, pending)
-        if deadline_s is not None and deadline_s < self._next_deadline_s:
-            self._watch(deadline_s)
-        try:
-            assert pending.future is not None
-            frames = await pending.future
-        except BaseException:  # a timeout or a cancellation; if the callee has ended it, there is nothing to cancel
-            link.cancel(id_)
-            if pending.error is not None and pending.future is not None and pending.future.done():
-                pending.future.exception()  # cancelled in the same moment: asyncio is not to complain of its loss
-            raise
-        finally:
-            if link.is_withdrawn:
-                link.done(id_)
-        return unpacked(name, frames)
+    @staticmethod
+    def _leave(link: Link, pending: Pending) -> None:
+        """A timeout or a cancellation; if the callee has ended it, there is nothing to cancel."""
+        link.cancel(pending.id)
+        if pending.error is not None and pending.future is not None and pending.future.done():
+            pending.future.exception()  # cancelled in the same moment: asyncio is not to complain of its loss
+        if link.is_withdrawn:
+            link.done(pending.id)
 
     def _watch(self, deadline_s: float) -> None:
         """One timer for all calls, at the earliest deadline: most calls are over by then, and it moves far on."""
@@ -151,7 +158,7 @@ class Caller:
 
     async def wait_found(self, service: str, wait: float | None) -> None:
         """Until there is somebody to ask. Raises ``CallError``."""
-        until_s = self._patience_s(service, wait)
+        until_s = self._patience_s(service, wait, self._loop.time())
         while True:
             try:
                 self.routes.lookup(service)
@@ -160,23 +167,24 @@ class Caller:
             else:
                 return
 
-    def _patience_s(self, service: str, wait: float | None) -> float:
+    def _patience_s(self, service: str, wait: float | None, began_s: float) -> float:
         """Until when to wait for a service that does not run."""
         if wait is None:
-            return math.inf if service in self.routes.on_demand else self._loop.time()
-        return self._loop.time() + wait
+            return math.inf if service in self.routes.on_demand else began_s
+        return began_s + wait
 
-    def deadline(self, timeout: float | None, default_s: float | None) -> float | None:
+    @staticmethod
+    def deadline(timeout: float | None, default_s: float | None, now_s: float) -> float | None:
         """On the loop's clock. A request's own deadline holds for all that is called in its course."""
         request = current.get()
         inherited = None if request is None else request.deadline_s
         if timeout is None:
             if inherited is not None:
                 return inherited
-            return None if default_s is None else self._loop.time() + default_s
+            return None if default_s is None else now_s + default_s
         if not timeout > 0:
             raise ValueError(f"a timeout must be more than 0 seconds, not {timeout!r}")
-        own = self._loop.time() + timeout
+        own = now_s + timeout
         return own if inherited is None else min(own, inherited)
 
     # ---- whom to ask -------------------------------------------------------------------------------------------------
@@ -188,26 +196,23 @@ class Caller:
 
     def _link(self, service: str) -> Link:
         """To the instance with the least in flight. Raises ``CallError``."""
-        addresses = self._lookup(service)
+        try:
+            addresses = self.routes.lookup(service)
+        except ServiceUnavailable as error:
+            raise NotBegun(str(error)) from None
         if len(addresses) == 1:
             link = self._links.get(addresses[0].calls)
             return link if link is not None else self._connect(service, addresses[0])
         self._turn += 1
         turn = self._turn % len(addresses)
-        error: CallError | None = None
+        refusal: CallError | None = None
         for address in sorted((*addresses[turn:], *addresses[:turn]), key=self._load):
             try:
                 return self._links.get(address.calls) or self._connect(service, address)
             except NotBegun as failed:
-                error = failed
-        assert error is not None
-        raise error
-
-    def _lookup(self, service: str) -> tuple[Address, ...]:
-        try:
-            return self.routes.lookup(service)
-        except ServiceUnavailable as error:
-            raise NotBegun(str(error)) from None
+                refusal = failed
+        assert refusal is not None
+        raise refusal
 
     def _load(self, address: Address) -> int:
         link = self._links.get(address.calls)
@@ -255,7 +260,7 @@ class Caller:
         """
         service, method = split(name)
         value = packed(name, args, named, typed)
-        deadline_s = self.deadline(timeout, None)
+        deadline_s = self.deadline(timeout, None, self._loop.time())
         patience_s: float | None = None  # from when it is asked for first
 
         async def begin(pending: Pending, refused: CallError | None) -> tuple[Link, int]:
@@ -265,7 +270,7 @@ class Caller:
             if self._find is not None:
                 await self._find(service, deadline_s)
             if patience_s is None:
-                patience_s = self._patience_s(service, wait)
+                patience_s = self._patience_s(service, wait, self._loop.time())
             if refused is not None:
                 await self.wait_for_another(service, refused, patience_s, deadline_s)
             while True:
@@ -280,10 +285,10 @@ class Caller:
 
 def split(name: str) -> tuple[str, str]:
     """(service, method). Raises ``ValueError``."""
-    service, dot, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
-    if not (service and dot and method):
-        raise ValueError(f'cannot call {name!r}: name it "service.method"')
-    return service, method
+    service, _, method = name.rpartition(".") if isinstance(name, str) else ("", "", "")
+    if service and method:
+        return service, method
+    raise ValueError(f'cannot call {name!r}: name it "service.method"')
 
 
 def packed(name: str, args: list[Any], named: dict[str, Any], typed: dict[str, str] | None = None) -> Frames:
@@ -292,7 +297,6 @@ def packed(name: str, args: list[Any], named: dict[str, Any], typed: dict[str, s
         value = values.pack_arguments(args, named) if typed is None else values.pack([args, named, typed])
     except ProtocolError as error:
         raise CallRefused(f"cannot call {name}: {error}") from None
-    size = sum(map(len, value)) if len(value) > 1 else 0
-    if size > MAX_CALL_BYTES:
+    if len(value) > 1 and (size := sum(map(len, value))) > MAX_CALL_BYTES:
         raise CallRefused(f"cannot call {name}: {size} bytes; at most {MAX_CALL_BYTES} travel in one call. Use streams")
     return value

@@ -18,8 +18,8 @@ ENDED: Final = "it ended"
 
 
 class Token:
-    """Cancelled once, and then for good, with a reason. ``is_cancelled`` and ``wait`` are for any thread; ``cancel``,
-    ``child`` and ``call`` belong to the loop's.
+    """Cancelled once, and then for good, with a reason. ``is_cancelled``, ``wait`` and ``child`` are for any thread;
+    ``cancel`` and ``call`` belong to the loop's.
     """
 
     __slots__ = ("_callbacks", "_children", "_flag", "parent", "reason")
@@ -34,12 +34,12 @@ class Token:
     def child(self) -> Token:
         """A token below this one; cancelled already if this is. ``detach`` it when it is of no use any more."""
         made = Token(self)
-        if self.reason is not None:
+        if self.reason is None:
+            if self._children is None:
+                self._children = {}
+            self._children[made] = None
+        if self.reason is not None:  # looked at after it was told of the child: ``cancel`` sees it or we see ``cancel``
             made.reason = self.reason
-            return made
-        if self._children is None:
-            self._children = {}
-        self._children[made] = None
         return made
 
     def detach(self) -> None:
@@ -55,7 +55,7 @@ class Token:
         if self._flag is not None:
             self._flag.set()
         children, self._children = self._children, None
-        for each in children or ():
+        for each in tuple(children or ()):
             each.cancel(reason)
         callbacks, self._callbacks = self._callbacks, None
         for callback in callbacks or ():

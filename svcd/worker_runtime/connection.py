@@ -21,6 +21,7 @@ from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import ExceptionRaised, LoopAlive, Message, ResourceSampled, StateChanged
 from svcd.worker_runtime.reports import print_text
+from svcd.worker_runtime.wire_socket import dial
 
 HELD_LIMIT: Final = 256  # messages kept while the controller is away; the oldest exceptions go first
 RECONNECT_S: Final = 0.05
@@ -30,7 +31,8 @@ COMPLAINTS: Final = 5
 READ_BYTES: Final = 16384
 PATH_LIMIT_BYTES: Final = 107  # of a Unix socket's address (unix(7))
 
-_KIND: Final = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+Dial = Callable[[str], socket.socket]
+"""A socket that is connected to that path. Raises ``OSError``."""
 _HELLO: Final = zmtp.hello(b"DEALER")
 
 
@@ -45,6 +47,7 @@ class Connection:
         receive: Callable[[Message], None],
         on_lost: Callable[[], None],
         on_back: Callable[[], None],
+        dial: Dial = dial,
     ) -> None:
         if len(os.fsencode(path)) > PATH_LIMIT_BYTES:
             raise ValueError(f"{path} is longer than the {PATH_LIMIT_BYTES} bytes of a socket's address")
@@ -54,6 +57,7 @@ class Connection:
         self._receive = receive
         self._on_lost = on_lost
         self._on_back = on_back
+        self._dial = dial
         self._held: deque[Message] = deque()
         self._complaints = 0
         self._connected = False  # as far as that the controller has answered our hello
@@ -93,22 +97,13 @@ class Connection:
     def _connect(self) -> None:
         self._retry = None
         try:
-            self._socket = self._dial()
+            self._socket = self._dial(self._path)
         except OSError:  # not there, not listening, too many before us, or out of descriptors
             self._retry = self._loop.call_later(self._delay_s, self._connect)
             self._delay_s = min(self._delay_s * 2, RECONNECT_MAX_S)
             return
         self._loop.add_reader(self._socket.fileno(), self._drain)
         self._say(_HELLO)
-
-    def _dial(self) -> socket.socket:
-        made = socket.socket(socket.AF_UNIX, _KIND)
-        try:
-            made.connect(self._path)
-        except OSError:
-            made.close()
-            raise
-        return made
 
     def _hang_up(self) -> None:
         if self._socket is not None:

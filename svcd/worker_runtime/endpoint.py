@@ -13,17 +13,18 @@ import asyncio
 import difflib
 import socket
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from functools import partial
+from time import monotonic  # the loop's clock, and the wire's
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
 from svcd.protocol.call_errors import DeadlineExceeded, FailureCode
-from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, End, Failed, Item, Result
+from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, End, Failed, Item
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.zmtp_large import Frame, Oversized
-from svcd.worker_runtime import typed
+from svcd.record import record
+from svcd.worker_runtime import eager, typed
 from svcd.worker_runtime.accepting import CheckPeer, Door
 from svcd.worker_runtime.annotations import Mismatch
 from svcd.worker_runtime.cancellation import InFlight, Token
@@ -44,7 +45,7 @@ OnError = Callable[[str, BaseException], None]
 """Told of each exception that a method let out, after it was answered."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Bounds:
     """What an endpoint takes: bytes of one message, requests in flight altogether and of one caller."""
 
@@ -214,8 +215,9 @@ class Conversation:
                 request.stop("its caller does not wait for it any more")
 
     def _asked(self, call: Call, frames: list[Frame]) -> None:
-        self._last_id = max(self._last_id, call.id)
-        if call.id in self.requests:
+        if call.id > self._last_id:
+            self._last_id = call.id
+        elif call.id in self.requests:
             self._endpoint.malformed += 1
             self.leave("it used an id twice")
             return
@@ -225,7 +227,8 @@ class Conversation:
             return
         method = self._endpoint.methods[call.method]
         try:
-            arguments = self._arguments(method, frames)
+            value = values.unpack_from(frames, 1)
+            arguments = self._arguments(method, value)
         except (ProtocolError, Mismatch, RecursionError) as error:
             text = f"cannot call {self._endpoint.service}.{call.method}: {error}"
             self.fail(call.id, FailureCode.REFUSED, text)
@@ -252,39 +255,43 @@ class Conversation:
             is_what = "a stream: ask for it with ctx.stream()" if method.is_stream else "no stream: ask with ctx.call()"
             kind = "stream" if method.is_stream else "call"
             return FailureCode.REFUSED, f"{endpoint.service}.{call.method} is {is_what}", kind
-        if isinstance(frames, Oversized):
+        if type(frames) is Oversized:
             return FailureCode.REFUSED, (
                 f"cannot call {endpoint.service}.{call.method}: {frames.size_bytes} bytes or more;"
                 f" it takes {bounds.message_bytes}"
             )
-        if call.deadline_us is not None and call.deadline_us < endpoint.loop.time() * 1_000_000:
+        if call.deadline_us is not None and call.deadline_us < monotonic() * 1_000_000:
             return FailureCode.DEADLINE, f"{endpoint.service}.{call.method} was not begun: its deadline is over"
         if endpoint.in_flight.count >= bounds.in_flight or len(self.requests) >= bounds.in_flight_of_one:
             return FailureCode.UNAVAILABLE, f"{endpoint.service} has {endpoint.in_flight.count} requests in flight"
         return None
 
     @staticmethod
-    def _arguments(method: Method, frames: list[Frame]) -> dict[str, Any]:
-        value = values.unpack(frames[1:])
+    def _arguments(method: Method, value: Any) -> dict[str, Any]:
         if type(value) is not list or len(value) < 2 or type(value[0]) is not list or type(value[1]) is not dict:
             raise Mismatch("its arguments are not of the form [arguments, named arguments]")
         if len(value) > 2:
             return typed.arguments(method, value[0], value[1], value[2:])
-        return method.arguments(*value)
+        return method.arguments(value[0], value[1])
 
     # ---- what is done about it ---------------------------------------------------------------------------------------
 
     def _begin(self, call: Call, method: Method, arguments: dict[str, Any]) -> None:
         endpoint = self._endpoint
-        deadline_s = None if call.deadline_us is None else call.deadline_us / 1_000_000
-        request = Request(call.id, call.method, self.name, deadline_s, endpoint.token.child(), not method.is_async)
-        request.credit = call.credit
-        self.requests[call.id] = request
+        id_, name, deadline_us, credit = call
+        deadline_s = None if deadline_us is None else deadline_us / 1_000_000
+        request = Request(id_, name, self.name, deadline_s, endpoint.token, not method.is_async, credit)
+        self.requests[id_] = request
         self._wire.say_at_once = len(self.requests) == 1
         endpoint.in_flight.begin()
-        if deadline_s is not None:
+        task = eager.begin(endpoint.loop, self._run(request, method, arguments), name)
+        if task is None:
+            return
+        request.task = task
+        if request.is_stopped and method.is_async:  # within its first step: the endpoint was closed by it, say
+            task.cancel()
+        elif deadline_s is not None:
             endpoint.watch_deadlines()
-        request.task = endpoint.loop.create_task(self._run(request, method, arguments), name=call.method)
 
     async def _run(self, request: Request, method: Method, arguments: dict[str, Any]) -> None:
         current.set(request)
@@ -300,16 +307,16 @@ class Conversation:
                     else:
                         result = await self._endpoint.run_sync(partial(function, **arguments))
                     if not request.is_stopped:
-                        self._say_value(call_wire.encode(Result(request.id)), method, result)
+                        self._say_value(call_wire.encode_result(request.id), method, result)
         except BaseException as error:  # whatever user code raises
             self._raised(request, error)
             if isinstance(error, SystemExit | KeyboardInterrupt):  # the service wants to end, and says so to its stub
                 raise
         finally:
-            request.token.detach()
+            request.end()
             self.requests.pop(request.id, None)
             self._wire.say_at_once = len(self.requests) <= 1
-            self._endpoint.used_at_s = self._endpoint.loop.time()
+            self._endpoint.used_at_s = monotonic()
             self._endpoint.in_flight.end()
 
     async def _serve_stream(self, request: Request, method: Method, function: Any, arguments: dict[str, Any]) -> None:
@@ -343,13 +350,16 @@ class Conversation:
                 await asyncio.sleep(0)
 
     def _say_value(self, head: bytes, method: Method, value: Any) -> None:
+        check = method.result
         try:
-            frames = values.pack(method.result(value, "its result"))
+            if check.quick is not None and type(value) not in check.quick:
+                value = check.convert(value, "its result")
+            frames = values.pack(value)
         except (ProtocolError, Mismatch, RecursionError) as error:
             raise BadResult(f"{self._endpoint.service}.{method.name}: {error}") from None
         if sum(map(len, frames)) > self._endpoint.bounds.message_bytes:
             raise BadResult(f"{self._endpoint.service}.{method.name}: its result is too large to travel in one piece")
-        self._wire.say([head, *frames])
+        self._wire.say_for_good([head, *frames])
 
     def _is_over(self, request: Request) -> bool:
         return request.deadline_s is not None and request.deadline_s <= self._endpoint.loop.time() + RESOLUTION_S

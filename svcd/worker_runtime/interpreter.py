@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 _main: types.ModuleType | None = None
+_on_terminate: Callable[[], None] | None = None
 
 
 def settle() -> None:
@@ -52,22 +53,34 @@ def catch_signals(on_terminate: Callable[[], None]) -> None:
 
     Handlers rather than SIG_IGN: exec resets them, so the programs that a service starts are not affected.
     """
+    global _on_terminate
+    _on_terminate = on_terminate
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _ignore)
 
-    def terminate(_number: int, _frame: Any) -> None:
-        on_terminate()
 
-    def ignore(_number: int, _frame: Any) -> None:
+def release_signals() -> None:
+    """Both at their defaults again, where nobody else has caught them meanwhile."""
+    global _on_terminate
+    if _on_terminate is None:
         return
+    _on_terminate = None
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is _ignore:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def restore() -> None:
-        if signal.getsignal(signal.SIGTERM) is terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is ignore:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, ignore)
-    os.register_at_fork(after_in_child=restore)
+os.register_at_fork(after_in_child=release_signals)  # once, here: what is made in a service costs it pages
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    if _on_terminate is not None:
+        _on_terminate()
+
+
+def _ignore(_number: int, _frame: Any) -> None:
+    return
 
 
 def finish(complain: Callable[[str], None]) -> None:

@@ -21,7 +21,7 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.protocol.call_wire import Call, Cancel, Closed, Credit, Failed, Item, Result
+from svcd.protocol.call_wire import Cancel, Closed, Credit, Failed, Item, Result
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
@@ -38,19 +38,20 @@ class NotBegun(ServiceUnavailable):
     """It is certain that the callee has not begun with it: another may be asked."""
 
 
-class Pending:
-    """One call, or one stream, that has not ended."""
+class Pending(Outgoing):
+    """One call, or one stream, that has not ended: first a message that waits to go out, then one to be answered."""
 
-    __slots__ = ("deadline_s", "ended", "error", "future", "items", "said", "what")
+    __slots__ = ("deadline_s", "ended", "error", "future", "id", "items", "what")
 
-    def __init__(self, what: str, future: asyncio.Future[Any] | None) -> None:
+    def __init__(self, what: str, future: asyncio.Future[Any] | None, deadline_s: float | None = None) -> None:
+        self.frames, self.size_bytes, self.begun, self.withdrawn = (), 0, False, False
+        self.id = 0  # on its link
         self.what = what
         self.future = future  # who waits: a call for its one answer, a stream for its next item
         self.items: deque[list[Frame]] | None = None
         self.ended = False
         self.error: CallError | None = None
-        self.said: Outgoing | None = None
-        self.deadline_s: float | None = None  # of a call; a stream keeps its own
+        self.deadline_s = deadline_s  # of a call; a stream keeps its own
 
     def fail(self, error: CallError) -> None:
         self.error, self.ended = error, True
@@ -88,14 +89,14 @@ class Link:
 
     def begin(self, method: str, value: Frames, deadline_s: float | None, credit: int, pending: Pending) -> int:
         """Ask; the id to cancel it by. Raises ``NotBegun``."""
-        if len(self.pending) >= MAX_PENDING or self._wire.backlog_bytes > MAX_BACKLOG_BYTES:
-            raise NotBegun(f"{self.service} has not answered {len(self.pending)} calls of this service: too many")
-        self._next_id += 1
-        id_ = self._next_id
+        wire, count = self._wire, len(self.pending)
+        if count >= MAX_PENDING or wire.backlog_bytes > MAX_BACKLOG_BYTES:
+            raise NotBegun(f"{self.service} has not answered {count} calls of this service: too many")
+        pending.id = id_ = self._next_id = self._next_id + 1
         self.pending[id_] = pending
         deadline_us = None if deadline_s is None else int(deadline_s * 1_000_000)
-        self._wire.say_at_once = len(self.pending) == 1
-        pending.said = self._wire.say([call_wire.encode(Call(id_, method, deadline_us, credit)), *value])
+        wire.say_at_once = not count
+        wire.say([call_wire.encode_call(id_, method, deadline_us, credit), *value], pending)
         return id_
 
     def cancel(self, id_: int) -> None:
@@ -103,8 +104,7 @@ class Link:
         pending = self.pending.pop(id_, None)
         if pending is None or not self.is_open:
             return
-        assert pending.said is not None
-        if not self._wire.withdraw(pending.said):
+        if not self._wire.withdraw(pending):
             self._wire.say((call_wire.encode(Cancel(id_)),))
 
     def forget(self, id_: int) -> None:
@@ -144,21 +144,23 @@ class Link:
         except ProtocolError as error:
             self.close(f"it sent {error}")
             return
-        if type(message) is Closed:
+        cls = type(message)
+        if cls is Closed:
             self._closed(message.id)
             return
         pending = self.pending.get(message.id)
         if pending is None:  # it came too late
             return
-        if isinstance(frames, Oversized):
+        if type(frames) is Oversized:
             self.cancel(message.id)
             pending.fail(RemoteError(f"{pending.what} answered with {frames.size_bytes} bytes or more: too many"))
-        elif type(message) is Result and pending.items is None:
+        elif cls is Result and pending.items is None:
             del self.pending[message.id]
             pending.ended = True
-            if pending.future is not None and not pending.future.done():
-                pending.future.set_result(frames)
-        elif type(message) is Item and pending.items is not None:
+            future = pending.future
+            if future is not None and not future.done():
+                future.set_result(frames)
+        elif cls is Item and pending.items is not None:
             self._item(pending, frames)
         else:
             del self.pending[message.id]
@@ -197,7 +199,7 @@ class Link:
         self._on_lost(self)
         lost, self.pending = self.pending, {}
         for pending in lost.values():
-            if pending.said is not None and not pending.said.begun:
+            if not pending.begun:
                 pending.fail(NotBegun(f"{self.service} cannot be reached: {why}"))
             else:
                 pending.fail(ServiceUnavailable(f"{self.service} was lost before {pending.what} had ended: {why}"))

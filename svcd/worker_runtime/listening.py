@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
-from svcd.protocol.call_wire import Event
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.zmtp_large import Frame, Oversized
@@ -84,20 +83,20 @@ class Subscriptions:
     def take(self, service: str, frames: list[Frame]) -> int | None:
         """The sequence of an event that came; None for what is none."""
         try:
-            head = call_wire.decode(frames[1])
+            head = call_wire.decode_for_listener(frames[1])
         except (ProtocolError, IndexError):
             return None
-        if type(head) is not Event or head.topic.encode("utf-8", "replace") != bytes(frames[0]):
+        if head.topic.encode("utf-8", "replace") != bytes(frames[0]):
             return None
-        fits = [each for each in self.inboxes if each.listener.service == service and each.hears(head.topic)]
-        for inbox in fits:
-            self._put(inbox, frames)
+        for inbox in self.inboxes:
+            if inbox.listener.service == service and inbox.hears(head.topic):
+                self._put(inbox, frames)
         return head.sequence
 
     def _put(self, inbox: Inbox, frames: list[Frame]) -> None:
         """Each method gets a value of its own: what one changes, another does not see."""
         try:
-            is_kept = inbox.put(inbox.listener.check(values.unpack(frames[2:]), "the event"))
+            is_kept = inbox.put(inbox.listener.check(values.unpack_from(frames, 2), "the event"))
         except (ProtocolError, Mismatch, RecursionError) as error:
             self.refused += 1
             inbox.complain(error)
@@ -205,15 +204,13 @@ class Inbox:
     async def _work(self) -> None:
         try:
             while self._waiting:
-                await self._tell(self._waiting.popleft())
+                value = self._waiting.popleft()
+                try:
+                    if self.listener.is_async:
+                        await self._method(value)
+                    else:
+                        await self._run_sync(partial(self._method, value))
+                except Exception as error:  # whatever user code raises; the next event is another matter
+                    self.complain(error)
         finally:
             self._task = None
-
-    async def _tell(self, value: Any) -> None:
-        try:
-            if self.listener.is_async:
-                await self._method(value)
-            else:
-                await self._run_sync(partial(self._method, value))
-        except Exception as error:  # whatever user code raises; the next event is another matter
-            self.complain(error)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints, overload
 
 from svcd.protocol.limits import MAX_METHOD_LENGTH
+from svcd.record import record
 from svcd.worker_runtime.annotations import ANYTHING, Check, Mismatch, check_of
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -72,7 +72,7 @@ def check_event_name(name: Any) -> tuple[str, str]:
     return service, topic
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Method:
     """One method that is offered, and how to call it. ``parameters``: by name, in order, without ``self``."""
 
@@ -96,7 +96,7 @@ class Method:
             if check is None:
                 raise Mismatch(f"it has no parameter {str(name)[:60]!r}: {self.usage()}")
             taken[name] = value if check.quick is None or type(value) in check.quick else check.convert(value, name)
-        if not self.required <= taken.keys():
+        if len(taken) < len(known) and not self.required <= taken.keys():
             missing = ", ".join(name for name in known if name in self.required and name not in taken)
             raise Mismatch(f"it lacks {missing}: {self.usage()}")
         return taken
@@ -115,7 +115,7 @@ class Method:
         return f"{self.name}{self.signature}"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listener:
     """A method that hears events. ``name``: the method's; ``service`` and ``topic`` of the event."""
 

@@ -9,6 +9,7 @@ objects lie side by side in fresh pools: 0.2 MiB less for each service, for 0.4 
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import sys
@@ -16,6 +17,8 @@ from typing import Any, Final
 
 PASSES: Final = 2  # filling takes small objects itself
 MOST_BYTES: Final = 16 * 1024 * 1024  # of gaps that are worth it
+LARGEST_GAP_BYTES: Final = 100_000  # beyond that the C library asks the kernel
+SMALLEST_GAP_BYTES: Final = 24
 _BYTES_HEAD: Final = sys.getsizeof(b"")
 _ROW: Final = re.compile(rb"^ *\d+ +(\d+) +\d+ +\d+ +(\d+)$", re.MULTILINE)  # class, size, pools, used, free
 
@@ -23,7 +26,30 @@ _plugs: list[Any] = []
 
 
 def plug() -> None:
-    """Do it. Does nothing where the interpreter does not tell of its pools."""
+    """Do it."""
+    _plug_pools()
+    _plug_heap()
+
+
+def _plug_heap() -> None:
+    """The C library's own heap, where what is larger lives: what it has freed there is taken, size by size, until it
+    gives what lies behind everything.
+    """
+    libc = ctypes.PyDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
+    size = LARGEST_GAP_BYTES
+    end = libc.malloc(size)
+    while size >= SMALLEST_GAP_BYTES:
+        found = libc.malloc(size)
+        if not found or found > end:
+            libc.free(found)
+            size -= 16 if size <= 1024 else size // 8
+    libc.free(end)
+
+
+def _plug_pools() -> None:
+    """Does nothing where the interpreter does not tell of its pools."""
     for _ in range(PASSES):
         gaps = _gaps()
         if sum(size * count for size, count in gaps.items()) > MOST_BYTES:

@@ -12,24 +12,24 @@ import asyncio
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
-from svcd.protocol.call_wire import Event
 from svcd.protocol.limits import MAX_CALL_BYTES, MAX_METHOD_LENGTH
 from svcd.protocol.zmtp_large import Frame
+from svcd.record import record
 from svcd.worker_runtime.accepting import CheckPeer, Door
 from svcd.worker_runtime.wire_socket import Handlers, Outgoing, WireSocket
 
 MAX_SUBSCRIPTIONS: Final = 1024  # of one subscriber
+TOPICS_KEPT: Final = 1024
 SUBSCRIBER_BYTES: Final = 64 * 1024  # of one message of theirs
 
 _UNSUBSCRIBE: Final = 0
 _SUBSCRIBE: Final = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class QueueBounds:
     """Of each subscriber's queue: a single larger event still fits an empty one."""
 
@@ -49,6 +49,7 @@ class Publisher:
         self.losses: Counter[str] = Counter()
         self.on_loss: Callable[[], None] = lambda: None
         self.subscribers: set[Subscriber] = set()
+        self._topics: dict[str, bytes] = {}  # that were checked
         self._door = Door(self.loop, path, check_peer, self._welcome)
 
     def open(self) -> None:
@@ -57,7 +58,11 @@ class Publisher:
 
     def publish(self, topic: str, value: Any) -> None:
         """To all who want it now. Raises ``ProtocolError`` for what cannot travel, ``ValueError`` for a bad topic."""
-        name = check_topic(topic)
+        name = self._topics.get(topic) if type(topic) is str else None
+        if name is None:
+            name = check_topic(topic)
+            if len(self._topics) < TOPICS_KEPT:
+                self._topics[topic] = name
         frames: list[Frame] | None = None
         for subscriber in tuple(self.subscribers):
             if not subscriber.wants(name):
@@ -103,12 +108,13 @@ class Subscriber:
         self.dropped = 0
         self._publisher = publisher
         self._topics: dict[bytes, int] = {}  # beginnings, and how often each was asked for
+        self._beginnings: tuple[bytes, ...] = ()  # the same
         self._queue: deque[Outgoing] = deque()
         handlers = Handlers(lambda: None, self._taken, lambda why: self._publisher.gone(self))
         self._wire = WireSocket(publisher.loop, connected, b"PUB", SUBSCRIBER_BYTES, handlers)
 
     def wants(self, topic: bytes) -> bool:
-        return topic.startswith(tuple(self._topics)) if self._topics else False
+        return topic.startswith(self._beginnings)
 
     def tell(self, topic: str, name: bytes, value: Sequence[Frame]) -> bool:
         """Whether there was room for it."""
@@ -120,8 +126,7 @@ class Subscriber:
         if len(queue) >= bounds.events or (queue and self._wire.backlog_bytes + size > bounds.size_bytes):
             self.dropped += 1
             return False
-        head = call_wire.encode(Event(topic, self.sequence))
-        queue.append(self._wire.say([name, head, *value]))
+        queue.append(self._wire.say([name, call_wire.encode_event(topic, self.sequence), *value]))
         return True
 
     def leave(self) -> None:
@@ -143,6 +148,7 @@ class Subscriber:
             self._topics[beginning] = count - 1
         else:
             self._topics.pop(beginning, None)
+        self._beginnings = tuple(self._topics)
 
 
 def check_topic(topic: Any) -> bytes:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from svcd.protocol.call_errors import PermissionDenied, ServiceUnavailable
 from svcd.protocol.messages import RouteChanged, RouteReported
+from svcd.record import record
 
 NO_METHODS: Final = "it takes no calls: none of its methods is marked with @rpc"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Address:
     """One running instance of a service: the path of its socket for calls, empty where it takes none, and, if it
     publishes, of that for events. ``pid``: who must be listening there, None where anybody may. ``safe``: its methods

@@ -6,8 +6,9 @@ Must not merge or word anything for users: where the values come from is decided
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final
+
+from svcd.record import record
 
 THREADS: Final = "threads"
 PROCESSES: Final = "processes"
@@ -17,7 +18,7 @@ class BadRuntime(ValueError):  # noqa: N818 - it says what is
     """The controller sent settings that nothing can be made by."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RuntimeSettings:
     """``compute``: "threads" or "processes". ``compute_threads``: how many of them at most; 0: the blocking threads do
     their work. ``stack_size_bytes``: of a computing thread.

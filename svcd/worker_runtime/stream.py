@@ -128,6 +128,6 @@ def _nothing_yet(name: str) -> Pending:
 def unpacked(name: str, frames: list[Frame]) -> Any:
     """The value in an answer. Raises ``RemoteError``."""
     try:
-        return values.unpack(frames[1:])
+        return values.unpack_from(frames, 1)
     except ProtocolError as error:
         raise RemoteError(f"{name} answered with {error}") from None

@@ -20,14 +20,15 @@ __all__ = ["look_around", "main", "plug"]
 def look_around() -> None:
     """Once more is imported: find what a fork will have to set, and warm up again: imports have filled the caches."""
     forked.look_around()
-    warm_up()
+    warm_up(packs=False)
 
 
 def main(stub: Any) -> int:
     """Run the service that ``stub`` names until it ends; the exit code."""
     forked.settle()
-    return process.main(stub)
+    return process.main(stub, _made)
 
 
 logger.import_apart()
 warm_up()
+_made = process.Process()

@@ -1,20 +1,24 @@
-"""One life of a stub without a process, a socket or user code, before any fork: what is done once here is shared.
+"""Whole lives of a stub without user code, in the fork server, before any fork: what is done once here is shared.
 
-Must not leave anything behind: no thread, no descriptor, no file, no module, no change of ``sys.path``.
+Must not leave anything behind: no thread, no descriptor, no file, no module, no handler, no change of ``sys.path``.
 
 A fork copies each page of memory that it writes to, and CPython writes to almost everything it looks at: compiled
-message shapes, method caches, specialised bytecode. With 100 forked services: 0.8 MiB and 1 ms of CPU less each.
+message shapes, method caches, specialised bytecode. The interpreter specialises code by the very classes that it meets,
+and counts, in the code itself, how often it meets others: so these are lives of the stub's own classes, step by step as
+a fork lives them, and whatever replaces a class here would leave each fork to count.
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import linecache
 import os
 import shutil
+import signal
 import socket
 import sys
-from dataclasses import replace
+import threading
 from typing import Final
 
 from svcd.protocol import codec, zmtp
@@ -42,13 +46,15 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
-from svcd.worker_runtime.connection import Connection
+from svcd.record import replace
+from svcd.worker_runtime import interpreter, packing, plugging
 from svcd.worker_runtime.load import CODE_MODULE, code_file
 from svcd.worker_runtime.process import Process, Settings
 
-ROUNDS: Final = 4  # the interpreter specialises code that has run some times, and counts in it until then
+ROUNDS: Final = 8  # the interpreter specialises code that has run some times, and counts in it until then
 
 SERVICE: Final = "warm"
+MODULE: Final = "svcd_warm_service"
 
 _CODE: Final = """
 from svcd import Service, on_event, rpc
@@ -66,7 +72,7 @@ class Warm(Service):
     @on_event("warm.said")
     async def heard(self, word: str) -> None: pass
 """
-_SPEC: Final = ServiceSpec(SERVICE, 1, code=_CODE, heard=True)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
 _QUESTIONS: Final = (Ping(1), ReportUse(1), Pause(1), Resume(1))
 _OTHERS: Final = (
     Stop(1),
@@ -79,30 +85,92 @@ _OTHERS: Final = (
 )
 
 
-def warm_up() -> None:
-    """Do it. Takes a few milliseconds."""
+def warm_up(packs: bool = True) -> None:
+    """Do it. Takes some tens of milliseconds. ``packs``: what is met is packed as well, which needs to be done once."""
     for message in _OTHERS:
         _travel(message)
-    path, directory = list(sys.path), _make_directory()
+    directory = _make_directory()
     sys._clear_type_cache()  # of names that only imports have looked up: making room for ours would touch each of them
     try:
-        for _ in range(ROUNDS):
-            _DryRun().run(directory)
+        with _Restored():
+            if packs:
+                _pack(directory)
+            for _ in range(ROUNDS):
+                _live(directory)
     finally:
         shutil.rmtree(directory, ignore_errors=True)
-        sys.path[:] = path
-        sys.modules.pop(CODE_MODULE, None)
+        sys.path_importer_cache.pop(directory, None)
         linecache.cache.pop(code_file(SERVICE), None)
 
 
+def _pack(directory: str) -> None:
+    """Without the gaps the copies lie side by side."""
+    met = packing.codes_of(lambda: _live(directory))
+    plugging.plug()
+    packing.pack(met)
+
+
 def _make_directory() -> str:
-    """For the sockets of the endpoint. Empty where there is no room for one: then it fails, like any other."""
+    """For the module and the sockets of the endpoint. Empty where there is no room for one: then what needs it fails,
+    like any other.
+    """
     directory = f"/tmp/svcd-warm-{os.urandom(8).hex()}"
     try:
         os.mkdir(directory, 0o700)
+        with open(f"{directory}/{MODULE}.py", "w") as file:
+            file.write(_CODE)
     except OSError:
         return ""
     return directory
+
+
+def _live(directory: str) -> None:
+    """One life; without a directory, one whose code is in a string."""
+    spec = ServiceSpec(SERVICE, 1, endpoint=directory, heard=True)
+    if directory:
+        spec = replace(spec, entry=f"{MODULE}:Warm", path=(directory,))
+    else:
+        spec = replace(spec, code=_CODE)
+    theirs, ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    process = Process()
+    process.take(Settings.read({"service": SERVICE, "invocation": 1, "control": "/"}))
+    controller = _Controller(process.loop, ours, spec)
+    try:
+        process.run(lambda _path: theirs)
+    finally:
+        controller.close()
+        process.loop.close()
+        for name in (MODULE, CODE_MODULE):
+            sys.modules.pop(name, None)
+
+
+class _Restored:
+    """The process as it was before: what a stub settles for its service alone. PYTHONPATH, which a stub obeys, is ours
+    here: it is put aside.
+    """
+
+    def __enter__(self) -> None:
+        self._python_path = os.environ.pop("PYTHONPATH", None)
+        self._path = list(sys.path)
+        self._main = sys.modules["__main__"]
+        self._excepthook = threading.excepthook
+        self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        self._is_told_faults = faulthandler.is_enabled()
+        self._is_line_buffered = getattr(sys.stdout, "line_buffering", None)
+
+    def __exit__(self, *_: object) -> None:
+        if self._python_path is not None:
+            os.environ["PYTHONPATH"] = self._python_path
+        sys.path[:] = self._path
+        sys.modules["__main__"] = self._main
+        threading.excepthook = self._excepthook
+        interpreter.release_signals()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        if not self._is_told_faults:
+            faulthandler.disable()
+        if self._is_line_buffered is not None:
+            sys.stdout.reconfigure(line_buffering=self._is_line_buffered)  # type: ignore[union-attr]  # it was by us
 
 
 def _travel(message: Message) -> Message:
@@ -112,10 +180,10 @@ def _travel(message: Message) -> Message:
 class _Controller:
     """The other end of a pair of sockets, on the stub's own loop."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, directory: str) -> None:
-        self._directory = directory
-        self.theirs, self._ours = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    def __init__(self, loop: asyncio.AbstractEventLoop, ours: socket.socket, spec: ServiceSpec) -> None:
         self._loop = loop
+        self._ours = ours
+        self._spec = spec
         self._incoming = zmtp.Incoming(MAX_MESSAGE_BYTES)
         self._ours.send(zmtp.hello(b"ROUTER"))
         loop.add_reader(self._ours.fileno(), self._drain)
@@ -126,9 +194,9 @@ class _Controller:
 
     def _react(self, message: Message) -> None:
         if isinstance(message, RemoteReady):
-            self._tell(replace(_SPEC, endpoint=self._directory), Init(1), Start(1))
+            self._tell(self._spec, Init(1), Start(1))
         elif isinstance(message, EndpointOpened):
-            base = self._directory
+            base = self._spec.endpoint
             self._tell(RouteChanged(1, SERVICE, (Route(f"{base}/calls", f"{base}/events", os.getpid()),)))
         elif isinstance(message, PeerAsked):
             self._tell(PeerIdentified(1, message.token, SERVICE))
@@ -154,23 +222,3 @@ class _Controller:
     def close(self) -> None:
         self._loop.remove_reader(self._ours.fileno())
         self._ours.close()
-
-
-class _DryRun(Process):
-    """A process whose controller is at the other end of a pair of sockets."""
-
-    def __init__(self) -> None:
-        super().__init__(Settings.read({"service": SERVICE, "invocation": 1, "control": "/"}))
-
-    def run(self, directory: str = "") -> int:
-        controller = _Controller(self._loop, directory)
-
-        class Paired(Connection):
-            def _dial(self) -> socket.socket:
-                return controller.theirs
-
-        try:
-            return self.serve(Paired)
-        finally:
-            controller.close()
-            self._loop.close()

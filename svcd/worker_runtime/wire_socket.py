@@ -23,6 +23,8 @@ from svcd.protocol.zmtp_large import LARGE_BYTES, Frame, Receiver
 
 READ_BYTES: Final = 65536
 READS: Final = 16  # of one turn: a peer that never stops must not starve the others
+TURN_MESSAGES: Final = 64  # of one turn, or what has come with one read
+RUN_MESSAGES: Final = 16  # so many go out before the turn is over: the peer works on them meanwhile
 MAX_PIECES: Final = 64  # of one sendmsg
 SEND_BUFFER_BYTES: Final = 1024 * 1024
 LOW_WATER_BYTES: Final = 256 * 1024
@@ -88,13 +90,13 @@ def _check_path(path: str) -> None:
 
 
 class Outgoing:
-    """One message that was said. ``withdrawn`` only while nothing of it is on its way."""
+    """One message that is said. ``withdrawn`` only while nothing of it is on its way."""
 
     __slots__ = ("begun", "frames", "size_bytes", "withdrawn")
 
-    def __init__(self, frames: Sequence[Frame]) -> None:
-        self.frames = frames
-        self.size_bytes = sum(map(len, frames))
+    def __init__(self) -> None:
+        self.frames: Sequence[Frame] | bytes = ()  # bytes: packed already, as small messages are
+        self.size_bytes = 0
         self.begun = False
         self.withdrawn = False
 
@@ -115,9 +117,11 @@ class WireSocket:
         self._fd = connected.fileno()
         self._handlers = handlers
         self._receiver = Receiver(limit_bytes, _FRAMES, MAX_HEAD_BYTES)
-        self._queue: deque[Outgoing] = deque()
+        self._queue: deque[Outgoing | bytes] = deque()  # bytes: what nobody can withdraw
         self._withdrawn = 0  # of those in the queue
         self._pieces: deque[Frame] = deque()  # of what is on its way
+        self._finishing = False  # all that has come is taken
+        self._taking = False  # what has come: at its end, what was said meanwhile goes out
         self._flushing = False  # at the end of this turn
         self._writing = False  # as soon as the kernel takes more
         self._drained: list[asyncio.Future[None]] = []
@@ -133,18 +137,38 @@ class WireSocket:
     def peer(self) -> Peer:
         return peer_of(self._socket)
 
-    def say(self, frames: Sequence[Frame]) -> Outgoing:
-        """Say a message, now or when the handshake is over and all before it is out."""
-        said = Outgoing(frames)
-        self.backlog_bytes += said.size_bytes
+    def say(self, frames: Sequence[Frame], said: Outgoing | None = None) -> Outgoing:
+        """Say a message, now or when the handshake is over and all before it is out. ``said``: what is to stand for it
+        until then, by default something new.
+        """
+        if said is None:
+            said = Outgoing()
+        packed = zmtp.pack_short(frames)
+        if packed is None:
+            said.frames, said.size_bytes = frames, sum(map(len, frames))
+        else:
+            said.frames, said.size_bytes = packed, len(packed)
+        self._put(said, said.size_bytes)
+        return said
+
+    def say_for_good(self, frames: Sequence[Frame]) -> None:
+        """``say`` what nobody will withdraw: it needs nothing to stand for it, if it is small."""
+        packed = zmtp.pack_short(frames)
+        if packed is None:
+            self.say(frames)
+        else:
+            self._put(packed, len(packed))
+
+    def _put(self, said: Outgoing | bytes, size_bytes: int) -> None:
+        self.backlog_bytes += size_bytes
         self._queue.append(said)
-        if self.say_at_once and not self._flushing:
+        if self._writing:
+            return
+        if len(self._queue) >= RUN_MESSAGES or (self.say_at_once and not (self._flushing or self._taking)):
             self._flush()
-            return said
-        if not (self._flushing or self._writing):
+        elif not (self._flushing or self._taking):
             self._flushing = True
             self._loop.call_soon(self._flush_turn)
-        return said
 
     def withdraw(self, said: Outgoing) -> bool:
         """Unsay what has not begun to go out; whether that was so."""
@@ -156,7 +180,7 @@ class WireSocket:
             said.frames, said.size_bytes = (), 0
             self._withdrawn += 1
             if self._withdrawn > max(WITHDRAWN_KEPT, len(self._queue) // 2):
-                self._queue = deque(each for each in self._queue if not each.withdrawn)
+                self._queue = deque(each for each in self._queue if isinstance(each, bytes) or not each.withdrawn)
                 self._withdrawn = 0
         return True
 
@@ -171,6 +195,7 @@ class WireSocket:
     def finish(self, last: Callable[[], Sequence[Frame]]) -> None:
         """Take what has come, say a last message behind all that waits, if the kernel takes it; then ``close``."""
         if self.is_open:
+            self._finishing = True
             self._read()  # the peer's side of the handshake, perhaps: before it nothing can be said
         if self.is_open:
             self.say(last())
@@ -212,8 +237,7 @@ class WireSocket:
             return
         try:
             while self._next_pieces():
-                count = self._socket.sendmsg([*self._pieces][:MAX_PIECES], (), socket.MSG_NOSIGNAL)
-                self._sent(count)
+                self._sent(self._socket.sendmsg([*self._pieces][:MAX_PIECES], (), socket.MSG_NOSIGNAL))
         except BlockingIOError:
             if not self._writing:
                 self._writing = True
@@ -230,21 +254,28 @@ class WireSocket:
 
     def _next_pieces(self) -> bool:
         """Whether there is anything to send: of small messages as many as fit in one call."""
-        if self._pieces or not self._receiver.is_ready:
+        queue = self._queue
+        if self._pieces or not queue or not self._receiver.is_ready:
             return bool(self._pieces)
         run: list[Frame] = []
         total = 0
-        while self._queue and total < READ_BYTES:
-            said = self._queue.popleft()
+        while queue and total < READ_BYTES:
+            said = queue.popleft()
+            if isinstance(said, bytes):
+                run.append(said)
+                total += len(said)
+                continue
             if said.withdrawn:
                 self._withdrawn -= 1
                 continue
             said.begun = True
             total += said.size_bytes
-            self.backlog_bytes -= said.size_bytes
-            pieces = zmtp.pack_pieces(said.frames, LARGE_BYTES)
+            if isinstance(said.frames, bytes):
+                run.append(said.frames)
+            else:
+                run += zmtp.pack_pieces(said.frames, LARGE_BYTES)
             said.frames = ()
-            run += pieces
+        self.backlog_bytes -= total
         if len(run) > 1 and total < READ_BYTES:
             self._pieces.append(b"".join(run))
         else:
@@ -279,7 +310,8 @@ class WireSocket:
                     self._lose("it has closed the connection")
                     return
                 self._taken(found)
-                if not self.is_open or (is_last and receiver.room is None):
+                is_enough = is_last or (len(found) >= TURN_MESSAGES and not self._finishing)
+                if not self.is_open or (is_enough and receiver.room is None):
                     return
         except BlockingIOError:
             return
@@ -294,13 +326,26 @@ class WireSocket:
             self._pieces.append(receiver.answers)  # between two messages' pieces, or behind the last: never within one
             receiver.answers = b""
             self._flush()
-        for frames in found:
-            self._handlers.taken(frames)
+        if found:
+            self._hand_over(found)
             if not self.is_open:
                 return
         if not self._told_ready and receiver.is_ready:
             self._told_ready = True
             self._handlers.ready()
+            self._flush()
+
+    def _hand_over(self, found: list[list[Frame]]) -> None:
+        """What the handlers say to it goes out in one call, or in runs, if it is much."""
+        taken, self._taking = self._handlers.taken, True
+        try:
+            for frames in found:
+                taken(frames)
+                if not self.is_open:
+                    return
+        finally:
+            self._taking = False
+        if self._queue and not self._writing:
             self._flush()
 
     _told_ready = False

@@ -116,12 +116,13 @@ class Guarded:
             "parts": parts,
             **given,
         }
+        kept = [given["waiting"]["fd"]] if "waiting" in given else []
         command = [sys.executable, "-I", "-S", guardian.__file__, json.dumps(argument)]
         if limit is not None:
             command = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command]
         with self.stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
-                command, pass_fds=(lock,), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+                command, pass_fds=(lock, *kept), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
             )
         os.close(lock)
 

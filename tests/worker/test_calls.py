@@ -590,7 +590,7 @@ def test_what_was_on_its_way_when_the_callee_closed_was_not_begun(
         unwilling = asyncio.ensure_future(raised(caller.call("billing.charge", "bob")))
         await asyncio.sleep(0)
         link._wire._flush()
-        assert all(each.said.begun for each in link.pending.values())
+        assert all(each.begun for each in link.pending.values())
         with monkeypatch.context() as patched:
             if not reads:
                 patched.setattr(WireSocket, "_read", lambda wire: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 
 from svcd.worker_runtime import plugging
@@ -30,3 +31,19 @@ def test_where_nothing_is_told_nothing_is_done(monkeypatch) -> None:  # type: ig
     plugging.plug()
     assert plugging._gaps() == {}
     assert not any(plugging._plugs)
+
+
+def test_what_the_c_library_has_freed_is_not_given_again() -> None:
+    libc = ctypes.PyDLL(None)
+    libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+    libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
+    taken = [libc.malloc(2000) for _ in range(300)]
+    for each in taken[::2]:
+        libc.free(each)
+    plugging.plug()
+    end = max(taken)
+    new = [libc.malloc(2000) for _ in range(100)]
+    assert min(new) > end
+    for each in (*new, *taken[1::2]):
+        libc.free(each)
+    plugging._plugs.clear()

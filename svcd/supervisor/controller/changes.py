@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.protocol import messages, vocabulary
 from svcd.protocol.errors import ErrorCode
+from svcd.record import replace
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock

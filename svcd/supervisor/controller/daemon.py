@@ -15,12 +15,12 @@ import socket
 import traceback
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.places import Places
+from svcd.record import record
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
@@ -72,7 +72,7 @@ from svcd.supervisor.core.states import WITH_PROCESS, State
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arguments:
     """What the guardian says on the command line, as one JSON object."""
 

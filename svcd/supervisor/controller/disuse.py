@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from svcd.protocol.messages import UseReported
+from svcd.record import entity, field
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.core.events import IdleReached
@@ -21,7 +21,7 @@ from svcd.supervisor.core.events import IdleReached
 SOONEST_S: Final = 0.001
 
 
-@dataclass(slots=True)
+@entity
 class Watched:
     """A running service with an idle timeout. ``used_at``: monotonic; when it was last known to be in use."""
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
+from svcd.record import entity
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import launching
 from svcd.supervisor.controller.containment import Containment
@@ -28,7 +28,7 @@ STANDARD: Final = (1, 2)  # output and errors
 Done = Callable[[str | None], None]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Errand:
     """One command that runs. ``done`` is called once: with None for exit code 0, else with what went wrong.
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_OMITTED
 from svcd.protocol.messages import ExportState, ImportState, Message, StateExported
 from svcd.protocol.state_parts import Assembly, parts_of
+from svcd.record import record
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.runs import Runs
 
@@ -25,7 +25,7 @@ class ExportFailed(Exception):  # noqa: N818 - it says what happened
     """No state came. The text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Exported:
     """``state`` None: the service has none. ``version``: of the service. ``omitted``: what was left out, and why."""
 

@@ -13,10 +13,10 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from svcd.protocol import messages
+from svcd.record import entity, field
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller.import_history import ImportHistory
@@ -34,7 +34,7 @@ AUTO_LIMIT_S: Final = 60.0  # for all of its imports
 SETTLED_S: Final = 1.0  # services that start together tell what they import one after the other
 
 
-@dataclass(slots=True)
+@entity
 class Held:
     """An order that waits for its fork server. ``fds`` are our copies."""
 
@@ -45,7 +45,7 @@ class Held:
     deadline: asyncio.TimerHandle | None = None
 
 
-@dataclass(slots=True)
+@entity
 class Server:
     """``importing``: the module that it is at, as far as we have heard; ``watched``: once it is ready."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, Message
+from svcd.record import entity, field
 from svcd.supervisor.config.launch import Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking, Make, Told
@@ -43,7 +43,7 @@ OF_SEVERAL: Final = ""  # as the id of what was several requests
 Spawn = Callable[[str, int, ServiceDefinition], None]
 
 
-@dataclass(slots=True)
+@entity
 class _Series:
     """What one client has asked for: one service after the other. ``todo``: those that have not had their turn."""
 

@@ -19,10 +19,10 @@ import re
 import socket
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.listening import Listener
@@ -85,7 +85,7 @@ def _inet_patterns(listener: Listener) -> tuple[bytes, bytes]:
     return b"".join(b"%08X" % word for word in words), b"%04X" % port
 
 
-@dataclass(slots=True)
+@entity
 class Watched:
     """A running service with an idle timeout. ``used_at``: monotonic; when it was last known to be in use."""
 

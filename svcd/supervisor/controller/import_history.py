@@ -13,10 +13,10 @@ import math
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from svcd.record import entity, field, record
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.preloading import PACKAGES, state_of
 
@@ -33,7 +33,7 @@ class HistoryError(ValueError):
     """The file cannot be used; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Recorded:
     """What one service imported. ``code``: fingerprint of what it ran; with other code it says nothing."""
 
@@ -41,7 +41,7 @@ class Recorded:
     imports: dict[str, float]
 
 
-@dataclass(slots=True)
+@entity
 class Contents:
     """The file. ``site``: fingerprint of the interpreter and its packages; with others nothing of it holds. ``unfit``:
     module -> why it cannot be preloaded.

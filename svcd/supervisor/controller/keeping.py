@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import ExceptionRaised, Message, StateSaved
+from svcd.record import record, replace
 from svcd.supervisor.controller import clock, statefile
 from svcd.supervisor.controller.exchange import Exchange, Exported, ExportFailed
 from svcd.supervisor.controller.journal import Journal
@@ -29,7 +29,7 @@ TAKEN_OVER: Final = 0  # as a token: nobody waits to hear that it is saved
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Writing:
     """One state that is to be written, and whom to tell."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from svcd.record import entity, field, record
 from svcd.supervisor.config.launch import ClusterSpec, LogPolicy, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.containment import MARK
@@ -23,7 +23,7 @@ CONTROL: Final = "SVCD_CONTROL"  # where svcd.Client finds the cluster that its 
 BOOTSTRAP: Final = str(Path(__file__).parents[2] / "worker_runtime" / "bootstrap.py")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Surroundings:
     """What every service of the cluster is told. ``control``: path of the socket for stubs."""
 
@@ -34,7 +34,7 @@ class Surroundings:
     borrowed: Borrowed
 
 
-@dataclass(slots=True)
+@entity
 class Given:
     """What a newborn process is given beyond its configuration. ``descriptors``: number there -> ours;
     ``pid_variables``: variables that will name the process itself.

@@ -16,9 +16,9 @@ import os
 import socket
 import stat
 import struct
-from dataclasses import dataclass
 from typing import Final
 
+from svcd.record import record
 from svcd.supervisor.config.launch import SocketSpec, address
 from svcd.supervisor.controller import holders
 
@@ -33,7 +33,7 @@ class CannotListen(Exception):  # noqa: N818 - it says what happened
     """There is no such socket now: "cannot listen on 127.0.0.1:80: Permission denied"."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Owner:
     """Whose a Unix socket's file is; None: ours."""
 
@@ -41,7 +41,7 @@ class Owner:
     gid: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Listener:
     """An open socket. ``file``: (device, inode) of a Unix socket's file, by which it is known as ours at the end."""
 

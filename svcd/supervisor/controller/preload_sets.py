@@ -9,16 +9,16 @@ from __future__ import annotations
 import importlib.machinery
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from svcd.record import record
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.preloading import state_of
 
 SUFFIXES: Final = tuple(importlib.machinery.all_suffixes())
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreloadSet:
     """``modules``, sorted: their order says nothing. ``path``: the directories that are first on ``sys.path`` when they
     are imported; empty when none of the modules is found there, so that services in different directories share one

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from svcd.protocol.messages import ExceptionRaised
+from svcd.record import entity, field
 
 LAST_LINES: Final = 10
 NOTICES_KEPT: Final = 32  # per service
@@ -18,7 +18,7 @@ LINE_LIMIT: Final = 400
 TRACEBACK_LIMIT: Final = 4 * 1024  # its end is kept: many failed services must fit into one status
 
 
-@dataclass(slots=True)
+@entity
 class Record:
     """One service's. ``cpu_percent`` is of one core, over the last sampling interval; ``cpu_s`` and
     ``cpu_at`` are its base.

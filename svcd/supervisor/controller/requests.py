@@ -8,11 +8,11 @@ from __future__ import annotations
 import difflib
 import signal
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.errors import ErrorCode
+from svcd.record import replace
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking, Make, Told
 from svcd.supervisor.controller.control import Control, Peer

@@ -10,9 +10,9 @@ its old definition is what is in force: a restart brings back what is known to r
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Final
 
+from svcd.record import record, replace
 from svcd.supervisor.config.compare import Comparison, compare
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 from svcd.supervisor.controller import clock
@@ -27,7 +27,7 @@ from svcd.supervisor.core.states import State
 MET: Final = frozenset({State.RUNNING, State.PAUSED, State.COMPLETED})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Rollout:
     """``first`` is in force at once, by ``event`` (None: the core has nothing to do); then those ``in_place`` have
     their turns. ``steps``: of the event. ``comparison``: of all.

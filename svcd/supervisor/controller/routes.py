@@ -7,10 +7,10 @@ may call whom comes from the configuration that is in force.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from svcd.protocol.messages import Message, Route, RouteChanged
+from svcd.record import record
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import PublishTransition
@@ -22,7 +22,7 @@ GIVEN_UP: Final = frozenset({State.FAILED, State.UNAVAILABLE})
 NO_METHODS: Final = "it takes no requests: none of its methods is marked with @rpc"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """What there is to know of one service. ``why``: there are no routes."""
 

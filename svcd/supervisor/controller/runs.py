@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
+from svcd.record import entity, field
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.containment import Containment, is_alive, signal_members
 from svcd.supervisor.core.events import (
@@ -25,7 +25,7 @@ from svcd.supervisor.core.events import (
 )
 
 
-@dataclass(slots=True)
+@entity
 class Run:
     """One invocation. ``mark`` is unique on this host.
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import tzinfo
 from typing import Final, Protocol
 
 from cronsim import CronSimError
 
+from svcd.record import entity
 from svcd.supervisor.config.launch import Schedule, ServiceDefinition
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.cron import Cron, LocalTime
@@ -50,7 +50,7 @@ class LoopClock:
         return self._loop.call_later(delay_s, call)
 
 
-@dataclass(slots=True)
+@entity
 class Entry:
     """``cron`` or ``every_s``. ``due``: monotonic; None: never again."""
 

@@ -17,9 +17,9 @@ import asyncio
 import os
 import select
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.config.launch import ServiceDefinition, SocketSpec, address
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.launching import Given
@@ -31,7 +31,7 @@ FIRST_TARGET: Final = 3  # SD_LISTEN_FDS_START of sd_listen_fds(3)
 Key = tuple[object, ...]
 
 
-@dataclass(slots=True)
+@entity
 class Shared:
     """One address. ``group``: the service, as named in the file, whose instances share it."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import msgpack  # type: ignore[import-untyped]  # it ships no types
 
 from svcd.protocol.limits import MAX_STATE_BYTES
+from svcd.record import record
 
 FORMAT: Final = 1
 MAX_FILE_BYTES: Final = MAX_STATE_BYTES + 64 * 1024
@@ -35,7 +35,7 @@ class BadStateFile(Exception):  # noqa: N818 - it says what it found
     """There is a file, and no state in it that could be used. The text says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SavedState:
     """``version``: of the service that has exported it; ``at``: Unix seconds."""
 

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 from svcd.protocol import codec
 from svcd.protocol.errors import MessageTooLarge
 from svcd.protocol.messages import Edge, GraphReported, Part, ServiceStatus, StatusReported
+from svcd.record import entity, replace
 from svcd.supervisor.config.launch import address
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.records import Records
@@ -19,7 +19,7 @@ from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.machine import Machine
 
 
-@dataclass(slots=True)
+@entity
 class Whole:
     """What is shown of the cluster itself."""
 

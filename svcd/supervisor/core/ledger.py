@@ -6,9 +6,9 @@ Must not decide anything: it is told what belongs together, keeps a bounded numb
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.core.actions import PublishTransition
 
 KEPT: Final = 256  # transactions
@@ -16,7 +16,7 @@ ALIKE: Final = 8  # of these, what repeats: a crash loop does not push everythin
 STEP_LIMIT: Final = 1000  # steps that are kept of one
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Transaction:
     """``ended`` is None while one of its services is still on its way. ``services``: all that it moved, in order.
     ``kind``: what it is one more of, if it is such that may come again and again; ``earlier``: so many of these were

@@ -6,10 +6,10 @@ Must not decide anything; the machine's other rooms read and write these.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from svcd.record import entity, field
 from svcd.supervisor.core.actions import PublishTransition, StubOrder
 from svcd.supervisor.core.events import ExitStatus, TimerKind
 from svcd.supervisor.core.ledger import Transaction
@@ -86,7 +86,7 @@ CONDEMNED: Final = {Mark.UNREADY: RunEnd.START, Mark.UNHEALTHY: RunEnd.HEALTH, M
 FROM_OUTSIDE: Final = frozenset({Mark.ASKED, Mark.RESTART, Mark.DEPENDENCY})
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Run:
     """One invocation, from the order to spawn until nothing of it is left."""
 
@@ -141,7 +141,7 @@ class Run:
         return self.mark in FROM_OUTSIDE
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Unit:
     """One service."""
 
@@ -269,7 +269,7 @@ class Unit:
         return self.fallback.name if self.is_out and self.fallback is not None and self.fallback.serving else None
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Group:
     """Edges of one dependent of which any one is enough, and how many of them are what."""
 
@@ -279,7 +279,7 @@ class Group:
     standing: int = 0
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Edge:
     """``dependent`` depends on ``target``. The flags are kept up to date by the room ``edges``.
 

@@ -11,10 +11,10 @@ started beside the old one, with the same sockets, and takes over once it is rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from svcd.record import entity
 from svcd.supervisor.core import causes, events
 from svcd.supervisor.core.actions import (
     AnswerRequest,
@@ -66,7 +66,7 @@ class Step(Enum):
 BEFORE_THE_SWITCH: Final = frozenset(Step) - {Step.RETIRING, Step.ABANDONING}
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Update:
     """``other``: the run beside the unit's own: the successor, and after the switch the old one. ``request`` None:
     nobody waits for the answer.
