@@ -173,13 +173,25 @@ class InterfaceReported(Message):
 
 
 @record
+class Listener(Message):
+    """Who listens to a service's events, and how the topics begin that it wants."""
+
+    direction: ClassVar[str] = "part of HandedOver and ListenersExpected"
+    name: str
+    topics: tuple[str, ...]
+
+
+@record
 class HandedOver(Message):
-    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
+    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not.
+    ``listeners``: who hears its events, for its successor to expect.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
     invocation: int
     error: str | None = None
+    listeners: tuple[Listener, ...] = ()
 
 
 @record
@@ -322,6 +334,7 @@ class ServiceSpec(Message):
     version: str | None = None
     runtime: dict[str, Any] = field(default_factory=dict)
     record_imports: bool = False
+    takes_over: bool = False
 
 
 @record
@@ -487,6 +500,15 @@ class PeerIdentified(Message):
     token: int
     name: str
     refusal: str | None = None
+
+
+@record
+class ListenersExpected(Message):
+    """To a successor, before its ``Start``: who has listened to the run that it replaces, and will listen to it."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    listeners: tuple[Listener, ...]
 
 
 @record

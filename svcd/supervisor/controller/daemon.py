@@ -217,6 +217,7 @@ class Daemon:
             self._notice,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._stubs.is_successor = self._handovers.is_successor
         self._handovers.on_taken_over = self._keeping.taken_over
         self._self_reports = SelfReports(
             self._machine, self._registry, self._records, self._keeping, self._publisher, self._notice
