@@ -135,12 +135,19 @@ class Launcher:
 
     def bear(self, each: Prepared) -> tuple[int, int] | OSError:
         """(pid, pidfd) of the new process, or why there is none."""
+        order, passed, gate, writes, ground = (
+            each.asked.order,
+            each.asked.passed,
+            each.its_gate,
+            each.writes,
+            self.ground,
+        )
         try:
             pid, pidfd = self.forker.fork_sibling(each.cgroup)
         except OSError as error:
             return error
         if pid == 0:
-            child_setup.become(each.asked.order, each.its_gate, each.writes, each.asked.passed, self.ground)
+            child_setup.become(order, gate, writes, passed, ground)
         return pid, pidfd
 
     def announce(self, each: Prepared, pid: int, pidfd: int) -> None:
@@ -252,7 +259,7 @@ def run(given: dict[str, Any]) -> None:
     if run_stub is not None:
         from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
 
-        stub.plug()
+        stub.prepare(lambda: child_setup.rehearse(ground, _title(given)))
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
 

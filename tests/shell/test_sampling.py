@@ -1,4 +1,4 @@
-"""What the programs use, as the kernel counts it: real processes, beside what psutil says of them.
+"""What the programs use, as the kernel counts it: of real processes.
 
 Must not wait for the time between two rounds: a round begins at once here.
 """
