@@ -162,7 +162,7 @@ def _table(changes: Sequence[Change]) -> list[str]:
             str(each.id),
             _clock(each.began),
             _took(each),
-            columns.cut(columns.one_line(each.cause), room),
+            _cause(each, room),
             _names(each.services),
         )
         for each in changes
@@ -174,6 +174,8 @@ def _one(change: Change) -> list[str]:
     lines = [f"change {change.id}: {columns.one_line(change.cause)}"]
     lines.append(f"began {_clock(change.began)}, {'took ' + _took(change) if change.ended else 'goes on'}")
     lines += [f"  {_step(each, with_name=True)}" for each in change.steps]
+    if change.earlier and change.since is not None:
+        lines.append(f"  {change.earlier} of its kind before it, since {_clock(change.since)}, are not kept")
     if change.omitted:
         lines.append(f"  … and {change.omitted} more steps that are not kept")
     return lines
@@ -188,6 +190,12 @@ def _step(step: Transition, with_name: bool) -> str:
 def _names(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     return columns.one_line(", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
+
+
+def _cause(change: Change, room: int) -> str:
+    """With how often the same has happened before, where that is not shown."""
+    before = f" (+{change.earlier} before)" if change.earlier else ""
+    return columns.cut(columns.one_line(change.cause), max(MIN_CAUSE_WIDTH, room - len(before))) + before
 
 
 def _took(change: Change) -> str:

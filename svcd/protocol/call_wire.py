@@ -125,8 +125,12 @@ _TO_CALLER: Final = frozenset({Result, Failed, Item, End, Closed})
 
 _CALL: Final = int(Kind.CALL)
 _RESULT: Final = int(Kind.RESULT)
+_EVENT: Final = int(Kind.EVENT)
 _CALL_BEGINS: Final = bytes((0x90 + 2 + len(Call._fields), VERSION, _CALL))  # a list of so many, and its first two
-_RESULT_BEGINS: Final = bytes((0x90 + 2 + len(Result._fields), VERSION, _RESULT))
+_EVENT_BEGINS: Final = bytes((0x90 + 2 + len(Event._fields), VERSION, _EVENT))
+_OF_ONE_ID: Final[dict[bytes, type[Result | Item]]] = {
+    bytes((0x90 + 2 + 1, VERSION, int(kind))): cls for kind, cls in ((Kind.RESULT, Result), (Kind.ITEM, Item))
+}
 _made: Final = tuple.__new__  # a named tuple's own constructor is a function that calls this one
 
 _numbers: Final[dict[type, int]] = {cls: int(kind) for kind, cls in _KINDS.items()}
@@ -152,6 +156,11 @@ def encode_call(id_: int, method: str, deadline_us: int | None, credit: int) -> 
 def encode_result(id_: int) -> bytes:
     """``encode(Result(…))``, likewise."""
     return _packer.pack((VERSION, _RESULT, id_))  # type: ignore[no-any-return]
+
+
+def encode_event(topic: str, sequence: int) -> bytes:
+    """``encode(Event(…))``, likewise."""
+    return _packer.pack((VERSION, _EVENT, topic, sequence))  # type: ignore[no-any-return]
 
 
 def decode(head: bytes | bytearray | memoryview) -> Message:
@@ -205,12 +214,24 @@ def decode_for_callee(head: bytes | bytearray | memoryview) -> Call | Cancel | C
 def decode_for_caller(head: bytes | bytearray | memoryview) -> Result | Failed | Item | End | Closed:
     """As ``decode``, of what callees say."""
     fields = _fields(head)
-    if head[:3] == _RESULT_BEGINS and type(fields[2]) is int and 0 < fields[2] < MAX_ID:
-        return _made(Result, fields[2:])
+    cls = _OF_ONE_ID.get(bytes(head[:3]))
+    if cls is not None and type(fields[2]) is int and 0 < fields[2] < MAX_ID:
+        return _made(cls, fields[2:])
     message: Any = _message(fields)
     if type(message) not in _TO_CALLER:
         raise MalformedMessage(f"a {type(message).__name__} from a callee")
     return message  # type: ignore[no-any-return]  # checked above
+
+
+def decode_for_listener(head: bytes | bytearray | memoryview) -> Event:
+    """As ``decode``, of what publishers say."""
+    fields = _fields(head)
+    if head[:3] == _EVENT_BEGINS and type(fields[2]) is str and type(fields[3]) is int:
+        return _made(Event, fields[2:])
+    message = _message(fields)
+    if type(message) is not Event:
+        raise MalformedMessage(f"a {type(message).__name__} from a publisher")
+    return message
 
 
 def _bounded(message: Any) -> Any:

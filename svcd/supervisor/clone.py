@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import signal
 import socket
 from collections.abc import Iterable
@@ -65,7 +64,7 @@ class Forker:
     """Makes siblings. Raises ``OSError`` when it is made on a machine or kernel that cannot."""
 
     def __init__(self) -> None:
-        machine = platform.machine()
+        machine = os.uname().machine
         if machine not in NUMBERS:
             raise OSError(errno.ENOSYS, f"svcd cannot fork on {machine}: it knows {', '.join(NUMBERS)}")
         self._clone, get_robust_list, self._set_robust_list = NUMBERS[machine]

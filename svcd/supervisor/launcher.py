@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NoReturn
 
 from svcd.record import entity, field, record
-from svcd.supervisor import child_setup, clone, preloading
+from svcd.supervisor import child_setup, clone, headstart, preloading
 from svcd.supervisor.child_setup import Ground
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
@@ -326,5 +326,15 @@ def _wait_for_the_end(guardian: Link) -> NoReturn:
     os._exit(0)
 
 
+def _argument(given: dict[str, Any]) -> dict[str, Any]:
+    """What the guardian says: now, or to a fork server that was begun ahead of it, when it is there."""
+    if "waiting_fd" not in given:
+        return given
+    _import_runtime()
+    argument: dict[str, Any] = json.loads(headstart.wait(given["waiting_fd"]))
+    os.chdir("/")
+    return argument
+
+
 if __name__ == "__main__":
-    run(json.loads(sys.argv[1]))
+    run(_argument(json.loads(sys.argv[1])))

@@ -21,6 +21,8 @@ from svcd.protocol.messages import (
     GoOn,
     HandedOver,
     HandOver,
+    Listener,
+    ListenersExpected,
     LookupEnded,
     Message,
     PeerAsked,
@@ -44,6 +46,9 @@ PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flig
 LOSSES_S: Final = 1.0  # between two reports of how many events were lost
 UP: Final = frozenset({"running", "paused"})
 LEAVING: Final = "leaving"
+LISTEN_S: Final = 1.0  # for publishers to answer
+LISTENERS_TOLD: Final = 256
+TOPICS_TOLD: Final = 16  # of each
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
@@ -82,6 +87,7 @@ class Neighbours:
             ChildRequestEnded: lambda message: self._answer(message.token, message),
             ChildChanged: self.offspring.on_changed,
             ChildEnded: self.offspring.on_ended,
+            ListenersExpected: self._on_expected,
             ReportUse: self._on_report_use,
         }
 
@@ -126,6 +132,12 @@ class Neighbours:
             self._tell_endpoint()
         self.offspring.begin(target)
 
+    async def listen(self) -> None:
+        """Who takes over does so when it hears what the one before it heard."""
+        subscriptions = self._joined().subscriptions
+        if subscriptions is not None:
+            await subscriptions.wait_heard(LISTEN_S)
+
     def _joined(self) -> Peers:
         assert self.peers is not None, "join() comes first"
         return self.peers
@@ -168,11 +180,11 @@ class Neighbours:
         self.offspring.close()
         if self._drain is not None:
             self._drain.cancel()
+        if self.peers is not None:
+            self.peers.close()
         if self._losses is not None:
             self._losses.cancel()
             self._tell_losses()
-        if self.peers is not None:
-            self.peers.close()
 
     def _lost_events(self) -> None:
         if self._losses is None:
@@ -303,7 +315,18 @@ class Neighbours:
                 error = f"{left} request{'' if left == 1 else 's'} not finished within {message.timeout_s:g} s"
         if error is None:
             error = await self.rest(True)
-        self._send(HandedOver(self._reports.service, self._reports.invocation, error))
+        listeners = () if error is not None else self._listeners()
+        self._send(HandedOver(self._reports.service, self._reports.invocation, error, listeners))
+
+    def _listeners(self) -> tuple[Listener, ...]:
+        publisher = self._joined().publisher
+        found = [] if publisher is None else publisher.listeners()[:LISTENERS_TOLD]
+        texts = ((name, (each.decode("utf-8", "replace") for each in begun[:TOPICS_TOLD])) for name, begun in found)
+        return tuple(Listener(name, tuple(topics)) for name, topics in texts)
+
+    def _on_expected(self, message: ListenersExpected) -> None:
+        listeners = [(each.name, tuple(topic.encode() for topic in each.topics)) for each in message.listeners]
+        self._joined().expect(listeners)
 
     def _on_go_on(self, message: GoOn) -> None:
         if self._handing_over is not None:

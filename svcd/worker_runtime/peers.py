@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
 from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError, ServiceUnavailable
@@ -70,6 +70,7 @@ class Peers:
         self._events_path: str | None = None
         self._on_publisher: Callable[[], None] = lambda: None
         self._queue_bounds = QueueBounds()
+        self._expected: Sequence[tuple[str, tuple[bytes, ...]]] = ()
         self.on_loss: Callable[[], None] = lambda: None  # events were lost: ``take_losses`` says which
 
     # ---- what it offers ----------------------------------------------------------------------------------------------
@@ -121,9 +122,14 @@ class Peers:
             publisher = Publisher(self._events_path, self._check_peer, self._queue_bounds)
             publisher.open()
             publisher.on_loss = self.on_loss
+            publisher.reserve(self._expected)
             self.publisher = publisher
             self._on_publisher()
         return self.publisher
+
+    def expect(self, listeners: Sequence[tuple[str, tuple[bytes, ...]]]) -> None:
+        """Who has listened to the run that this one replaces; to be said before ``open_publisher``."""
+        self._expected = listeners
 
     def take_losses(self) -> list[tuple[str, str, int]]:
         """(publisher, subscriber, events) that were lost since this was asked last: queues were full."""

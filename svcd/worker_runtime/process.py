@@ -203,6 +203,7 @@ class Process:
             self._send(interface)
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
+        lifecycle.on_taking_over = self._neighbours.listen
         self._neighbours.rest = lifecycle.rest
         self._orders.leave = self._leave
         if self._ctx is not None:

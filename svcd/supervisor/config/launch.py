@@ -155,7 +155,8 @@ class LaunchSpec:
     own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
     the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look. ``may_call``: services
     (names of the file) that it may call without depending on them; ``max_children``: child services at a time.
-    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be.
+    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be. ``given``: keys
+    ("python", "version", "config") whose values are not the files', but were told to ``svcd update``.
     """
 
     run: Program | PythonCode
@@ -179,6 +180,7 @@ class LaunchSpec:
     state: StatePolicy = field(default_factory=StatePolicy)
     version: str | None = None
     hot_update: bool = False
+    given: tuple[str, ...] = ()
 
 
 @record

@@ -223,6 +223,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
         "may_call": tuple,
+        "given": tuple,
         "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},

@@ -72,6 +72,8 @@ def _change(transaction: Transaction, with_steps: bool) -> messages.Change:
         services=tuple(transaction.services),
         steps=tuple(_transition(each) for each in transaction.steps) if with_steps else (),
         omitted=transaction.omitted,
+        earlier=transaction.earlier,
+        since=None if transaction.since is None else clock.wall(transaction.since),
     )
 
 
