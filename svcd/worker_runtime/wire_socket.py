@@ -68,13 +68,17 @@ def dial(path: str) -> socket.socket:
 
 
 ANYBODY: Final = 0o666  # who may connect is asked when they do
+PASSING: Final = 0o711  # as the controller makes the directories of other users' services
 
 
 def listen(path: str, backlog: int) -> socket.socket:
-    """A socket that listens on ``path``, which must not be there yet. Raises ``OSError``."""
+    """A socket that listens on ``path``, which must not be there yet; its directory may be made by this. Raises
+    ``OSError``.
+    """
     _check_path(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        _make_directory(os.path.dirname(path))
         made.bind(path)
         os.chmod(path, ANYBODY)
         made.listen(backlog)
@@ -82,6 +86,14 @@ def listen(path: str, backlog: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, PASSING)
+    except FileExistsError:
+        return
+    os.chmod(path, PASSING)  # whatever the umask is
 
 
 def _check_path(path: str) -> None:

@@ -150,7 +150,7 @@ class Daemon:
         )
         self._stories = Stories(self._control, self._machine, self._records)
         self._requests.receivers.update(self._stories.receivers)
-        self._endpoints = Endpoints(self._places.endpoints)
+        self._endpoints = Endpoints(self._places.endpoints, lambda work: loop.run_in_executor(None, work))
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
         self._lookups = Lookups(
             self._registry, self._machine, self._routes, self._engine.submit, self._asking, self._tell_stub
