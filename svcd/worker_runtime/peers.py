@@ -263,7 +263,7 @@ class Peers:
 
     def _publish(self, topic: str, value: Any) -> None:
         try:
-            self.open_publisher().publish(topic, value)
+            (self.publisher or self.open_publisher()).publish(topic, value)
         except ProtocolError as error:
             raise ValueError(f"cannot publish {topic}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The console, which comes up beside us: a cluster that is over before it could ask anything is told to it all the same.
+"""The console, which comes up beside us: a cluster that is over before it could ask anything is told to it as well.
 
 Must not tell anything itself: a status answers the console's first question like anybody's.
 """
