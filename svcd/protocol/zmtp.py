@@ -94,9 +94,10 @@ def pack_short(frames: Sequence[Buffer]) -> bytes | None:
     """One message in one piece, if all its frames are short, as most are: None for others."""
     if len(frames) == 2:
         head, body = frames
-        if len(head) <= _SHORT_LIMIT and len(body) <= _SHORT_LIMIT:
-            return b"".join((_SHORT_MORE[len(head)], head, _SHORT_LAST[len(body)], body))
-        return None
+        head_bytes, body_bytes = len(head), len(body)
+        if head_bytes > _SHORT_LIMIT or body_bytes > _SHORT_LIMIT:
+            return None
+        return b"".join((_SHORT_MORE[head_bytes], head, _SHORT_LAST[body_bytes], body))
     if max(map(len, frames)) > _SHORT_LIMIT:
         return None
     *first, last = frames

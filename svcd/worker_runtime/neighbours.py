@@ -54,10 +54,12 @@ CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 class Neighbours:
     """``receive`` what the controller says, ``join`` before the service's code runs, ``serve`` once it has started,
-    ``close`` after it has stopped. All on the loop.
+    ``close`` after it has stopped. All on the loop, which is ``loop`` where none runs yet.
     """
 
-    def __init__(self, reports: Reports, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self, reports: Reports, send: Callable[[Message], None], loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._reports = reports
         self._send = send
         self._permitted: set[str] = set()
@@ -73,6 +75,7 @@ class Neighbours:
         self._losses: asyncio.TimerHandle | None = None
         self._directory, self._is_heard = "", False
         self.offspring = Offspring(reports, self._ask, send)
+        self._made = None if loop is None else self._make_peers(loop)
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
             PeerIdentified: self._on_identified,
@@ -102,12 +105,18 @@ class Neighbours:
         somebody may listen to what it publishes. ``threads``: in which its plain methods run.
         """
         self._directory, self._is_heard = directory, is_heard
-        service = self._reports.service
-        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
-        self.peers.on_loss = self._lost_events
-        self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
-        self.offspring.join(self.peers.service, self.peers.threads.run)
-        return self.peers
+        peers = self.peers = self._made or self._make_peers(asyncio.get_running_loop())
+        peers.service_name = self._reports.service
+        peers.threads = threads or peers.threads
+        peers.publish_at(f"{directory}/events", self._tell_endpoint)
+        self.offspring.join(peers.service, peers.threads.run)
+        return peers
+
+    def _make_peers(self, loop: asyncio.AbstractEventLoop) -> Peers:
+        """Before it is known whose they are."""
+        peers = Peers("", self.routes, self._who, None, self._on_error, self.start, loop=loop)
+        peers.on_loss = self._lost_events
+        return peers
 
     def serve(self, target: object) -> None:
         """Open what ``target`` offers, and tell. Raises ``OSError``; ``TypeError`` for annotations whose values cannot

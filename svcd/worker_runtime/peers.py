@@ -37,7 +37,9 @@ def nobody(_peer: object) -> str:
 
 
 class Peers:
-    """To be made on the loop that serves. ``serve`` opens what a service offers; ``close`` ends everything."""
+    """``serve`` opens what a service offers; ``close`` ends everything. ``loop``: that which serves, by default the one
+    that runs here.
+    """
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Peers:
         on_error: OnError = lambda method, error: None,
         start: Start | None = None,
         threads: Threads | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """``start``: gets a service started for somebody who looks it up. ``threads``: those of the plain methods; by
         default eight of its own.
@@ -61,8 +64,8 @@ class Peers:
         self._routes = routes
         self._check_peer = check_peer
         self._on_error = on_error
-        self._loop = asyncio.get_running_loop()
-        self._caller = Caller(routes)
+        self._loop = loop or asyncio.get_running_loop()
+        self._caller = Caller(routes, loop=self._loop)
         self._start = start
         self._events_path: str | None = None
         self._on_publisher: Callable[[], None] = lambda: None
