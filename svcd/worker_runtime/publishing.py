@@ -93,7 +93,8 @@ class Publisher:
         return [(each.name, each.beginnings) for each in self.subscribers if each.beginnings]
 
     def reserve(self, listeners: Iterable[tuple[str, tuple[bytes, ...]]]) -> None:
-        """These are expected."""
+        """These are expected, and nobody else any more."""
+        self._clear_seats()
         self._seats = [Seat(name, beginnings, self.bounds) for name, beginnings in listeners]
         if self._seats:
             self._expiry = self.loop.call_later(SEATS_KEPT_S, self._clear_seats)

@@ -222,7 +222,13 @@ class Daemon:
         self._stubs.is_successor = self._handovers.is_successor
         self._handovers.on_taken_over = self._keeping.taken_over
         self._self_reports = SelfReports(
-            self._machine, self._registry, self._records, self._keeping, self._publisher, self._notice
+            self._machine,
+            self._registry,
+            self._records,
+            self._keeping,
+            self._publisher,
+            self._notice,
+            self._handovers.is_successor,
         )
         for kind, receive in self._listeners().items():
             self._stubs.hears(kind, receive)
