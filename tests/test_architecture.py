@@ -79,6 +79,7 @@ NEVER_HERE: dict[str, frozenset[str]] = {
     "svcd.supervisor.controller": frozenset({"yaml", "rich", "click"}),
     "svcd.worker_runtime": frozenset({"yaml", "rich", "click"}),
     "svcd.client": frozenset({"yaml", "rich", "click", "zmq"}),
+    "svcd.cli": frozenset({"zmq"}),
     "svcd.protocol": frozenset({"yaml", "rich", "click", "zmq", "asyncio"}),
     "svcd.supervisor.config.plan": frozenset({"yaml"}),
     "svcd.supervisor.config.launch": frozenset({"yaml"}),

@@ -25,7 +25,15 @@ def details(row: ServiceStatus, now: float, colourful: bool = False) -> list[str
     head = f"{click.style(name, bold=True) if colourful else name}: {shown} for {columns.duration(now - row.since)}"
     facts = [(key, columns.one_line(text)) for key, text in _facts(row, now)]
     width = max(len(key) for key, _ in facts)
-    return [f"{head}: {columns.one_line(row.cause)}", *(f"{INDENT}{key:<{width}}  {text}" for key, text in facts)]
+    lines = [f"{head}: {columns.one_line(row.cause)}", *(f"{INDENT}{key:<{width}}  {text}" for key, text in facts)]
+    return lines + _check_output(row)
+
+
+def _check_output(row: ServiceStatus) -> list[str]:
+    if not row.check_output:
+        return []
+    printed = (f"{INDENT * 2}{columns.harmless(each)}".rstrip() for each in row.check_output)
+    return [f"{INDENT}its check printed:", *printed]
 
 
 def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
@@ -36,6 +44,8 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
         yield "events lost", str(row.events_lost)
     if row.healthy is not None:
         yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
+    if row.not_restarted:
+        yield "not restarted", row.not_restarted
     if row.fallback is not None:
         yield "stood in for by", row.fallback
     yield from _process(row)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.protocol.rotation import Follower, numbered, numbers_to_try, open_log
 
 if TYPE_CHECKING:
-    from asyncinotify import Inotify, Mask
+    from svcd.cli.inotify import Inotify
 
 STREAMS: Final = ("stdout", "stderr")
 POLL_S: Final = 0.25  # only where the kernel grants no watches
@@ -97,26 +97,23 @@ class Watcher:
         self._names = set(names)
         self._joins = joins
         self._inotify: Inotify | None = None
-        self._flags: Mask | None = None
         try:
             self._begin()
         except OSError:  # no more instances, or watches, for this user
             self.close()
 
     def _begin(self) -> None:
-        from asyncinotify import Inotify, Mask  # noqa: PLC0415 - brings asyncio; only for those who follow
+        from svcd.cli.inotify import Inotify  # noqa: PLC0415 - brings ctypes; only for those who follow
 
-        self._inotify = Inotify(sync_timeout=0)
-        self._flags = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO | Mask.ONLYDIR
-        self._inotify.add_watch(self._logs, self._flags)
+        self._inotify = Inotify()
+        self._inotify.watch(self._logs)
         for name in self._names:
             self._watch(name)
 
     def _watch(self, name: str) -> None:
         assert self._inotify is not None
-        assert self._flags is not None
         try:
-            self._inotify.add_watch(self._logs / name, self._flags)
+            self._inotify.watch(self._logs / name)
         except (FileNotFoundError, NotADirectoryError):
             pass
 
@@ -134,20 +131,17 @@ class Watcher:
         if self._inotify is None:
             self._names.update(filter(self._joins, directories(self._logs)))
             return frozenset(self._names)
-        from asyncinotify import Mask  # noqa: PLC0415
-
         found: set[str] = set()
-        for event in self._inotify:
-            if Mask.Q_OVERFLOW in event.mask or event.watch is None:
+        for event in self._inotify.events():
+            if event.directory is None:
                 found |= self._names
-            elif event.watch.path == self._logs:
-                name = str(event.name)
-                if self._is_wanted(name):
-                    self._names.add(name)
-                    self._watch(name)
-                    found.add(name)
+            elif event.directory == self._logs:
+                if event.name and self._is_wanted(event.name):
+                    self._names.add(event.name)
+                    self._watch(event.name)
+                    found.add(event.name)
             else:
-                found.add(event.watch.path.name)
+                found.add(event.directory.name)
         return frozenset(found)
 
     def _is_wanted(self, name: str) -> bool:

@@ -1,18 +1,19 @@
-"""A head start: the controller's interpreter comes up and imports while the command line still validates.
+"""A head start: the controller and the fork server come up and import while the command line still validates.
 
 Must not decide whether there will be a cluster. What was begun waits; where there is to be none it is ended and
 reaped, and when we are killed it sees the end of its socket, and ends. Nothing but the standard library, and little of
 that: this runs before anything else of a ``svcd start``.
 
-The guardian must be the controller's parent. In the foreground this process becomes the guardian by exec, so the
-controller is begun as our child. With ``-d`` a child of ours will be the guardian: it is forked at once, begins the
-controller, and waits for us to have what it needs.
+The guardian must be their parent. In the foreground this process becomes the guardian by exec, so they are begun as our
+children. With ``-d`` a child of ours will be the guardian: it is forked at once, begins them, and waits for us to have
+what it needs.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -20,7 +21,14 @@ from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
-CONTROLLER: Final = "svcd.supervisor.controller"
+COMMANDS: Final = {
+    "controller": ("-m", "svcd.supervisor.controller"),
+    "fork-server": ("-m", "svcd.supervisor.launcher"),
+}
+"""The words after the interpreter, for each part, as the guardian would start it."""
+
+PYTHON_KEY: Final = re.compile(rb"(?:^|[\s{,\"'])(?:python|code|script)[\"']?\s*:")
+LOOKED_AT_BYTES: Final = 256 * 1024
 ENDINGS: Final = (".yaml", ".yml")
 CONSOLE_FORMAT: Final = "SVCD_CONSOLE_FORMAT"
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
@@ -28,37 +36,43 @@ FAILED: Final = 1
 
 
 class Headstart:
-    """A controller that waits. ``fd`` is our end of its socket."""
+    """Parts that wait. ``waiting``: by name their pid, and our end of their socket."""
 
-    def __init__(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self.pid = _spawn_controller(theirs)
-        self.fd = ours.detach()
+    def __init__(self, parts: Sequence[str]) -> None:
+        self.waiting: dict[str, dict[str, int]] = {}
+        try:
+            for name in parts:
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with ours, theirs:
+                    self.waiting[name] = {"pid": _spawn(name, theirs), "fd": ours.detach()}
+        except OSError:
+            self.end()
+            raise
 
     def end(self) -> None:
-        """There will be no cluster: nothing is left of it."""
-        os.close(self.fd)
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        """There will be no cluster: nothing is left of them."""
+        for each in self.waiting.values():
+            os.close(each["fd"])
+            os.kill(each["pid"], signal.SIGKILL)
+            os.waitpid(each["pid"], 0)
 
     def become_guardian(self, guardian: str, arguments: Mapping[str, Any], lock: int) -> NoReturn:
         """Replace this process. Raises ``OSError``."""
-        for fd in (lock, self.fd):
+        for fd in (lock, *(each["fd"] for each in self.waiting.values())):
             os.set_inheritable(fd, True)
-        text = json.dumps({**arguments, "lock_fd": lock, "waiting": {"pid": self.pid, "fd": self.fd}})
+        text = json.dumps({**arguments, "lock_fd": lock, "waiting": self.waiting})
         os.execv(sys.executable, [sys.executable, "-I", "-S", guardian, text])
 
 
 class Second:
-    """With ``-d``: a child in a session of its own, which begins the controller and will be the guardian."""
+    """With ``-d``: a child in a session of its own, which begins the parts and will be the guardian."""
 
-    def __init__(self) -> None:
+    def __init__(self, parts: Sequence[str]) -> None:
         self._link, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.pid = os.fork()
         if self.pid == 0:
             self._link.close()
-            _wait_for_ground(theirs)
+            _wait_for_ground(theirs, parts)
         theirs.close()
 
     def end(self) -> None:
@@ -82,20 +96,22 @@ def begin(arguments: Sequence[str]) -> None:
     depends on it.
     """
     words = list(arguments)
-    if "start" not in words or not any(map(_is_file, words[words.index("start") + 1 :])) or "--help" in words:
+    files = [word for word in words[words.index("start") + 1 :] if _is_file(word)] if "start" in words else []
+    if not files or "--help" in words:
         return
     detached = any(word == "--detach" or (word[:1] == "-" != word[1:2] and "d" in word) for word in words)
+    parts = ("controller", "fork-server") if any(map(_has_python, files)) else ("controller",)
     try:
-        _begun.append(Second() if detached else Headstart())
+        _begun.append(Second(parts) if detached else Headstart(parts))
     except OSError:
         pass  # it will be tried again when it has to be, and told
 
 
 def in_foreground() -> Headstart:
-    """The waiting controller of a start in the foreground. Raises ``OSError``."""
+    """The waiting parts of a start in the foreground. Raises ``OSError``."""
     if not _begun or not isinstance(_begun[0], Headstart):
         give_up()
-        _begun.append(Headstart())
+        _begun.append(Headstart(("controller",)))
     found = _begun[0]
     assert isinstance(found, Headstart)
     return found
@@ -105,7 +121,7 @@ def detached() -> Second:
     """The guardian-to-be of a start in the background; it is the caller's now. Raises ``OSError``."""
     if not _begun or not isinstance(_begun[0], Second):
         give_up()
-        _begun.append(Second())
+        _begun.append(Second(("controller",)))
     found = _begun.pop()
     assert isinstance(found, Second)
     return found
@@ -128,14 +144,23 @@ def _is_file(word: str) -> bool:
     return word.lower().endswith(ENDINGS) or "/" in word or os.path.isfile(word)
 
 
-def _spawn_controller(link: socket.socket) -> int:
+def _has_python(file: str) -> bool:
+    """Whether it looks as if it had Python services."""
+    try:
+        with open(file, "rb") as opened:
+            return PYTHON_KEY.search(opened.read(LOOKED_AT_BYTES)) is not None
+    except OSError:
+        return False
+
+
+def _spawn(part: str, link: socket.socket) -> int:
     """As the guardian starts it: a session of its own, no signal handled or blocked; and without streams for now."""
     os.set_inheritable(link.fileno(), True)
     streams = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
     handled = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
     return os.posix_spawn(
         sys.executable,
-        [sys.executable, "-S", "-m", CONTROLLER, json.dumps({"waiting_fd": link.fileno()})],
+        [sys.executable, *COMMANDS[part], json.dumps({"waiting_fd": link.fileno()})],
         {**os.environ, "PYTHONPATH": os.pathsep.join(own_path()), "PYTHONSAFEPATH": "1"},
         file_actions=streams,
         setsid=True,
@@ -144,17 +169,17 @@ def _spawn_controller(link: socket.socket) -> int:
     )
 
 
-def _wait_for_ground(link: socket.socket) -> NoReturn:
-    """In the second: be the guardian once we are told of what, or leave with the controller that nobody needs."""
+def _wait_for_ground(link: socket.socket, parts: Sequence[str]) -> NoReturn:
+    """In the second: be the guardian once we are told of what, or leave with the parts that nobody needs."""
     try:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        controller = Headstart()
+        begun = Headstart(parts)
         received = array("i")
         space = socket.CMSG_SPACE(2 * received.itemsize)
         text, controls, _, _ = link.recvmsg(MAX_MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
         if not text:
-            controller.end()
+            begun.end()
             os._exit(0)
         for _, _, content in controls:
             received.frombytes(content)
@@ -164,7 +189,7 @@ def _wait_for_ground(link: socket.socket) -> NoReturn:
             os.dup2(source, own)
         os.environ.pop(CONSOLE_FORMAT, None)
         told = json.loads(text)
-        controller.become_guardian(told["guardian"], told["arguments"], lock)
+        begun.become_guardian(told["guardian"], told["arguments"], lock)
     except BaseException as error:
         os.write(2, f"svcd: {error}\n".encode("utf-8", "backslashreplace"))
     finally:

@@ -22,7 +22,7 @@ from svcd.record import record
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode
 
-GUARDIAN: Final = "svcd.supervisor.guardian"
+GUARDIAN: Final = "svcd.supervisor.__main__"
 
 
 @record

@@ -32,6 +32,7 @@ STATE_COLUMN: Final = 1
 OUTPUT_LINES: Final = 5
 TRACEBACK_LINES: Final = 15
 NOTHING: Final = "-"
+PLAIN_NEVER: Final = "restart.policy is never"  # as most tasks have it: for the details alone
 CHILD: Final = "  "  # before the name of a child, below its parent
 
 
@@ -138,6 +139,8 @@ def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:
 def _words(row: ServiceStatus, now: float) -> str:
     """The cause, and whatever else a person should know of it at a glance."""
     found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
+    if row.not_restarted and row.not_restarted != PLAIN_NEVER:
+        found.append(f"not restarted: {row.not_restarted}")
     if row.healthy is not None and "healthy" not in row.cause:
         found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:

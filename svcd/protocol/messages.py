@@ -173,13 +173,25 @@ class InterfaceReported(Message):
 
 
 @record
+class Listener(Message):
+    """Who listens to a service's events, and how the topics begin that it wants."""
+
+    direction: ClassVar[str] = "part of HandedOver and ListenersExpected"
+    name: str
+    topics: tuple[str, ...]
+
+
+@record
 class HandedOver(Message):
-    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not."""
+    """The answer to ``HandOver``: no request is in flight, none is taken, and its code rests. Or ``error``: why not.
+    ``listeners``: who hears its events, for its successor to expect.
+    """
 
     direction: ClassVar[str] = "stub to controller"
     service: str
     invocation: int
     error: str | None = None
+    listeners: tuple[Listener, ...] = ()
 
 
 @record
@@ -322,6 +334,7 @@ class ServiceSpec(Message):
     version: str | None = None
     runtime: dict[str, Any] = field(default_factory=dict)
     record_imports: bool = False
+    takes_over: bool = False
 
 
 @record
@@ -487,6 +500,15 @@ class PeerIdentified(Message):
     token: int
     name: str
     refusal: str | None = None
+
+
+@record
+class ListenersExpected(Message):
+    """To a successor, before its ``Start``: who has listened to the run that it replaces, and will listen to it."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+    listeners: tuple[Listener, ...]
 
 
 @record
@@ -740,7 +762,9 @@ class ServiceStatus(Message):
     it. ``on_demand``: whether a connection there starts it. ``next_run``: of a scheduled task, Unix seconds.
     ``fallback``: the service that stands in for it now. ``version``: the one that the cluster file says. ``in_flight``:
     the requests that it has not answered, while it drains. ``parent``: the service that has created it.
-    ``events_lost``: of those that it has published or was to hear in its present run.
+    ``events_lost``: of those that it has published or was to hear in its present run. ``not_restarted``: the rule that
+    forbids a restart, where it has failed. ``check_output``: what the command of its readiness or health check has
+    printed last, when it found fault.
     """
 
     direction: ClassVar[str] = "part of StatusReported"
@@ -773,6 +797,8 @@ class ServiceStatus(Message):
     version: str | None = None
     in_flight: int | None = None
     events_lost: int = 0
+    not_restarted: str = ""
+    check_output: tuple[str, ...] = ()
 
 
 @record

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from svcd.record import record
+from svcd.record import record, replace
 from svcd.supervisor import clone
 from svcd.supervisor.wiring import SpawnRequested
 
@@ -65,7 +65,11 @@ def become(order: SpawnRequested, gate: int, writes: list[int], passed: list[int
                 _set_streams(writes, ground)
                 if order.targets:
                     gate = _place(passed, order.targets, gate)
-                _set_up(order, ground)
+                os.setsid()
+                _limit(order, ground)
+                _tie(ground)
+                _enter(order.workdir)
+                clone.unblock_signals()
                 env = _environment(order)
                 if order.argv is not None:
                     _execute(order.argv, env)
@@ -114,22 +118,27 @@ def _environment(order: SpawnRequested) -> dict[str, str]:
     return {**order.env, **dict.fromkeys(order.pid_variables, str(os.getpid()))}
 
 
-def _set_up(order: SpawnRequested, ground: Ground) -> None:
-    os.setsid()
+def _limit(order: SpawnRequested, ground: Ground) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
     if order.umask is not None:
         os.umask(order.umask)
     if order.uid is not None or order.gid is not None:
         _change_user(order)
-    clone.set_parent_death_signal(SIGKILL)  # a change of user would have cleared it
+
+
+def _tie(ground: Ground) -> None:
+    """To the guardian's life; a change of user would have cleared it."""
+    clone.set_parent_death_signal(SIGKILL)
     if os.getppid() != ground.parent:
         os._exit(NOT_STARTED)  # it died before we could ask to be told
+
+
+def _enter(workdir: str) -> None:
     try:
-        os.chdir(order.workdir)
+        os.chdir(workdir)
     except OSError as error:
-        text = f"cannot enter its working directory {order.workdir}: {error.strerror}"
+        text = f"cannot enter its working directory {workdir}: {error.strerror}"
         raise Refused("workdir", error.errno, text) from None
-    clone.unblock_signals()
 
 
 def _change_user(order: SpawnRequested) -> None:
@@ -183,3 +192,24 @@ def _change_environment(env: dict[str, str]) -> None:
     for name, value in env.items():
         if environ.get(name) != value:
             environ[name] = value
+
+
+# ---- before any fork -------------------------------------------------------------------------------------------------
+
+
+def rehearse(ground: Ground, title: str) -> None:
+    """All that a stub's process does here, in the fork server, as far as it changes nothing there: memory that this
+    writes to is written to before it is shared. ``title``: that of the fork server, whose stdin is /dev/null from now
+    on.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    everything = sorted(map(int, os.listdir("/proc/self/fd")))
+    order = SpawnRequested("", 0, title, None, dict(os.environ), os.getcwd(), targets=tuple(everything), stub={})
+    clone.close_all_but(everything)
+    _set_streams([1, 2], ground)
+    _limit(order, ground)
+    _tie(ground)
+    _enter(order.workdir)
+    _be_stub(order, _environment(order), replace(ground, run_stub=lambda _stub: 0))
+    clone.set_parent_death_signal(0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -2,14 +2,14 @@
 
 Must not decide about services, block on a part, or import more than the standard library: it has to outlive everybody.
 
-Run as ``python -I -S guardian.py JSON``; the JSON object has
+Run by ``__main__``, with a JSON object that has
 
     cluster, run_dir, state_dir   names and absolute paths
     python, site                  the interpreter of the parts, and their sys.path
     lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
     python_services               whether a fork server is needed from the beginning
-    waiting                       optional: {pid, fd} of a controller that was begun already (``headstart``)
+    waiting                       optional: part name -> {pid, fd} of one that was begun already (``headstart``)
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
 
 Two orders hold always. A birth is announced by a launcher before the process does anything, and an unknown child is
@@ -32,9 +32,6 @@ import time
 from collections import deque
 from collections.abc import Collection
 from typing import Any, Final
-
-if __name__ == "__main__":  # run by path, without site: our package is found from here
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 
 from svcd.record import entity, field, record, replace
 from svcd.supervisor import clone, part
@@ -115,6 +112,7 @@ class Guardian:
         self.start_part("launcher")
         if self.given["python_services"]:
             self.start_part("fork-server")
+        part.dismiss_waiting(self.given)
         if self.given["console"]:
             self.start_console()
         while self.exit_code is None:
@@ -451,7 +449,7 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # whoever started us may have closed these
         os.set_inheritable(fd, True)
-    kept = [given["lock_fd"], *([given["waiting"]["fd"]] if "waiting" in given else [])]
+    kept = [given["lock_fd"], *(each["fd"] for each in given.get("waiting", {}).values())]
     clone.close_all_but(kept)
     for fd in kept:
         os.set_inheritable(fd, False)
@@ -463,7 +461,3 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # shared with the parts that are forks of us
     sys.exit(Guardian(given, soft, hard).run())
-
-
-if __name__ == "__main__":
-    main()

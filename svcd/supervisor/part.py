@@ -23,7 +23,6 @@ MODULES: Final = {
     "fork-server": "svcd.supervisor.launcher",
     "console": "svcd.cli.console",
 }
-OPTIONS: Final = {"controller": ("-S",), "console": ("-S",)}  # the path is found already; no user code runs in them
 TOLD: Final = ("cluster", "run_dir", "state_dir", "site")
 NOT_STARTED: Final = 127
 
@@ -34,8 +33,8 @@ def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str,
     when there is no process.
     """
     argument = {key: given[key] for key in TOLD} | {"part": name} | more
-    if name == "controller" and "waiting" in given:
-        waiting = given.pop("waiting")
+    waiting = given.get("waiting", {}).pop(name, None)
+    if waiting is not None:
         try:
             headstart.hand_over(waiting["fd"], argument, fds)
             return int(waiting["pid"])
@@ -54,6 +53,12 @@ def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str,
     return pid
 
 
+def dismiss_waiting(given: dict[str, Any]) -> None:
+    """What was begun ahead and is not needed ends by itself."""
+    for each in given.pop("waiting", {}).values():
+        os.close(each["fd"])
+
+
 def _become(name: str, given: dict[str, Any], argument: dict[str, Any], fds: dict[str, int]) -> NoReturn:
     code = NOT_STARTED
     try:
@@ -70,7 +75,7 @@ def _become(name: str, given: dict[str, Any], argument: dict[str, Any], fds: dic
             BUILT_IN[kind](argument)
             code = 0
         else:
-            _execute(argv or [given["python"], *OPTIONS.get(kind, ()), "-m", MODULES[kind], "{}"], given, argument, fds)
+            _execute(argv or [given["python"], "-m", MODULES[kind], "{}"], given, argument, fds)
     except SystemExit as error:
         code = 1
         os.write(2, f"{error}\n".encode())

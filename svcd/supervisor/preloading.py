@@ -14,8 +14,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
@@ -163,9 +161,10 @@ def _opened() -> Iterator[tuple[int, str]]:
 
 
 def _thread_name(number: int) -> str:
-    for each in threading.enumerate():
+    threading = sys.modules.get("threading")  # no thread of Python's without it
+    for each in threading.enumerate() if threading is not None else ():
         if each.native_id == number:
-            return each.name
+            return str(each.name)
     try:
         with open(f"/proc/self/task/{number}/comm") as file:
             return file.read().strip()
@@ -194,6 +193,8 @@ def _one_line(error: BaseException) -> str:
 def _place_of(error: BaseException) -> str:
     """Where in the module, or in what it imports, it went wrong; nothing when the module was not found."""
     try:
+        import traceback  # noqa: PLC0415 - the lean launcher never needs it
+
         stack = traceback.extract_tb(error.__traceback__)
     except Exception:
         return ""

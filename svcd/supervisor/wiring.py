@@ -36,8 +36,9 @@ class SpawnRequested:
     (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
     born in, or None. ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
 
-    ``targets``: the numbers, from 3 on, at which the process finds the descriptors that come with this message, in
-    their order; at most ``MAX_DESCRIPTORS`` less one, which the message itself may need. ``pid_variables``: names of
+    ``targets``: the numbers at which the process finds the descriptors that come with this message, in their order: 1
+    and 2 where there are no ``streams``, and any from 3 on; at most ``MAX_DESCRIPTORS`` less one, which the message
+    itself may need. ``pid_variables``: names of
     environment variables whose value is the process' own pid.
     """
 

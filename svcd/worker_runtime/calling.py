@@ -47,10 +47,10 @@ class Caller:
     asking for it.
     """
 
-    def __init__(self, routes: Routes, find: Find | None = None) -> None:
+    def __init__(self, routes: Routes, find: Find | None = None, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.routes = routes
         self._find = find
-        self._loop = asyncio.get_running_loop()
+        self._loop = loop or asyncio.get_running_loop()
         self._links: dict[str, Link] = {}  # by the path of the socket
         self._open: set[Link] = set()  # these, and those whose route is gone and that have calls under way
         self._timer: asyncio.TimerHandle | None = None

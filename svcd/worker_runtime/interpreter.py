@@ -19,14 +19,10 @@ _main: types.ModuleType | None = None
 _on_terminate: Callable[[], None] | None = None
 
 
-def settle() -> None:
-    """Streams, signals, ``__main__`` and clock zone as a fresh ``python`` has them; stdout is written line by line."""
-    fresh_main()
+def prepare() -> None:
+    """What is the same for all services, and lasts through a fork. Before it, where there is one."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python's own defaults, which a launcher has reset
         signal.signal(number, signal.SIG_IGN)
-    if "TZ" in os.environ:
-        time.tzset()
-    sys.dont_write_bytecode = sys.dont_write_bytecode or bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     try:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # whatever lacks it is let be
     except (AttributeError, ValueError, OSError):
@@ -35,6 +31,14 @@ def settle() -> None:
         faulthandler.enable(2)  # a segmentation fault leaves the Python traceback as its last words
     except (OSError, ValueError, RuntimeError):
         pass
+
+
+def settle() -> None:
+    """``__main__``, clock zone and bytecode as a fresh ``python`` has them."""
+    fresh_main()
+    if "TZ" in os.environ:
+        time.tzset()
+    sys.dont_write_bytecode = sys.dont_write_bytecode or bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
 def fresh_main() -> types.ModuleType:

@@ -19,6 +19,7 @@ from svcd.protocol.zmtp_large import Frame, Oversized
 from svcd.worker_runtime.annotations import Mismatch
 from svcd.worker_runtime.endpoint import OnError, RunSync
 from svcd.worker_runtime.methods import Listener
+from svcd.worker_runtime.publishing import SETTLED
 from svcd.worker_runtime.routes import Address, Routes
 from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
 
@@ -28,7 +29,8 @@ REDIAL_MAX_S: Final = 1.0
 
 
 class Subscriptions:
-    """All that one service listens to. ``missed``: events that publishers had for it and could not send; ``dropped``:
+    """All that one service listens to. A publisher whose route is gone is heard until it closes: what it has published
+    before that is not lost. ``missed``: events that publishers had for it and could not send; ``dropped``:
     that came and found a method's queue full; ``refused``: that were not what the method's annotation says.
     """
 
@@ -44,6 +46,8 @@ class Subscriptions:
         self.loop = asyncio.get_running_loop()
         self._routes = routes
         self._lines: dict[tuple[str, Address], Line] = {}
+        self._leaving: dict[tuple[str, Address], Line] = {}  # those whose route is gone
+        self._heard: list[asyncio.Future[None]] = []
         self.missed = 0
         self.refused = 0
         self.losses: Counter[str] = Counter()  # of full queues, by publisher, for whoever empties it
@@ -66,9 +70,10 @@ class Subscriptions:
     def close(self) -> None:
         """Nothing more is heard; the methods that run are cancelled."""
         self._services = set()
-        for line in self._lines.values():
+        for line in (*self._lines.values(), *self._leaving.values()):
             line.close()
         self._lines.clear()
+        self._leaving.clear()
         for inbox in self.inboxes:
             inbox.close()
 
@@ -77,11 +82,39 @@ class Subscriptions:
             return
         present = {each for each in self._routes.known(service) if each.events is not None}
         for key in [key for key in self._lines if key[0] == service and key[1] not in present]:
-            self._lines.pop(key).close()
+            line = self._leaving[key] = self._lines.pop(key)
+            line.leave()
         topics = sorted({each.listener.topic for each in self._inboxes_of[service]})
         for address in present:
-            if (service, address) not in self._lines:
-                self._lines[service, address] = Line(self, service, address, topics)
+            key = service, address
+            if key in self._lines:
+                continue
+            left = self._leaving.pop(key, None)  # its route is there again
+            if left is not None:
+                left.stay()
+            self._lines[key] = left or Line(self, service, address, topics)
+
+    def left(self, line: Line) -> None:
+        """A line whose route is gone has ended."""
+        self._leaving = {key: each for key, each in self._leaving.items() if each is not line}
+
+    async def wait_heard(self, timeout_s: float) -> None:
+        """Until every publisher that is there knows what is wanted of it, or for so long."""
+        deadline_s = self.loop.time() + timeout_s
+        while any(not each.is_heard for each in self._lines.values()):
+            left_s = deadline_s - self.loop.time()
+            if left_s <= 0:
+                return
+            heard = self.loop.create_future()
+            self._heard.append(heard)
+            await asyncio.wait((heard,), timeout=left_s)
+
+    def line_heard(self) -> None:
+        """One more publisher does."""
+        heard, self._heard = self._heard, []
+        for each in heard:
+            if not each.done():
+                each.set_result(None)
 
     def take(self, service: str, frames: list[Frame]) -> int | None:
         """The sequence of an event that came; None for what is none."""
@@ -110,7 +143,9 @@ class Subscriptions:
 
 
 class Line:
-    """The connection to one publisher; made again when it is lost, as long as its route is there."""
+    """The connection to one publisher; made again when it is lost, as long as its route is there. ``is_heard``: the
+    publisher knows what is wanted of it.
+    """
 
     def __init__(self, owner: Subscriptions, service: str, address: Address, topics: list[str]) -> None:
         self._owner = owner
@@ -121,7 +156,19 @@ class Line:
         self._sequence = 0
         self._retry: asyncio.TimerHandle | None = None
         self._delay_s = REDIAL_S
+        self._is_leaving = False
+        self.is_heard = False
         self._connect()
+
+    def leave(self) -> None:
+        """Its route is gone: what comes until it closes is still heard."""
+        self._is_leaving = True
+        if self._wire is None:
+            self.close()
+            self._owner.left(self)
+
+    def stay(self) -> None:
+        self._is_leaving = False
 
     def close(self) -> None:
         if self._retry is not None:
@@ -146,6 +193,7 @@ class Line:
             return
         for topic in self._topics:
             self._wire.say((b"\x01" + topic.removesuffix("*").encode(),))
+        self._wire.say((SETTLED,))
 
     def _connect_later(self) -> None:
         self._retry = self._owner.loop.call_later(self._delay_s, self._connect)
@@ -155,12 +203,18 @@ class Line:
         self._delay_s = REDIAL_S
 
     def _lost(self, why: str) -> None:
-        self._wire = None
-        self._connect_later()
+        self._wire, self.is_heard = None, False
+        if self._is_leaving:
+            self._owner.left(self)
+        else:
+            self._connect_later()
 
     def _taken(self, frames: list[Frame]) -> None:
         if isinstance(frames, Oversized):  # its number is seen to be missing with the next one
             return
+        if not self.is_heard and not frames[0]:  # the event without a name: the answer to ``SETTLED``
+            self.is_heard = True
+            self._owner.line_heard()
         sequence = self._owner.take(self._service, frames)
         if sequence is not None:
             self._owner.missed += max(0, sequence - self._sequence - 1)

@@ -21,6 +21,8 @@ from svcd.protocol.messages import (
     GoOn,
     HandedOver,
     HandOver,
+    Listener,
+    ListenersExpected,
     LookupEnded,
     Message,
     PeerAsked,
@@ -44,15 +46,20 @@ PROGRESS_S: Final = 0.25  # between two reports of how many requests are in flig
 LOSSES_S: Final = 1.0  # between two reports of how many events were lost
 UP: Final = frozenset({"running", "paused"})
 LEAVING: Final = "leaving"
+LISTEN_S: Final = 1.0  # for publishers to answer
+LISTENERS_TOLD: Final = 256
+TOPICS_TOLD: Final = 16  # of each
 CONTROLLER_S: Final = 10.0  # for an answer about who knocks
 
 
 class Neighbours:
     """``receive`` what the controller says, ``join`` before the service's code runs, ``serve`` once it has started,
-    ``close`` after it has stopped. All on the loop.
+    ``close`` after it has stopped. All on the loop, which is ``loop`` where none runs yet.
     """
 
-    def __init__(self, reports: Reports, send: Callable[[Message], None]) -> None:
+    def __init__(
+        self, reports: Reports, send: Callable[[Message], None], loop: asyncio.AbstractEventLoop | None = None
+    ) -> None:
         self._reports = reports
         self._send = send
         self._permitted: set[str] = set()
@@ -68,6 +75,7 @@ class Neighbours:
         self._losses: asyncio.TimerHandle | None = None
         self._directory, self._is_heard = "", False
         self.offspring = Offspring(reports, self._ask, send)
+        self._made = None if loop is None else self._make_peers(loop)
         self._receivers: dict[type, Callable[[Any], None]] = {
             RouteChanged: self._on_route,
             PeerIdentified: self._on_identified,
@@ -79,6 +87,7 @@ class Neighbours:
             ChildRequestEnded: lambda message: self._answer(message.token, message),
             ChildChanged: self.offspring.on_changed,
             ChildEnded: self.offspring.on_ended,
+            ListenersExpected: self._on_expected,
             ReportUse: self._on_report_use,
         }
 
@@ -96,12 +105,18 @@ class Neighbours:
         somebody may listen to what it publishes. ``threads``: in which its plain methods run.
         """
         self._directory, self._is_heard = directory, is_heard
-        service = self._reports.service
-        self.peers = Peers(service, self.routes, self._who, None, self._on_error, self.start, threads)
-        self.peers.on_loss = self._lost_events
-        self.peers.publish_at(f"{directory}/events", self._tell_endpoint)
-        self.offspring.join(self.peers.service, self.peers.threads.run)
-        return self.peers
+        peers = self.peers = self._made or self._make_peers(asyncio.get_running_loop())
+        peers.service_name = self._reports.service
+        peers.threads = threads or peers.threads
+        peers.publish_at(f"{directory}/events", self._tell_endpoint)
+        self.offspring.join(peers.service, peers.threads.run)
+        return peers
+
+    def _make_peers(self, loop: asyncio.AbstractEventLoop) -> Peers:
+        """Before it is known whose they are."""
+        peers = Peers("", self.routes, self._who, None, self._on_error, self.start, loop=loop)
+        peers.on_loss = self._lost_events
+        return peers
 
     def serve(self, target: object) -> None:
         """Open what ``target`` offers, and tell. Raises ``OSError``; ``TypeError`` for annotations whose values cannot
@@ -116,6 +131,12 @@ class Neighbours:
         elif offers:
             self._tell_endpoint()
         self.offspring.begin(target)
+
+    async def listen(self) -> None:
+        """Who takes over does so when it hears what the one before it heard."""
+        subscriptions = self._joined().subscriptions
+        if subscriptions is not None:
+            await subscriptions.wait_heard(LISTEN_S)
 
     def _joined(self) -> Peers:
         assert self.peers is not None, "join() comes first"
@@ -159,11 +180,11 @@ class Neighbours:
         self.offspring.close()
         if self._drain is not None:
             self._drain.cancel()
+        if self.peers is not None:
+            self.peers.close()
         if self._losses is not None:
             self._losses.cancel()
             self._tell_losses()
-        if self.peers is not None:
-            self.peers.close()
 
     def _lost_events(self) -> None:
         if self._losses is None:
@@ -294,7 +315,18 @@ class Neighbours:
                 error = f"{left} request{'' if left == 1 else 's'} not finished within {message.timeout_s:g} s"
         if error is None:
             error = await self.rest(True)
-        self._send(HandedOver(self._reports.service, self._reports.invocation, error))
+        listeners = () if error is not None else self._listeners()
+        self._send(HandedOver(self._reports.service, self._reports.invocation, error, listeners))
+
+    def _listeners(self) -> tuple[Listener, ...]:
+        publisher = self._joined().publisher
+        found = [] if publisher is None else publisher.listeners()[:LISTENERS_TOLD]
+        texts = ((name, (each.decode("utf-8", "replace") for each in begun[:TOPICS_TOLD])) for name, begun in found)
+        return tuple(Listener(name, tuple(topics)) for name, topics in texts)
+
+    def _on_expected(self, message: ListenersExpected) -> None:
+        listeners = [(each.name, tuple(topic.encode() for topic in each.topics)) for each in message.listeners]
+        self._joined().expect(listeners)
 
     def _on_go_on(self, message: GoOn) -> None:
         if self._handing_over is not None:

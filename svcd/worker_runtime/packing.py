@@ -11,7 +11,7 @@ same code object.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container, Iterable
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final
 
@@ -21,13 +21,13 @@ _KINDS: Final = frozenset({FunctionType, staticmethod, classmethod, property})
 Copies = dict[FunctionType, FunctionType]
 
 
-def codes_of(run: Callable[[], object]) -> set[CodeType]:
-    """All Python code that ``run`` goes through, in this thread."""
-    met: set[CodeType] = set()
+def codes_of(run: Callable[[], object]) -> list[CodeType]:
+    """All Python code that ``run`` goes through, in this thread, in the order in which it is met first."""
+    met: dict[CodeType, None] = {}
 
     def meet(frame: FrameType, event: str, _argument: Any) -> None:
         if event == "call":
-            met.add(frame.f_code)
+            met[frame.f_code] = None
 
     before = sys.getprofile()
     sys.setprofile(meet)
@@ -35,11 +35,14 @@ def codes_of(run: Callable[[], object]) -> set[CodeType]:
         run()
     finally:
         sys.setprofile(before)
-    return met
+    return list(met)
 
 
-def pack(hot: set[CodeType]) -> None:
-    """Let modules and classes have copies of the functions with that code."""
+def pack(codes: Iterable[CodeType]) -> None:
+    """Let modules and classes have copies of the functions with that code, which lie in this order: what runs at the
+    same time, or not at all, is neighbours.
+    """
+    hot = {code: place for place, code in enumerate(codes)}
     modules = [each for each in sys.modules.values() if isinstance(each, ModuleType)]
     names = [
         (place, name, value)
@@ -47,7 +50,8 @@ def pack(hot: set[CodeType]) -> None:
         for name, value in vars(place).items()
         if type(value) in _KINDS and any(each.__code__ in hot for each in _functions_of(value))
     ]
-    functions = dict.fromkeys(each for _, _, value in names for each in _functions_of(value) if each.__code__ in hot)
+    found = dict.fromkeys(each for _, _, value in names for each in _functions_of(value) if each.__code__ in hot)
+    functions = sorted(found, key=lambda function: hot[function.__code__])
     for function in functions:
         function.__code__ = _copied(function.__code__, hot)
     copies = {function: _copy(function) for function in functions}
@@ -96,7 +100,7 @@ def _copy(function: FunctionType) -> FunctionType:
     return copy
 
 
-def _copied(code: CodeType, hot: set[CodeType]) -> CodeType:
+def _copied(code: CodeType, hot: Container[CodeType]) -> CodeType:
     """With that of the functions that it makes."""
     constants = tuple(_copied(each, hot) if type(each) is CodeType and each in hot else each for each in code.co_consts)
     return code.replace(co_consts=constants)

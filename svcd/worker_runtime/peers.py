@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar, cast
 
 from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError, ServiceUnavailable
@@ -37,7 +37,9 @@ def nobody(_peer: object) -> str:
 
 
 class Peers:
-    """To be made on the loop that serves. ``serve`` opens what a service offers; ``close`` ends everything."""
+    """``serve`` opens what a service offers; ``close`` ends everything. ``loop``: that which serves, by default the one
+    that runs here.
+    """
 
     def __init__(
         self,
@@ -48,6 +50,7 @@ class Peers:
         on_error: OnError = lambda method, error: None,
         start: Start | None = None,
         threads: Threads | None = None,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """``start``: gets a service started for somebody who looks it up. ``threads``: those of the plain methods; by
         default eight of its own.
@@ -61,12 +64,13 @@ class Peers:
         self._routes = routes
         self._check_peer = check_peer
         self._on_error = on_error
-        self._loop = asyncio.get_running_loop()
-        self._caller = Caller(routes)
+        self._loop = loop or asyncio.get_running_loop()
+        self._caller = Caller(routes, loop=self._loop)
         self._start = start
         self._events_path: str | None = None
         self._on_publisher: Callable[[], None] = lambda: None
         self._queue_bounds = QueueBounds()
+        self._expected: Sequence[tuple[str, tuple[bytes, ...]]] = ()
         self.on_loss: Callable[[], None] = lambda: None  # events were lost: ``take_losses`` says which
 
     # ---- what it offers ----------------------------------------------------------------------------------------------
@@ -118,9 +122,14 @@ class Peers:
             publisher = Publisher(self._events_path, self._check_peer, self._queue_bounds)
             publisher.open()
             publisher.on_loss = self.on_loss
+            publisher.reserve(self._expected)
             self.publisher = publisher
             self._on_publisher()
         return self.publisher
+
+    def expect(self, listeners: Sequence[tuple[str, tuple[bytes, ...]]]) -> None:
+        """Who has listened to the run that this one replaces; to be said before ``open_publisher``."""
+        self._expected = listeners
 
     def take_losses(self) -> list[tuple[str, str, int]]:
         """(publisher, subscriber, events) that were lost since this was asked last: queues were full."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 import threading
 import time
 from collections.abc import Callable, Coroutine
@@ -46,31 +47,54 @@ class Pools:
     def __init__(
         self, settings: RuntimeSettings, told: dict[str, Any], on_lost: Lost = _forget, leftovers_s: float = LEFTOVERS_S
     ) -> None:
-        def lost(what: str, error: BaseException) -> None:
-            if not isinstance(error, Abandoned):
-                on_lost(what, error)
-
-        count, size = settings.compute_threads, settings.stack_size_bytes
-        self._told = {**told, "stack_size_bytes": size, "name": settings.thread_prefix}
-        self._in_processes = settings.compute == PROCESSES and count > 0
-        self._processes: ProcessPool | None = None
-        self._making = threading.Lock()  # several threads may be the first to ask
+        self._settings = settings
+        self._told = told
+        self._on_lost = on_lost
         self._leftovers_s = leftovers_s
-        lanes = (BLOCKING, METHODS)
-        self._shared = ThreadPool(settings.max_blocking_threads, BLOCKING, lanes, 0 if count else size, lost)
-        self._computing, self._lane = self._shared, BLOCKING
-        if count:
-            own_size = 0 if self._in_processes else size  # of threads that only wait for their process
-            self._computing = ThreadPool(count, settings.thread_prefix, (COMPUTE,), own_size, lost)
-            self._lane = COMPUTE
+        self._in_processes = settings.compute == PROCESSES and settings.compute_threads > 0
+        self._lane = COMPUTE if settings.compute_threads else BLOCKING
+        self._processes: ProcessPool | None = None
+        self._threads: tuple[ThreadPool, ThreadPool] | None = None  # made for the first who asks: most never do
+        self._making = threading.Lock()  # several threads may be the first to ask
+        self._is_closed = False
+        self._pid = os.getpid()
         self.methods = Threads(self._shared)
+
+    def _shared(self) -> ThreadPool:
+        """Of all that waits, and of the plain methods."""
+        return self._made()[0]
+
+    def _computing(self) -> ThreadPool:
+        return self._made()[1]
+
+    def _made(self) -> tuple[ThreadPool, ThreadPool]:
+        with self._making:
+            if self._threads is None:
+                self._threads = self._make()
+                if self._is_closed:
+                    self._threads[0].close()
+                    self._threads[1].close()
+            return self._threads
+
+    def _make(self) -> tuple[ThreadPool, ThreadPool]:
+        settings, pid = self._settings, self._pid
+        count, size, lanes = settings.compute_threads, settings.stack_size_bytes, (BLOCKING, METHODS)
+        shared = ThreadPool(settings.max_blocking_threads, BLOCKING, lanes, 0 if count else size, self._lost, pid)
+        if not count:
+            return shared, shared
+        own_size = 0 if self._in_processes else size  # of threads that only wait for their process
+        return shared, ThreadPool(count, settings.thread_prefix, (COMPUTE,), own_size, self._lost, pid)
+
+    def _lost(self, what: str, error: BaseException) -> None:
+        if not isinstance(error, Abandoned):
+            self._on_lost(what, error)
 
     def compute(self, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         what = _checked(function, "compute", "a thread calls ctx.compute_sync()")
         if self._in_processes:
             call = self._call(what, function, args, named)
-            return self._computing.run(self._lane, what, call.run, call.abandon)
-        return self._computing.run(self._lane, what, functools.partial(function, *args, **named))
+            return self._computing().run(self._lane, what, call.run, call.abandon)
+        return self._computing().run(self._lane, what, functools.partial(function, *args, **named))
 
     def compute_sync(self, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Any:
         if asyncio._get_running_loop() is not None:
@@ -78,24 +102,27 @@ class Pools:
         what = _checked(function, "compute")
         if self._in_processes:
             call = self._call(what, function, args, named)
-            return self._computing.run_sync(self._lane, what, call.run, call.abandon)
-        return self._computing.run_sync(self._lane, what, functools.partial(function, *args, **named))
+            return self._computing().run_sync(self._lane, what, call.run, call.abandon)
+        return self._computing().run_sync(self._lane, what, functools.partial(function, *args, **named))
 
     def blocking(self, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Coroutine[Any, Any, Any]:
         what = _checked(function, "blocking", "a thread calls the function itself")
-        return self._shared.run(BLOCKING, what, functools.partial(function, *args, **named))
+        return self._shared().run(BLOCKING, what, functools.partial(function, *args, **named))
 
     def _call(self, what: str, function: Callable[..., Any], args: Any, named: dict[str, Any]) -> Call:
         from svcd.worker_runtime import process_pool  # noqa: PLC0415 - see above
 
         with self._making:
             if self._processes is None:
-                self._processes = process_pool.ProcessPool(self._told)
+                of_threads = {"stack_size_bytes": self._settings.stack_size_bytes, "name": self._settings.thread_prefix}
+                self._processes = process_pool.ProcessPool({**self._told, **of_threads})
         return process_pool.Call(self._processes, what, function, args, named)
 
     def close(self, complain: Callable[[str], None] = lambda text: None) -> None:
         """What has not begun never will; compute processes are killed; threads get a moment to end."""
-        pools = {self._shared, self._computing}
+        with self._making:
+            self._is_closed = True
+            pools = set(self._threads or ())
         for pool in pools:
             pool.close()
         for pool in pools:

@@ -82,25 +82,25 @@ class Settings:
         """From the launcher's mapping; unknown keys are ignored. Raises ``BadSettings``."""
         if not isinstance(stub, dict):
             raise BadSettings("its settings are no mapping")
-        values: dict[str, Any] = {}
-        for name, types, required in _SETTINGS:
-            value = stub.get(name)
-            if value is None and not required:
-                continue
-            if not isinstance(value, types) or isinstance(value, bool):
-                raise BadSettings(f"{name} cannot be {value!r}" if name in stub else f"{name} is missing")
-            values[name] = value
+        values = {name: stub[name] for name in _SETTINGS if stub.get(name) is not None}
+        for name, value in values.items():
+            if type(value) not in _SETTINGS[name]:
+                raise BadSettings(f"{name} cannot be {value!r}")
+        for name in _REQUIRED:
+            if name not in values:
+                raise BadSettings(f"{name} cannot be None" if name in stub else f"{name} is missing")
         return cls(**values)
 
 
-_SETTINGS: Final[tuple[tuple[str, tuple[type, ...], bool], ...]] = (
-    ("service", (str,), True),
-    ("invocation", (int,), True),
-    ("control", (str,), True),
-    ("cluster", (str,), False),
-    ("instance", (int,), False),
-    ("controller_timeout_s", (int, float), False),
-)
+_SETTINGS: Final[dict[str, frozenset[type]]] = {
+    "service": frozenset({str}),
+    "invocation": frozenset({int}),
+    "control": frozenset({str}),
+    "cluster": frozenset({str}),
+    "instance": frozenset({int}),
+    "controller_timeout_s": frozenset({int, float}),
+}
+_REQUIRED: Final = ("service", "invocation", "control")
 
 
 NOBODY: Final = Settings("", 0, "")
@@ -114,7 +114,9 @@ def main(stub: Any, process: Process | None = None) -> int:
     """
     try:
         settings = Settings.read(stub)
-        process = process or Process()
+        if process is None:
+            interpreter.prepare()
+            process = Process()
         process.take(settings)
         return process.run()
     except BadSettings as error:
@@ -141,7 +143,7 @@ class Process:
         self._stopping = Stopping()
         self._orders = Orders(self.loop, self._on_stop_asked)
         self._reports = Reports("", 0, self._send)
-        self._neighbours = Neighbours(self._reports, self._send)
+        self._neighbours = Neighbours(self._reports, self._send, self.loop)
         self._function: FunctionBody | None = None
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
@@ -201,6 +203,7 @@ class Process:
             self._send(interface)
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
+        lifecycle.on_taking_over = self._neighbours.listen
         self._neighbours.rest = lifecycle.rest
         self._orders.leave = self._leave
         if self._ctx is not None:

@@ -3,7 +3,11 @@
 Must not wait for a subscriber, whatever it does: what does not fit in its queue is dropped for it, and counted.
 
 A PUB as ZMTP has it: subscribers say ``1`` or ``0`` and the beginning of a topic. Who was to get an event and did not
-sees that from the gap in the sequence of its events.
+sees that from the gap in the sequence of its events. ``SETTLED`` is ours: a subscriber has said all that it wants, and
+is answered with an event that has no name.
+
+Who replaces another publisher keeps a seat for each who has listened to that one: what it publishes before they have
+come waits for them there.
 """
 
 from __future__ import annotations
@@ -11,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from svcd.protocol import call_wire, values
@@ -24,6 +28,9 @@ from svcd.worker_runtime.wire_socket import Handlers, Outgoing, WireSocket
 MAX_SUBSCRIPTIONS: Final = 1024  # of one subscriber
 TOPICS_KEPT: Final = 1024
 SUBSCRIBER_BYTES: Final = 64 * 1024  # of one message of theirs
+
+SEATS_KEPT_S: Final = 5.0  # for who does not come
+SETTLED: Final = b"\x02"
 
 _UNSUBSCRIBE: Final = 0
 _SUBSCRIBE: Final = 1
@@ -50,6 +57,8 @@ class Publisher:
         self.on_loss: Callable[[], None] = lambda: None
         self.subscribers: set[Subscriber] = set()
         self._topics: dict[str, bytes] = {}  # that were checked
+        self._seats: list[Seat] = []
+        self._expiry: asyncio.TimerHandle | None = None
         self._door = Door(self.loop, path, check_peer, self._welcome)
 
     def open(self) -> None:
@@ -70,11 +79,54 @@ class Publisher:
             if frames is None:
                 frames = _packed(topic, value)
             if not subscriber.tell(topic, name, frames):
-                self.dropped += 1
-                self.losses[subscriber.name] += 1
-                self.on_loss()
+                self._lose(subscriber.name, 1)
+        if self._seats:
+            frames = frames or _packed(topic, value)
+            self._keep_for_seats(topic, name, frames)
         if frames is None:
             _packed(topic, value)  # so that a value that cannot travel is an error without subscribers, too
+
+    # ---- who has listened to the one before --------------------------------------------------------------------------
+
+    def listeners(self) -> list[tuple[str, tuple[bytes, ...]]]:
+        """Who listens now, and to what, for whoever replaces this publisher."""
+        return [(each.name, each.beginnings) for each in self.subscribers if each.beginnings]
+
+    def reserve(self, listeners: Iterable[tuple[str, tuple[bytes, ...]]]) -> None:
+        """These are expected."""
+        self._seats = [Seat(name, beginnings, self.bounds) for name, beginnings in listeners]
+        if self._seats:
+            self._expiry = self.loop.call_later(SEATS_KEPT_S, self._clear_seats)
+
+    def _keep_for_seats(self, topic: str, name: bytes, frames: list[Frame]) -> None:
+        for seat in self._seats:
+            if name.startswith(seat.beginnings) and not seat.keep(topic, name, frames):
+                self._lose(seat.name, 1)
+
+    def seat(self, subscriber: Subscriber) -> None:
+        """Somebody has said all that it wants: what waits here for who is called so is for it."""
+        found = next((each for each in self._seats if each.name == subscriber.name), None)
+        if found is None:
+            return
+        self._seats.remove(found)
+        for topic, name, frames in found.kept:
+            if subscriber.wants(name) and not subscriber.tell(topic, name, frames):
+                self._lose(subscriber.name, 1)
+
+    def _clear_seats(self) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+        seats, self._seats, self._expiry = self._seats, [], None
+        for each in seats:
+            if each.kept:
+                self._lose(each.name, len(each.kept))
+
+    def _lose(self, name: str, count: int) -> None:
+        self.dropped += count
+        self.losses[name] += count
+        self.on_loss()
+
+    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def dismiss(self, name: str) -> None:
         """Whoever listens by that name does so no more."""
@@ -83,9 +135,13 @@ class Publisher:
                 each.leave()
 
     def close(self) -> None:
+        """What waits goes out as far as the kernel takes it; the rest is lost, counted."""
         self._door.close()
+        self._clear_seats()
         for each in tuple(self.subscribers):
-            each.leave()
+            left = each.finish()
+            if left:
+                self._lose(each.name, left)
 
     def _welcome(self, connected: socket.socket, name: str, refusal: str | None) -> None:
         if refusal is not None:  # a PUB has no words for a refusal
@@ -97,6 +153,26 @@ class Publisher:
     def gone(self, subscriber: Subscriber) -> None:
         self.subscribers.discard(subscriber)
         self._door.leave()
+
+
+class Seat:
+    """What somebody is to get who has not come yet."""
+
+    def __init__(self, name: str, beginnings: tuple[bytes, ...], bounds: QueueBounds) -> None:
+        self.name = name
+        self.beginnings = beginnings
+        self.kept: list[tuple[str, bytes, list[Frame]]] = []
+        self._bounds = bounds
+        self._size_bytes = 0
+
+    def keep(self, topic: str, name: bytes, frames: list[Frame]) -> bool:
+        """Whether there was room for it."""
+        size = sum(map(len, frames))
+        if len(self.kept) >= self._bounds.events or self._size_bytes + size > self._bounds.size_bytes:
+            return False
+        self._size_bytes += size
+        self.kept.append((topic, name, frames))
+        return True
 
 
 class Subscriber:
@@ -129,12 +205,28 @@ class Subscriber:
         queue.append(self._wire.say([name, call_wire.encode_event(topic, self.sequence), *value]))
         return True
 
+    @property
+    def beginnings(self) -> tuple[bytes, ...]:
+        """Of the topics that it wants."""
+        return self._beginnings
+
     def leave(self) -> None:
         self._wire.close()
         self._publisher.gone(self)
 
+    def finish(self) -> int:
+        """Say what waits, and leave; how much of it the kernel did not take."""
+        self._wire.flush()
+        left = sum(not each.begun for each in self._queue)
+        self.leave()
+        return left
+
     def _taken(self, frames: list[Frame]) -> None:
         said = bytes(frames[0]) if len(frames) == 1 else b""
+        if said == SETTLED:
+            self._publisher.seat(self)
+            self.tell("", b"", _packed("", None))
+            return
         if not said or said[0] not in (_SUBSCRIBE, _UNSUBSCRIBE) or len(said) > MAX_METHOD_LENGTH:
             self.leave()
             return

@@ -71,7 +71,9 @@ class Lane:
 
 
 class ThreadPool:
-    """``names``: its lanes. ``stack_size_bytes`` 0: as the system has it."""
+    """``names``: its lanes. ``stack_size_bytes`` 0: as the system has it. ``pid``: the process that it is for, this
+    one by default.
+    """
 
     def __init__(
         self,
@@ -80,6 +82,7 @@ class ThreadPool:
         names: tuple[str, ...],
         stack_size_bytes: int = 0,
         on_lost: Lost = lambda what, error: None,
+        pid: int | None = None,
     ) -> None:
         most = max(1, limit - 1) if len(names) > 1 else limit
         self.lanes = {name: Lane(name, most) for name in names}
@@ -93,7 +96,7 @@ class ThreadPool:
         self._made = 0
         self._running: set[Job] = set()
         self._is_closed = False
-        self._pid = os.getpid()
+        self._pid = os.getpid() if pid is None else pid
 
     # ---- for those who have something to run -------------------------------------------------------------------------
 

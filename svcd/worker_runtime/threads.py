@@ -15,16 +15,19 @@ METHODS: Final = "methods"
 
 
 class Threads:
-    """One lane of a pool that others may use too; of its own, if it is given none. What finds no thread waits."""
+    """One lane of a pool that others may use too; of its own, if it is given none. What finds no thread waits.
+    ``pool`` is asked for it when it is needed.
+    """
 
-    def __init__(self, pool: ThreadPool | None = None) -> None:
+    def __init__(self, pool: Callable[[], ThreadPool] | None = None) -> None:
         self._own = ThreadPool(COUNT, "rpc", (METHODS,)) if pool is None else None
-        self._pool = self._own or pool
+        self._pool = pool
 
     async def run(self, function: Callable[[], Any]) -> Any:
         """``function()``, in this context, and what comes out of it."""
-        assert self._pool is not None
-        return await self._pool.run(METHODS, "a method", function)
+        pool = self._own if self._pool is None else self._pool()
+        assert pool is not None
+        return await pool.run(METHODS, "a method", function)
 
     def close(self) -> None:
         """Nothing new; what runs is not waited for. A pool that others use too is theirs to close."""

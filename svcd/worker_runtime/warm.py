@@ -11,7 +11,6 @@ a fork lives them, and whatever replaces a class here would leave each fork to c
 from __future__ import annotations
 
 import asyncio
-import faulthandler
 import linecache
 import os
 import shutil
@@ -19,6 +18,7 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from svcd.protocol import codec, zmtp
@@ -72,7 +72,7 @@ class Warm(Service):
     @on_event("warm.said")
     async def heard(self, word: str) -> None: pass
 """
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ)
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 _QUESTIONS: Final = (Ping(1), ReportUse(1), Pause(1), Resume(1))
 _OTHERS: Final = (
     Stop(1),
@@ -101,6 +101,13 @@ def warm_up(packs: bool = True) -> None:
         shutil.rmtree(directory, ignore_errors=True)
         sys.path_importer_cache.pop(directory, None)
         linecache.cache.pop(code_file(SERVICE), None)
+
+
+def warm_up_with(rehearse: Callable[[], None]) -> None:
+    """With something else that each fork does."""
+    packing.pack(packing.codes_of(rehearse))
+    for _ in range(ROUNDS):
+        rehearse()
 
 
 def _pack(directory: str) -> None:
@@ -155,8 +162,6 @@ class _Restored:
         self._main = sys.modules["__main__"]
         self._excepthook = threading.excepthook
         self._handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        self._is_told_faults = faulthandler.is_enabled()
-        self._is_line_buffered = getattr(sys.stdout, "line_buffering", None)
 
     def __exit__(self, *_: object) -> None:
         if self._python_path is not None:
@@ -167,10 +172,6 @@ class _Restored:
         interpreter.release_signals()
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
-        if not self._is_told_faults:
-            faulthandler.disable()
-        if self._is_line_buffered is not None:
-            sys.stdout.reconfigure(line_buffering=self._is_line_buffered)  # type: ignore[union-attr]  # it was by us
 
 
 def _travel(message: Message) -> Message:

@@ -205,6 +205,10 @@ class WireSocket:
             self._flush()
             self.close()
 
+    def flush(self) -> None:
+        """What waits goes out now, as far as the kernel takes it."""
+        self._flush()
+
     def close(self) -> None:
         """At once; what waits is lost, and nobody is told."""
         if not self.is_open:

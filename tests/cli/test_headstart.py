@@ -26,7 +26,8 @@ BEGINNER = """
 import os, sys
 from svcd.cli import headstart
 headstart.begin(sys.argv[1:])
-print(headstart._begun[0].pid, flush=True)
+(begun,) = headstart._begun
+print(begun.pid if isinstance(begun, headstart.Second) else begun.waiting["controller"]["pid"], flush=True)
 sys.stdin.read()
 """
 
@@ -37,6 +38,10 @@ def nothing_left() -> Iterator[None]:
     with suppress(ChildProcessError):
         assert not os.waitpid(-1, os.WNOHANG)[0], "a child was not reaped"
     assert headstart._begun == []
+
+
+def pids_of(begun: Headstart | Second) -> list[int]:
+    return [begun.pid] if isinstance(begun, Second) else [each["pid"] for each in begun.waiting.values()]
 
 
 def is_gone(pid: int) -> bool:
@@ -53,7 +58,7 @@ def children_of(pid: int) -> list[int]:
 
 @contextmanager
 def begun(*words: str) -> Iterator[tuple[subprocess.Popen[str], int, int]]:
-    """A process that has begun, the pid that it was told, and a pidfd of that."""
+    """A process that has begun, the pid of what was begun first, and a pidfd of that."""
     command = [sys.executable, "-c", BEGINNER, *words]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -87,9 +92,10 @@ def test_a_start_of_a_file_is_begun(words: list[str], kind: type) -> None:
     headstart.begin(words)
     (found,) = headstart._begun
     assert type(found) is kind
-    assert not is_gone(found.pid)
+    pids = pids_of(found)
+    assert not any(map(is_gone, pids))
     headstart.give_up()
-    assert is_gone(found.pid)
+    assert all(map(is_gone, pids))
 
 
 @pytest.mark.parametrize(
@@ -113,28 +119,49 @@ def test_nothing_else_is(words: list[str]) -> None:
 @pytest.mark.parametrize("words", [["start", "a.yaml"], ["start", "-d", "a.yaml"], []], ids=["front", "behind", "none"])
 def test_a_wrong_guess_costs_time_alone(words: list[str], take: Callable[[], Headstart | Second]) -> None:
     headstart.begin(words)
-    before = [each.pid for each in headstart._begun]
+    before = [pid for each in headstart._begun for pid in pids_of(each)]
     found = take()
     assert type(found) is (Headstart if take is headstart.in_foreground else Second)
-    assert all(is_gone(pid) for pid in before if pid != found.pid)
+    pids = pids_of(found)
+    assert all(is_gone(pid) for pid in before if pid not in pids)
     headstart._begun[:] = [found]
     headstart.give_up()
-    assert is_gone(found.pid)
+    assert all(map(is_gone, pids))
 
 
 def test_the_second_leaves_with_its_controller() -> None:
-    second = Second()
-    wait_until_it_has_a_child(second.pid)
-    (controller,) = children_of(second.pid)
+    second = Second(("controller", "fork-server"))
+    wait_until_it_has_children(second.pid, 2)
+    parts = children_of(second.pid)
     assert os.getsid(second.pid) == second.pid
     second.end()
     assert is_gone(second.pid)
-    assert is_gone(controller)
+    assert all(map(is_gone, parts))
 
 
-def wait_until_it_has_a_child(pid: int) -> None:
-    while not children_of(pid):
+def wait_until_it_has_children(pid: int, count: int) -> None:
+    while len(children_of(pid)) < count:
         os.sched_yield()
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("services: {a: {command: [python3, code.py]}}", ["controller"]),
+        ("services:\n  a:\n    python: shop:Till\n", ["controller", "fork-server"]),
+        ('{"services": {"a": {"code": "x"}}}', ["controller", "fork-server"]),
+        ("services: {a: {script: x.py}}", ["controller", "fork-server"]),
+        ("\xff\xfe", ["controller"]),
+    ],
+)
+def test_a_fork_server_is_begun_for_python_services(tmp_path: Path, text: str, parts: list[str]) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_bytes(text.encode("latin-1"))
+    headstart.begin(["start", str(file)])
+    (found,) = headstart._begun
+    assert isinstance(found, Headstart)
+    assert list(found.waiting) == parts
+    headstart.give_up()
 
 
 @pytest.mark.parametrize("words", [("start", "a.yaml"), ("start", "-d", "a.yaml")], ids=["front", "behind"])

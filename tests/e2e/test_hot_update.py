@@ -244,6 +244,63 @@ def test_events_before_and_after(stage: Stage) -> None:
     play.wait("till", "self.heard", [5])
 
 
+def test_no_event_of_one_that_is_updated_is_lost(stage: Stage) -> None:
+    """Each call is published: what was handled was heard, once."""
+    play = Play(stage, SHOP, f"till: {{{TILL}}}\n{BESIDE}\n{callers(1, 2)}")
+    play.wait_heard("till")
+    for version in range(8):
+        play.wait("audience", f"len(self.heard) > {version * 20}")
+        update(stage, "till", "--version", f"v{version}")
+    for number in (1, 2):
+        play.ask(f"load{number}", "await self.finish()")
+    handled = play.ask("till", "self.handled")
+    assert len(handled) > 100
+    last = f"set({handled[-8:]}) <= set(self.heard)"
+    play.wait("audience", last)
+    heard = play.ask("audience", "self.heard")
+    since = handled.index(heard[0])  # it began to listen after they had begun to call
+    assert sorted(set(handled[since:]) - set(heard)) == []
+    assert len(heard) == len(set(heard))
+
+
+def test_no_event_is_lost_for_one_that_is_updated(stage: Stage) -> None:
+    """Who is replaced hears until its successor does; some in between are heard by both."""
+    code = """
+class Ticker(Actor):
+    async def start(self):
+        await super().start()
+        self.number = 0
+        self.work = asyncio.create_task(self.tick())
+
+    async def tick(self):
+        while True:
+            self.number += 1
+            self.ctx.publish("ticked", self.number)
+            await asyncio.sleep(0.0005)
+
+class Hearer(Actor):
+    @on_event("ticker.ticked")
+    async def ticked(self, number: int) -> None:
+        with open(self.ctx.config["file"], "a") as file:
+            print(number, file=file)
+
+    @rpc
+    async def hello(self) -> str:
+        return "hello"
+"""
+    file = stage.directory / "heard"
+    services = f"ticker: {{ACT Ticker}}\nhearer: {{ACT Hearer, depends_on: [ticker], config: {{file: {file}}}}}"
+    play = Play(stage, code, services)
+    wait_until(file.exists, "the first to be heard")
+    for version in range(8):
+        update(stage, "hearer", "--version", f"v{version}")
+    play.ask("ticker", "self.work.cancel()")
+    last = play.ask("ticker", "self.number")
+    wait_until(lambda: file.read_text().endswith(f"{last}\n"), "the last to be heard")
+    heard = {int(line) for line in file.read_text().split()}
+    assert sorted(set(range(min(heard), last + 1)) - heard) == []
+
+
 def test_what_cannot_travel_is_left_out_and_named(stage: Stage) -> None:
     code = (
         SHOP

@@ -64,9 +64,17 @@ def test_a_guardian_begins_another_where_the_waiting_one_is_gone(guarded_by: Cal
     process, fd = waiter()
     process.kill()
     process.wait(60)
-    guarded = guarded_by(waiting={"pid": process.pid, "fd": fd})
+    guarded = guarded_by(waiting={"controller": {"pid": process.pid, "fd": fd}})
     os.close(fd)
     assert guarded.relay_pid != process.pid
     guarded.wait_part("launcher")
     assert guarded.run("a", "true").code == 0
+    assert guarded.end() == 0
+
+
+def test_what_waits_and_is_not_needed_ends(guarded_by: Callable[..., Guarded]) -> None:
+    process, fd = waiter()
+    guarded = guarded_by(waiting={"fork-server": {"pid": process.pid, "fd": fd}})
+    os.close(fd)
+    assert process.wait(60) == 0
     assert guarded.end() == 0

@@ -370,11 +370,11 @@ assert sys.path == path and "svcd_service_code" not in sys.modules
 sys.path.insert(0, os.environ["THEIRS"])
 import both.part
 del sys.path[0]
-gc.collect(); gc.freeze()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+gc.collect(); stub.prepare(); gc.freeze()
 pid = os.fork()
 if pid == 0:
     os.environ["PYTHONPATH"] = sys.argv[1]
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os._exit(stub.main(json.loads(os.environ.pop("SVCD_STUB"))))
 _, status = os.waitpid(pid, 0)
 print("exit", os.waitstatus_to_exitcode(status))

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from svcd.supervisor.config.launch import HttpTarget, ServiceDefinition
 from svcd.supervisor.controller.errands import Errand, Errands
+from svcd.supervisor.controller.last_words import LastWords
 
 BODY_LIMIT_BYTES: Final = 1024 * 1024
 CHUNK_BYTES: Final = 64 * 1024
@@ -24,6 +25,10 @@ SHELL: Final = ("/bin/sh", "-c")
 
 Check = Callable[[float], Awaitable[str | None]]
 """Takes the seconds that it may last; None when all is well, else what is wrong. Never raises for what it looks at."""
+
+
+Said = Callable[[str, tuple[str, ...]], None]
+"""Takes a service, and what the command that looked at it has printed last."""
 
 
 def tcp(host: str, port: int) -> Check:
@@ -66,8 +71,12 @@ def http(target: HttpTarget) -> Check:
     return check
 
 
-def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ...]) -> Check:
-    """A command exits with 0. One that cannot even be killed is not joined by another."""
+def command(
+    errands: Errands, definition: ServiceDefinition, argv: tuple[str, ...], said: Said = lambda service, lines: None
+) -> Check:
+    """A command exits with 0. One that cannot even be killed is not joined by another. ``said`` is told the last lines
+    of one that fails, and that there are none of one that does not.
+    """
     last: Errand | None = None
     name = _name_of(argv)
 
@@ -81,15 +90,31 @@ def command(errands: Errands, definition: ServiceDefinition, argv: tuple[str, ..
             if not answer.done():
                 answer.set_result(error)
 
-        last = errands.run(definition, argv, timeout_s, {}, done, output=False)
+        words = _ear()
         try:
+            prints_to = None if words is None else words.fd
+            last = errands.run(definition, argv, timeout_s, {}, done, output=False, prints_to=prints_to)
+            if words is not None:
+                words.passed()
             error = await answer
         except asyncio.CancelledError:
-            last.kill()
+            if last is not None:
+                last.kill()
             raise
+        finally:
+            lines = () if words is None else words.close()
+        said(definition.spec.name, () if error is None else lines)
         return None if error is None else f"{name}: {error}"
 
     return check
+
+
+def _ear() -> LastWords | None:
+    """Without descriptors a command is still run, and not heard."""
+    try:
+        return LastWords(asyncio.get_running_loop())
+    except OSError:
+        return None
 
 
 def _name_of(argv: tuple[str, ...]) -> str:

@@ -184,7 +184,9 @@ class Daemon:
             self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
-        self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
+        self._health = Health(
+            loop, self._registry, self._errands, self._engine.submit, self._ask_health, self._records.take_check_output
+        )
         self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
         self._keeping = Keeping(
             loop,
@@ -215,6 +217,7 @@ class Daemon:
             self._notice,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._stubs.is_successor = self._handovers.is_successor
         self._handovers.on_taken_over = self._keeping.taken_over
         self._self_reports = SelfReports(
             self._machine, self._registry, self._records, self._keeping, self._publisher, self._notice

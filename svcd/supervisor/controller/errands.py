@@ -23,6 +23,7 @@ FIRST_INVOCATION: Final = 1 << 40
 """Errands are numbered from here on, so that nobody takes one for a run."""
 
 KILL_GRACE_S: Final = 2.0
+STANDARD: Final = (1, 2)  # output and errors
 
 Done = Callable[[str | None], None]
 
@@ -79,13 +80,15 @@ class Errands:
         environment: dict[str, str],
         done: Done,
         output: bool,
+        prints_to: int | None = None,
     ) -> Errand:
         """Run ``argv`` as ``definition``'s service would run: its user, environment and directory.
 
         Args:
             timeout_s: after so many seconds everything of it gets SIGKILL
             environment: variables beyond the service's own
-            output: into the service's log files; otherwise nowhere
+            output: into the service's log files; otherwise nowhere, or ``prints_to`` that descriptor, which stays the
+                caller's
         """
         self._next += 1
         invocation, name = self._next, definition.spec.name
@@ -94,10 +97,11 @@ class Errands:
         mark = f"{self._run_id}-{invocation}"
         try:
             cgroup = self.runs.open(Run(name, invocation, mark, launching.LAUNCHER))
+            fds = () if prints_to is None else (prints_to, prints_to)
             order = launching.errand_order(
-                definition, argv, invocation, mark, cgroup, environment, output, self._around
+                definition, argv, invocation, mark, cgroup, environment, output, self._around, STANDARD[: len(fds)]
             )
-            self._parts.send(launching.LAUNCHER, order)
+            self._parts.send(launching.LAUNCHER, order, fds)
         except OSError as error:  # no cgroup, or no descriptor for a long order
             self._loop.call_soon(self.runs.rejected, invocation, error.strerror or str(error), False)
             return errand

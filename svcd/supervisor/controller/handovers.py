@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from svcd.protocol.errors import ProtocolError
-from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, Message
+from svcd.protocol.messages import GoOn, HandedOver, HandOver, InterfaceReported, ListenersExpected, Message
 from svcd.record import entity, field
 from svcd.supervisor.config.launch import Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller import clock
@@ -245,6 +245,10 @@ class Handovers:
         """What this run was made from."""
         return self._successors.get(run.invocation) or self._registry[run.service]
 
+    def is_successor(self, invocation: int) -> bool:
+        """Whether this run is to take over from another, and has not yet."""
+        return invocation in self._successors
+
     # ---- what stubs say ----------------------------------------------------------------------------------------------
 
     def described(self, message: InterfaceReported) -> None:
@@ -266,7 +270,14 @@ class Handovers:
         if message.error is not None:
             self._report(message, message.error)
         else:
+            self._expect(message)
             self._do(self._export(message))
+
+    def _expect(self, message: HandedOver) -> None:
+        """Its successor keeps events for who has listened to it, until they listen there."""
+        for invocation, definition in self._successors.items():
+            if definition.spec.name == message.service and message.listeners:
+                self._send(invocation, ListenersExpected(invocation, message.listeners))
 
     async def _export(self, message: HandedOver) -> None:
         try:

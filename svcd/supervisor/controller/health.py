@@ -21,7 +21,7 @@ AskStub = Callable[[str, int, int, str], None]
 
 
 class Health:
-    """Executor of ``CheckHealth`` and ``CeaseHealthChecks``."""
+    """Executor of ``CheckHealth`` and ``CeaseHealthChecks``. ``said`` hears what commands print."""
 
     def __init__(
         self,
@@ -30,12 +30,14 @@ class Health:
         errands: Errands,
         submit: Callable[[Event], None],
         ask_stub: AskStub,
+        said: checks.Said = lambda service, lines: None,
     ) -> None:
         self._loop = loop
         self._registry = registry
         self._errands = errands
         self._submit = submit
         self._ask_stub = ask_stub
+        self._said = said
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._answers: dict[tuple[int, int], asyncio.Future[str | None]] = {}  # by invocation and token
         self._token = 0
@@ -79,7 +81,7 @@ class Health:
         if probe.http is not None:
             return checks.http(probe.http)
         if probe.argv is not None:
-            return checks.command(self._errands, definition, probe.argv)
+            return checks.command(self._errands, definition, probe.argv, self._said)
         if probe.tcp_host is not None and probe.tcp_port is not None:
             return checks.tcp(probe.tcp_host, probe.tcp_port)
         return self._stub_check(definition.spec.name, invocation, probe.method or "")

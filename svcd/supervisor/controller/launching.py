@@ -126,6 +126,7 @@ def errand_order(
     extra_env: dict[str, str],
     output: bool,
     around: Surroundings,
+    targets: tuple[int, ...] = (),
 ) -> SpawnRequested:
     """The order for a command that runs as the service would."""
     name, launch = definition.spec.name, definition.launch
@@ -150,6 +151,7 @@ def errand_order(
         umask=launch.umask,
         streams=_streams(name, launch.logs, around.state_dir, announced=False) if output else (),
         cgroup=cgroup,
+        targets=targets,
     )
 
 

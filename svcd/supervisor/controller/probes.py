@@ -249,8 +249,9 @@ def probe_for(
     definition: ServiceDefinition,
     invocation: int,
     errands: Errands,
+    said: checks.Said = lambda service, lines: None,
 ) -> Probe | None:
-    """The probe of one run; None where the core needs none."""
+    """The probe of one run; None where the core needs none. ``said`` hears what commands print."""
     spec, name = definition.launch.probe, definition.spec.name
     kind = definition.spec.ready
     if kind in (ReadyKind.IMMEDIATE, ReadyKind.STARTED):
@@ -264,13 +265,13 @@ def probe_for(
     if kind is ReadyKind.LOG:
         return Logged(submit, name, invocation, loop, spec.pattern or "")
     attempt_s = ATTEMPT_S if spec.argv is None else COMMAND_ATTEMPT_S
-    return Polled(submit, name, invocation, loop, _check_for(definition, errands), attempt_s, spec.interval_s)
+    return Polled(submit, name, invocation, loop, _check_for(definition, errands, said), attempt_s, spec.interval_s)
 
 
-def _check_for(definition: ServiceDefinition, errands: Errands) -> checks.Check:
+def _check_for(definition: ServiceDefinition, errands: Errands, said: checks.Said) -> checks.Check:
     spec = definition.launch.probe
     if spec.http is not None:
         return checks.http(spec.http)
     if spec.argv is not None:
-        return checks.command(errands, definition, spec.argv)
+        return checks.command(errands, definition, spec.argv, said)
     return checks.tcp(spec.tcp_host or "127.0.0.1", spec.tcp_port or 0)

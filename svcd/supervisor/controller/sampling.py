@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from typing import Final
-
-import psutil
+from typing import TYPE_CHECKING, Final
 
 from svcd.supervisor.controller import clock
+
+if TYPE_CHECKING:
+    import psutil
 
 INTERVAL_S: Final = 5.0
 SLICE: Final = 25
@@ -55,6 +56,8 @@ class Sampler:
             self._timer = self._loop.call_later(delay_s, self._slice if self._left else self._round)
 
     def _sample(self, service: str, pid: int) -> None:
+        import psutil  # noqa: PLC0415 - 6 ms of a start, and nobody is sampled before the first interval is over
+
         try:
             process = self._known.get(pid) or self._known.setdefault(pid, psutil.Process(pid))
             with process.oneshot():

@@ -101,7 +101,8 @@ class Spawner:
             probe.sent()
 
     def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands)
+        said = self._records.take_check_output
+        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands, said)
         if probe is not None:
             self._probes[run.invocation] = probe
             run.clean_up.append(lambda: self._probes.pop(run.invocation).close())

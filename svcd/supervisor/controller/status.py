@@ -168,4 +168,6 @@ class Status:
             version=definition.launch.version,
             in_flight=view.draining,
             events_lost=record.events_lost,
+            not_restarted=view.not_restarted,
+            check_output=record.check_output,
         )

@@ -55,6 +55,7 @@ class Stubs:
         self._run_of: dict[bytes, Run] = {}
         self._frozen: set[int] = set()
         self.definition_of: Callable[[Run], ServiceDefinition] = lambda run: registry[run.service]
+        self.is_successor: Callable[[int], bool] = lambda invocation: False
         self.on_loaded: Callable[[Run], None] = lambda run: None
         self._early: dict[int, dict[int, Peer]] = {}
         self.rejected: Counter[str] = Counter()
@@ -234,6 +235,7 @@ class Stubs:
             keep_state=definition.launch.state.keep,
             export_every_s=definition.launch.state.every_s if definition.launch.state.keep else 0.0,
             version=definition.launch.version,
+            takes_over=self.is_successor(invocation),
         )
 
     def send(self, invocation: int, message: messages.Message) -> None:

@@ -64,6 +64,8 @@ class View(Protocol):
     def listening(self) -> bool: ...
     @property
     def draining(self) -> int | None: ...
+    @property
+    def not_restarted(self) -> str: ...
 
 
 class Mark(Enum):
@@ -183,6 +185,7 @@ class Unit:
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
     given_up: bool = False  # ended for good, and has not served since
+    forbidden: str = ""  # the rule by which it was not restarted when it failed last
     parent: Unit | None = None  # whose run has created it
     children: dict[Unit, None] = field(default_factory=dict)  # of its present run, or of its last, which end
 
@@ -249,6 +252,11 @@ class Unit:
     def draining(self) -> int | None:
         """How many requests are in flight while it drains; None while it does not."""
         return self.run.in_flight if self.run is not None and self.state is State.DRAINING else None
+
+    @property
+    def not_restarted(self) -> str:
+        """The rule that forbids a restart, where it has failed."""
+        return self.forbidden if self.state is State.FAILED else ""
 
     @property
     def is_out(self) -> bool:
