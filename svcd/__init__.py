@@ -38,12 +38,13 @@ if TYPE_CHECKING:
         StatusReported,
     )
     from svcd.worker_runtime.compute_errors import ComputeError
+    from svcd.worker_runtime.context import Context, current_context
     from svcd.worker_runtime.guard import guarded
     from svcd.worker_runtime.life import State
     from svcd.worker_runtime.methods import on_event, rpc
     from svcd.worker_runtime.offspring import Child
     from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service, current_context
+    from svcd.worker_runtime.service import Service
     from svcd.worker_runtime.startable import Startable
 
     __version__: str
@@ -89,7 +90,8 @@ __all__ = [
 ]
 
 _CONTENTS = {
-    "worker_runtime.sdk": ("Service", "Context", "current_context"),
+    "worker_runtime.context": ("Context", "current_context"),
+    "worker_runtime.service": ("Service",),
     "worker_runtime.compute_errors": ("ComputeError",),
     "client.asynchronous": ("AsyncClient",),
     "client.threaded": ("Client",),

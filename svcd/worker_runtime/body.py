@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final, Protocol
 
-from svcd.worker_runtime.sdk import Context, Service
+from svcd.worker_runtime.context import Context
+from svcd.worker_runtime.service import Service
+from svcd.worker_runtime.threads import is_async
 
 Caught = BaseException | None
 
@@ -62,11 +64,6 @@ class OwnThread:
         if error is not None:
             raise error
         return await result if inspect.isawaitable(result) else result
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    of_object = getattr(type(function), "__call__", None)  # noqa: B004 - for objects with an async __call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
 
 
 def _call_caught(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Caught]:

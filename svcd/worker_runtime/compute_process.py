@@ -106,7 +106,7 @@ def _serve(connection: socket.socket, told: dict[str, Any]) -> None:
 
 def become(told: dict[str, Any]) -> None:
     """Look like the service to what it computes: its title, its context, its code string."""
-    from svcd.worker_runtime import flags, load, pools, sdk  # noqa: PLC0415 - its place is known only now
+    from svcd.worker_runtime import context, flags, load, pools  # noqa: PLC0415 - its place is known only now
 
     try:
         from setproctitle import setproctitle  # noqa: PLC0415 - not everywhere installed
@@ -119,9 +119,9 @@ def become(told: dict[str, Any]) -> None:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # whatever lacks it is let be
     except (AttributeError, ValueError, OSError):
         pass
-    ctx = sdk.Context(**told["context"], stopping=flags.Stopping(), request_stop=_refuse_stop)
+    ctx = context.Context(**told["context"], stopping=flags.Stopping(), request_stop=_refuse_stop)
     ctx.equip(pools.InPlace())
-    sdk.enter(ctx)
+    context.enter(ctx)
     if told["code"] is not None:
         load.run_code(ctx.name, told["code"])
 

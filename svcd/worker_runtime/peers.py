@@ -128,8 +128,10 @@ class Peers:
         return self.publisher
 
     def expect(self, listeners: Sequence[tuple[str, tuple[bytes, ...]]]) -> None:
-        """Who has listened to the run that this one replaces; to be said before ``open_publisher``."""
+        """Who has listened to the run that this one replaces."""
         self._expected = listeners
+        if self.publisher is not None:
+            self.publisher.reserve(listeners)
 
     def take_losses(self) -> list[tuple[str, str, int]]:
         """(publisher, subscriber, events) that were lost since this was asked last: queues were full."""
@@ -263,7 +265,7 @@ class Peers:
 
     def _publish(self, topic: str, value: Any) -> None:
         try:
-            self.open_publisher().publish(topic, value)
+            (self.publisher or self.open_publisher()).publish(topic, value)
         except ProtocolError as error:
             raise ValueError(f"cannot publish {topic}: {error}") from None
 

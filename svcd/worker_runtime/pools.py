@@ -27,7 +27,7 @@ from svcd.worker_runtime.threads import METHODS, Threads
 
 if TYPE_CHECKING:
     from svcd.protocol.messages import ServiceSpec
-    from svcd.worker_runtime.sdk import Context
+    from svcd.worker_runtime.context import Context
 if TYPE_CHECKING:  # who computes in threads does not pay for processes
     from svcd.worker_runtime.process_pool import Call, ProcessPool
 

@@ -38,6 +38,7 @@ from svcd.record import record
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
 from svcd.worker_runtime.connection import Connection, Dial
+from svcd.worker_runtime.context import Context, enter
 from svcd.worker_runtime.describing import interface_of
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.flags import Stopping
@@ -50,7 +51,7 @@ from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, enter
+from svcd.worker_runtime.service import Service
 from svcd.worker_runtime.service_life import OWN_WISH
 from svcd.worker_runtime.wire_socket import dial
 

@@ -93,7 +93,8 @@ class Publisher:
         return [(each.name, each.beginnings) for each in self.subscribers if each.beginnings]
 
     def reserve(self, listeners: Iterable[tuple[str, tuple[bytes, ...]]]) -> None:
-        """These are expected."""
+        """These are expected, and nobody else any more."""
+        self._clear_seats()
         self._seats = [Seat(name, beginnings, self.bounds) for name, beginnings in listeners]
         if self._seats:
             self._expiry = self.loop.call_later(SEATS_KEPT_S, self._clear_seats)
@@ -252,6 +253,8 @@ def check_topic(topic: Any) -> bytes:
 
 def _packed(topic: str, value: Any) -> list[Frame]:
     frames = list[Frame](values.pack(value))
+    if len(frames) == 1:
+        return frames
     size = sum(map(len, frames))
     if size > MAX_CALL_BYTES:
         raise ValueError(f"cannot publish {topic}: {size} bytes; at most {MAX_CALL_BYTES} travel in one event")

@@ -5,6 +5,7 @@ Must not run a service's ``init``, ``start`` or ``stop``: those have one thread 
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -12,6 +13,12 @@ from svcd.worker_runtime.thread_pool import ThreadPool
 
 COUNT: Final = 8
 METHODS: Final = "methods"
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether it runs on the event loop; everything else is for a thread."""
+    of_object = getattr(type(function), "__call__", None)  # noqa: B004 - for objects with an async __call__
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
 
 
 class Threads:

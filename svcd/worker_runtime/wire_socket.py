@@ -132,6 +132,7 @@ class WireSocket:
         self._queue: deque[Outgoing | bytes] = deque()  # bytes: what nobody can withdraw
         self._withdrawn = 0  # of those in the queue
         self._pieces: deque[Frame] = deque()  # of what is on its way
+        self._came: deque[list[Frame]] = deque()  # and is to be handed over
         self._finishing = False  # all that has come is taken
         self._taking = False  # what has come: at its end, what was said meanwhile goes out
         self._flushing = False  # at the end of this turn
@@ -208,6 +209,8 @@ class WireSocket:
         """Take what has come, say a last message behind all that waits, if the kernel takes it; then ``close``."""
         if self.is_open:
             self._finishing = True
+            self._hand_over([])
+        if self.is_open:
             self._read()  # the peer's side of the handshake, perhaps: before it nothing can be said
         if self.is_open:
             self.say(last())
@@ -228,6 +231,7 @@ class WireSocket:
         self._socket.close()
         self._queue.clear()
         self._pieces.clear()
+        self._came.clear()
         self._release()
 
     def _lose(self, why: str) -> None:
@@ -352,15 +356,17 @@ class WireSocket:
             self._flush()
 
     def _hand_over(self, found: list[list[Frame]]) -> None:
-        """What the handlers say to it goes out in one call, or in runs, if it is much."""
-        taken, self._taking = self._handlers.taken, True
+        """One after the other, also where one of them has this ``finish``: what came first is taken first. What the
+        handlers say to it goes out in one call, or in runs, if it is much.
+        """
+        came, taken, was_taking = self._came, self._handlers.taken, self._taking
+        came.extend(found)
+        self._taking = True
         try:
-            for frames in found:
-                taken(frames)
-                if not self.is_open:
-                    return
+            while came:  # until the end, which clears it
+                taken(came.popleft())
         finally:
-            self._taking = False
+            self._taking = was_taking
         if self._queue and not self._writing:
             self._flush()
 

@@ -107,6 +107,23 @@ def test_what_the_successor_publishes_waits_for_who_listened_before() -> None:
     play(scene)
 
 
+def test_one_that_has_published_before_it_knows_whom_to_expect() -> None:
+    async def scene(stage: Stage) -> None:
+        new = stage.client("clock", lambda peer: "audience")
+        place = Address("", str(stage.directory / "early.events"))
+        assert place.events is not None
+        new.publish_at(place.events, lambda: None)
+        new.publish("ticked", 0)  # in its init, where nobody is told of it
+        new.expect(LISTENS)
+        new.publish("ticked", 1)
+        audience = Audience()
+        stage.found["clock"] = (place,)
+        stage.serve(audience)
+        await settled(lambda: audience.heard == [1])
+
+    play(scene)
+
+
 def test_who_does_not_come_has_lost_them_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publishing, "SEATS_KEPT_S", 0.02)
 

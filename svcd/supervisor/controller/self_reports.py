@@ -18,7 +18,9 @@ from svcd.supervisor.core.machine import Machine
 
 
 class SelfReports:
-    """``receivers`` takes them; ``notice`` tells of a service in words."""
+    """``receivers`` takes them; ``notice`` tells of a service in words. ``is_successor``: whether a run has not taken
+    over yet from the one that is the service.
+    """
 
     def __init__(
         self,
@@ -28,6 +30,7 @@ class SelfReports:
         keeping: Keeping,
         publisher: Publisher,
         notice: Callable[[str, str], None],
+        is_successor: Callable[[int], bool],
     ) -> None:
         self._machine = machine
         self._registry = registry
@@ -35,6 +38,7 @@ class SelfReports:
         self._keeping = keeping
         self._publisher = publisher
         self._notice = notice
+        self._is_successor = is_successor
         self.receivers: dict[type[messages.Message], Callable[[Any], None]] = {
             messages.ExceptionRaised: self._take_exception,
             messages.ResourceSampled: self._take_sample,
@@ -52,6 +56,8 @@ class SelfReports:
         self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
 
     def _take_events_lost(self, message: messages.EventsLost) -> None:
+        if self._is_successor(message.invocation):
+            return  # it has not taken over: nobody was to hear it
         count = max(0, message.count)
         self._records.take_events_lost(message.service, count)
         events = f"{count} event{'' if count == 1 else 's'}"
