@@ -162,7 +162,7 @@ def test_equal_ones_hash_alike(pairs: list[tuple[int, int]]) -> None:
 
 def test_a_value_that_is_not_equal_to_itself_is_found_by_identity() -> None:
     nan = float("nan")
-    assert (Alone(nan) == Alone(nan)) is (StandardAlone(nan) == StandardAlone(nan)) is True
+    assert Alone(nan) == Alone(nan)  # as tuples are compared; the standard decorator does so up to 3.12
 
 
 @both

@@ -137,6 +137,8 @@ class Console:
             self._say_state(row.name, "unloaded", row.state, row.cause, row.since, None)
         if self._state == "running":
             self._say_summary()
+        elif self._state in ("stopping", "ended") and report.cause:  # it was told before we were there
+            self._tell(OWN, report.cause, "yellow")
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
     def _open_followers(self, names: Iterable[str]) -> None:

@@ -85,7 +85,7 @@ class Second:
         text = json.dumps({"guardian": guardian, "arguments": arguments}).encode()
         with self._link as link:
             link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, MAX_MESSAGE_BYTES)
-            socket.send_fds(link, (text,), (lock, log))
+            socket.send_fds(link, (text,), (lock, log), socket.MSG_NOSIGNAL)
 
 
 _begun: list[Headstart | Second] = []

@@ -97,7 +97,7 @@ class Wire:
     def _write(self) -> None:
         try:
             while self._socket is not None and (data := self._to_say()):
-                said = self._socket.send(data)
+                said = self._socket.send(data, socket.MSG_NOSIGNAL)  # SIGPIPE would end us (``main``)
                 if self._greeting:
                     self._greeting = self._greeting[said:]
                 else:

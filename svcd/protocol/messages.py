@@ -803,8 +803,8 @@ class ServiceStatus(Message):
 
 @record
 class StatusReported(Message):
-    """``state`` of the cluster: "starting", "running", "stopping". ``pid`` is the guardian's.
-    ``sequence``: the last event's.
+    """``state`` of the cluster: "starting", "running", "stopping", "ended"; ``cause``: why it stops. ``pid`` is the
+    guardian's. ``sequence``: the last event's.
     """
 
     direction: ClassVar[str] = "controller to client"
@@ -815,6 +815,7 @@ class StatusReported(Message):
     state_dir: str
     parts: tuple[Part, ...]
     services: tuple[ServiceStatus, ...]
+    cause: str = ""
 
 
 @record

@@ -44,7 +44,9 @@ _libc: Final = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL is kept, as 
 # looked up here once: each look-up of a library's function is work, and in a child memory of its own
 _syscall, _prctl, _socketpair, _sigprocmask = _libc.syscall, _libc.prctl, _libc.socketpair, _libc.sigprocmask
 _syscall.restype = ctypes.c_long
-_python: Final = ctypes.pythonapi
+_before_fork: Final = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_in_parent: Final = ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_in_child: Final = ctypes.pythonapi.PyOS_AfterFork_Child
 _NO_SIGNAL: Final = ctypes.create_string_buffer(128)  # an empty sigset_t, of any C library
 
 
@@ -82,6 +84,7 @@ class Forker:
             flags=FLAGS | CLONE_INTO_CGROUP, pidfd=ctypes.addressof(self._pidfd), child_tid=self._tid.value or 0
         )
         self._args_at = ctypes.byref(self._args)
+        self._args_size = ctypes.sizeof(self._args)
 
     @staticmethod
     def _check(result: int, what: str) -> None:
@@ -96,18 +99,18 @@ class Forker:
         """
         if cgroup_fd is not None:
             self._args.cgroup = cgroup_fd
-        _python.PyOS_BeforeFork()  # nothing that may raise until its partner has been called
+        _before_fork()  # nothing that may raise until its partner has been called
         if cgroup_fd is None:
             # the order of the last two arguments differs between machines; without CLONE_SETTLS one of them is ignored
             pid = _syscall(self._number, self._flags, self._null, self._pidfd_at, self._tid, self._tid)
         else:
-            pid = _syscall(SYS_CLONE3, self._args_at, ctypes.sizeof(_CloneArgs))
+            pid = _syscall(SYS_CLONE3, self._args_at, self._args_size)
         if pid == 0:
-            _python.PyOS_AfterFork_Child()
+            _after_fork_in_child()
             _syscall(self._set_robust_list, self._head, self._head_size)
             return 0, -1
         code = ctypes.get_errno()
-        _python.PyOS_AfterFork_Parent()
+        _after_fork_in_parent()
         if pid < 0:
             if cgroup_fd is not None and code == errno.ENOSYS:
                 raise OSError(code, "clone3 is not allowed here, so nothing can be born in a cgroup")

@@ -292,6 +292,8 @@ MESSAGE_TYPES: Final[dict[str, type]] = {
         OutputLost,
     )
 }
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps makes one for each message
+_from_json: Final = json.JSONDecoder().decode
 _FIELDS: Final = {kind: field_names(kind) for kind in MESSAGE_TYPES.values()}
 
 
@@ -302,7 +304,7 @@ def encode(message: Any) -> bytes:
         raise WiringError(f"{kind.__name__} is no message between parts")
     fields = {name: getattr(message, name) for name in _FIELDS[kind]}
     try:
-        return json.dumps({"type": kind.__name__, **fields}, separators=(",", ":")).encode()
+        return _to_json({"type": kind.__name__, **fields}).encode()
     except (TypeError, ValueError) as error:
         raise WiringError(f"{kind.__name__} cannot be sent: {error}") from None
 
@@ -310,7 +312,7 @@ def encode(message: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """The message in ``data``. Raises ``WiringError`` when there is none."""
     try:
-        fields = json.loads(data)
+        fields = _from_json(data.decode())
         kind = MESSAGE_TYPES[fields.pop("type")]
         return kind(**{name: tuple(value) if type(value) is list else value for name, value in fields.items()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -54,6 +54,9 @@ class Subscriptions:
         self.on_loss: Callable[[], None] = lambda: None
         self.inboxes = [Inbox(each, getattr(target, each.name), run_sync, on_error, queue_events) for each in listeners]
         self._services = {each.service for each in listeners}
+        self._inboxes_of = {
+            name: [each for each in self.inboxes if each.listener.service == name] for name in self._services
+        }
         routes.watch(self._route_changed)
 
     @property
@@ -81,7 +84,7 @@ class Subscriptions:
         for key in [key for key in self._lines if key[0] == service and key[1] not in present]:
             line = self._leaving[key] = self._lines.pop(key)
             line.leave()
-        topics = sorted({each.listener.topic for each in self.inboxes if each.listener.service == service})
+        topics = sorted({each.listener.topic for each in self._inboxes_of[service]})
         for address in present:
             key = service, address
             if key in self._lines:
@@ -121,8 +124,8 @@ class Subscriptions:
             return None
         if head.topic.encode("utf-8", "replace") != bytes(frames[0]):
             return None
-        for inbox in self.inboxes:
-            if inbox.listener.service == service and inbox.hears(head.topic):
+        for inbox in self._inboxes_of[service]:
+            if inbox.hears(head.topic):
                 self._put(inbox, frames)
         return head.sequence
 
@@ -226,6 +229,8 @@ class Inbox:
     ) -> None:
         self.listener = listener
         self.dropped = 0
+        self._wanted = listener.topic
+        self._begins = self._wanted[:-1] if self._wanted.endswith("*") else None
         self._method = method
         self._run_sync = run_sync
         self._on_error = on_error
@@ -234,8 +239,7 @@ class Inbox:
         self._task: asyncio.Task[None] | None = None
 
     def hears(self, topic: str) -> bool:
-        wanted = self.listener.topic
-        return topic.startswith(wanted[:-1]) if wanted.endswith("*") else topic == wanted
+        return topic == self._wanted or (self._begins is not None and topic.startswith(self._begins))
 
     def put(self, value: Any) -> bool:
         """Whether there was room for it."""

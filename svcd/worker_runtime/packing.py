@@ -18,6 +18,9 @@ from typing import Any, Final
 _KINDS: Final = frozenset({FunctionType, staticmethod, classmethod, property})
 """What a name of a module or a class may have to do with a function."""
 
+_KEPT: Final = ("__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__", "__type_params__")
+"""The last since Python 3.12."""
+
 Copies = dict[FunctionType, FunctionType]
 
 
@@ -94,8 +97,9 @@ def _copy(function: FunctionType) -> FunctionType:
     copy = FunctionType(
         function.__code__, function.__globals__, function.__name__, function.__defaults__, function.__closure__
     )
-    for name in ("__kwdefaults__", "__annotations__", "__doc__", "__module__", "__qualname__"):
-        setattr(copy, name, getattr(function, name))
+    for name in _KEPT:
+        if hasattr(function, name):
+            setattr(copy, name, getattr(function, name))
     copy.__dict__.update(function.__dict__)
     return copy
 

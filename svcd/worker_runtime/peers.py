@@ -265,7 +265,7 @@ class Peers:
 
     def _publish(self, topic: str, value: Any) -> None:
         try:
-            self.open_publisher().publish(topic, value)
+            (self.publisher or self.open_publisher()).publish(topic, value)
         except ProtocolError as error:
             raise ValueError(f"cannot publish {topic}: {error}") from None
 

@@ -253,6 +253,8 @@ def check_topic(topic: Any) -> bytes:
 
 def _packed(topic: str, value: Any) -> list[Frame]:
     frames = list[Frame](values.pack(value))
+    if len(frames) == 1:
+        return frames
     size = sum(map(len, frames))
     if size > MAX_CALL_BYTES:
         raise ValueError(f"cannot publish {topic}: {size} bytes; at most {MAX_CALL_BYTES} travel in one event")

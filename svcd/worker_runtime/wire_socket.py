@@ -68,13 +68,17 @@ def dial(path: str) -> socket.socket:
 
 
 ANYBODY: Final = 0o666  # who may connect is asked when they do
+PASSING: Final = 0o711  # as the controller makes the directories of other users' services
 
 
 def listen(path: str, backlog: int) -> socket.socket:
-    """A socket that listens on ``path``, which must not be there yet. Raises ``OSError``."""
+    """A socket that listens on ``path``, which must not be there yet; its directory may be made by this. Raises
+    ``OSError``.
+    """
     _check_path(path)
     made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
+        _make_directory(os.path.dirname(path))
         made.bind(path)
         os.chmod(path, ANYBODY)
         made.listen(backlog)
@@ -82,6 +86,14 @@ def listen(path: str, backlog: int) -> socket.socket:
         made.close()
         raise
     return made
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.mkdir(path, PASSING)
+    except FileExistsError:
+        return
+    os.chmod(path, PASSING)  # whatever the umask is
 
 
 def _check_path(path: str) -> None:
@@ -120,6 +132,7 @@ class WireSocket:
         self._queue: deque[Outgoing | bytes] = deque()  # bytes: what nobody can withdraw
         self._withdrawn = 0  # of those in the queue
         self._pieces: deque[Frame] = deque()  # of what is on its way
+        self._came: deque[list[Frame]] = deque()  # and is to be handed over
         self._finishing = False  # all that has come is taken
         self._taking = False  # what has come: at its end, what was said meanwhile goes out
         self._flushing = False  # at the end of this turn
@@ -196,6 +209,8 @@ class WireSocket:
         """Take what has come, say a last message behind all that waits, if the kernel takes it; then ``close``."""
         if self.is_open:
             self._finishing = True
+            self._hand_over([])
+        if self.is_open:
             self._read()  # the peer's side of the handshake, perhaps: before it nothing can be said
         if self.is_open:
             self.say(last())
@@ -216,6 +231,7 @@ class WireSocket:
         self._socket.close()
         self._queue.clear()
         self._pieces.clear()
+        self._came.clear()
         self._release()
 
     def _lose(self, why: str) -> None:
@@ -340,15 +356,17 @@ class WireSocket:
             self._flush()
 
     def _hand_over(self, found: list[list[Frame]]) -> None:
-        """What the handlers say to it goes out in one call, or in runs, if it is much."""
-        taken, self._taking = self._handlers.taken, True
+        """One after the other, also where one of them has this ``finish``: what came first is taken first. What the
+        handlers say to it goes out in one call, or in runs, if it is much.
+        """
+        came, taken, was_taking = self._came, self._handlers.taken, self._taking
+        came.extend(found)
+        self._taking = True
         try:
-            for frames in found:
-                taken(frames)
-                if not self.is_open:
-                    return
+            while came:  # until the end, which clears it
+                taken(came.popleft())
         finally:
-            self._taking = False
+            self._taking = was_taking
         if self._queue and not self._writing:
             self._flush()
 

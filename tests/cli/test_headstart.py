@@ -140,7 +140,8 @@ def test_the_second_leaves_with_its_controller() -> None:
 
 
 def wait_until_it_has_children(pid: int, count: int) -> None:
-    while len(children_of(pid)) < count:
+    """Those that have been executed: before that they hold all that it holds."""
+    while sum(b"waiting_fd" in Path(f"/proc/{each}/cmdline").read_bytes() for each in children_of(pid)) < count:
         os.sched_yield()
 
 
@@ -190,3 +191,19 @@ def test_a_refused_file_leaves_nothing(tmp_path: Path, text: str, detach: tuple[
     assert done.returncode == 2
     assert done.stderr.startswith(f"svcd: cannot start {file}: ")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_second_that_is_gone_is_an_error_and_no_signal() -> None:
+    second = Second(("controller",))
+    wait_until_it_has_children(second.pid, 1)
+    pidfd = os.pidfd_open(second.pid)
+    os.kill(second.pid, signal.SIGKILL)
+    wait_gone(pidfd)
+    os.close(pidfd)
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with pytest.raises(OSError, match="Broken pipe"):
+            second.become_guardian("guardian", {}, 0, 1)
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+        second.end()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import threading
 import time
@@ -144,3 +145,19 @@ def test_other_descriptors_end_the_wait(path: str) -> None:
     assert wait((wire,), {writing: select.POLLERR}, None)
     os.close(writing)
     wire.close()
+
+
+def test_a_peer_that_goes_away_is_no_broken_pipe(path: str) -> None:
+    """The command line has SIGPIPE do what it does by default."""
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(path)
+            listener.listen()
+            wire = Wire(path, b"DEALER")
+            listener.accept()[0].close()
+        wire.say((b"c", b"nobody reads this"))
+        assert _serve_until(wire, lambda: wire.interest() is None)
+        wire.close()
+    finally:
+        signal.signal(signal.SIGPIPE, before)

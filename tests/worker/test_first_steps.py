@@ -37,6 +37,10 @@ class Desk:
         return [before, mood.get()]
 
     @rpc
+    async def note(self, text: str) -> None:
+        self.ended.append("noted")
+
+    @rpc
     async def wait_within(self, timeout: float) -> str:
         try:
             async with asyncio.timeout(timeout), asyncio.TaskGroup() as group:
@@ -90,6 +94,25 @@ def test_a_request_that_closes_its_endpoint_before_it_waits_is_cancelled_when_it
         stage.serve(desk)
         assert type(await raised(stage.client().call("desk.close_up"))) is ServiceUnavailable
         await settled(lambda: desk.ended == ["cancelled"])
+
+    play(scene)
+
+
+def test_what_came_with_a_request_that_closes_its_endpoint_is_certain_not_to_have_begun() -> None:
+    async def scene(stage: Stage) -> None:
+        desk = Desk()
+        stage.serve(desk)
+        caller = stage.client()
+        await caller.call("desk.look")
+        text = "x" * 3000  # so that some are read with it, and some wait to be read
+        asked = [caller.call("desk.close_up"), *(caller.call("desk.note", text) for _ in range(60))]
+        closing, *others = await asyncio.gather(*asked, return_exceptions=True)
+        assert "was lost before desk.close_up had ended" in str(closing)
+        assert {str(each) for each in others} <= {
+            "desk takes no new requests: it is about to stop",
+            "desk has ended before it began with desk.note",
+        }
+        assert desk.ended == ["cancelled"]
 
     play(scene)
 

@@ -28,6 +28,7 @@ from svcd.supervisor.controller import clock, containment, launching, takedown
 from svcd.supervisor.controller.admissions import Admissions
 from svcd.supervisor.controller.announcements import Announcements
 from svcd.supervisor.controller.asking import Asking
+from svcd.supervisor.controller.audience import Audience
 from svcd.supervisor.controller.borrowed import Borrowed
 from svcd.supervisor.controller.callers import Callers
 from svcd.supervisor.controller.changes import Changes
@@ -114,6 +115,7 @@ class Daemon:
         self._publisher = Publisher(self._control, self._journal, self._whole)
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
         self._parts = Parts(loop, link, {}, self._guardian_lost)
+        self._audience = Audience(self._parts.pids)
         history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
         self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
         self._status = Status(
@@ -148,7 +150,7 @@ class Daemon:
         )
         self._stories = Stories(self._control, self._machine, self._records)
         self._requests.receivers.update(self._stories.receivers)
-        self._endpoints = Endpoints(self._places.endpoints)
+        self._endpoints = Endpoints(self._places.endpoints, lambda work: loop.run_in_executor(None, work))
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
         self._lookups = Lookups(
             self._registry, self._machine, self._routes, self._engine.submit, self._asking, self._tell_stub
@@ -294,6 +296,7 @@ class Daemon:
         if kind in self._stubs.receivers:
             self._stubs.receivers[kind](peer, message)
         elif kind in self._requests.receivers:
+            self._audience.asked(peer.pid)
             self._requests.receive(peer, correlation, message)
         elif isinstance(message, messages.GetRoute):
             self._inquiries.receive(peer, correlation, message)
@@ -436,7 +439,7 @@ class Daemon:
         """The cluster as a whole goes on to ``state``."""
         if self._whole.state == state:
             return
-        self._whole.state = state
+        self._whole.state, self._whole.cause = state, text
         self._status.changed()
         self._publisher.cluster(state, text)
 
@@ -451,7 +454,8 @@ class Daemon:
 
     async def _close(self) -> None:
         await self._keeping.close()
-        self._enter("ended", "")
+        self._enter("ended", self._whole.cause)
+        await self._audience.wait()
         self._sampler.close()
         self._health.close()
         self._callers.close()

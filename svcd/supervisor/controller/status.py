@@ -24,6 +24,7 @@ class Whole:
     """What is shown of the cluster itself."""
 
     state: str = "starting"
+    cause: str = ""
     sequence: int = 0
 
 
@@ -89,6 +90,7 @@ class Status:
             cluster=self._registry.cluster.name,
             pid=os.getppid(),
             state=self._whole.state,
+            cause=self._whole.cause,
             sequence=self._whole.sequence,
             state_dir=self._state_dir,
             parts=tuple(Part(name, pid) for name, pid in self._parts().items()),
