@@ -267,4 +267,4 @@ def test_whoever_requires_it_hears_at_the_beginning_of_the_drain(stage: Stage) -
     stage.tells(together("billing: running → draining", "front: running → stopping → waiting"))
     play.ask("billing", "self.gate.set()")
     assert call.end() == "done"
-    stage.tells("billing: draining → stopping")
+    stage.tells(f"billing: draining → stopping → {LOADS}", f"front: {LOADS}")
