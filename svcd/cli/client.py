@@ -167,11 +167,12 @@ class Client:
 
     def _next_frames(self, deadline: float | None) -> list[bytes] | None:
         ends = {} if self._daemon_fd is None else {self._daemon_fd: select.POLLIN}
+        beside = () if self._events is None else (self._events,)  # it has to say what it wants to hear
         while not self._control.messages:
-            if not wait((self._control,), ends, _left_s(deadline)):
+            if not wait((self._control,), ends, _left_s(deadline), beside):
                 return None
             ended = not self._control.messages and self.is_gone()
-            if ended and not wait((self._control,), {}, LAST_WORDS_S):  # they may still be on their way
+            if ended and not wait((self._control,), {}, LAST_WORDS_S, beside):  # they may still be on their way
                 raise DaemonEnded("the daemon has ended before it answered", Exit.NO_DAEMON)
         return self._control.messages.popleft()
 

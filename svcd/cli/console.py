@@ -16,9 +16,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from svcd.cli import columns
-from svcd.cli.client import Client
+from svcd.cli.client import Client, DaemonEnded
 from svcd.cli.exits import CommandFailed
-from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
+from svcd.cli.following import (
+    DAEMON_LOG,
+    STREAMS,
+    Followers,
+    Mark,
+    Watcher,
+    begin_following,
+    directories,
+    follow_from,
+    read_marks,
+)
 from svcd.cli.logs import pour_news
 from svcd.cli.output import Form, Output, json_line, write_all
 from svcd.cli.status import is_as_desired
@@ -70,14 +80,18 @@ class Console:
 
     def run(self) -> None:
         self._client.subscribe()
-        report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
-        self._meet(report)
+        marks = read_marks(self._state_dir)
+        try:
+            self._meet(self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S))
+        except DaemonEnded:
+            if not self._meet_afterwards(marks):
+                raise
         logs = self._state_dir / "logs"
         names = dict.fromkeys([*self._rows, *directories(logs)])  # who is gone may come back
         with Watcher(logs, names, joins=lambda name: True) as watcher:
             self._client.watch(watcher.fd)
             self._client.watch_reader(sys.stdout.fileno())
-            self._open_followers(names)
+            self._open_followers(names, marks)
             try:
                 self._serve(watcher)
             finally:
@@ -141,8 +155,25 @@ class Console:
             self._tell(OWN, report.cause, "yellow")
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
-    def _open_followers(self, names: Iterable[str]) -> None:
-        marks = read_marks(self._state_dir)
+    def _meet_afterwards(self, marks: dict[str, Mark] | None) -> bool:
+        """It was over before we could ask: tell what has happened. Whether that is known."""
+        from svcd.cli import afterwards  # noqa: PLC0415 - hardly ever
+
+        events = afterwards.events_since(self._state_dir / DAEMON_LOG, (marks or {}).get(DAEMON_LOG))
+        names = dict.fromkeys(each.service for each in events if isinstance(each, ServiceTransitioned))
+        self._output = Output(self._pieces.append, Form.JSON if self._as_json else Form.NAMED, [OWN, *names])
+        for event in events:
+            if self._as_json:
+                self._pieces.append(json_line({"event": type(event).__name__, **as_dict(event)}))
+            if isinstance(event, ServiceTransitioned):
+                self._say_state(event.service, event.old, event.new, event.cause, event.at, None)
+            elif isinstance(event, ClusterStateChanged):
+                self._state = event.state
+            else:
+                self._take(event)
+        return bool(events)
+
+    def _open_followers(self, names: Iterable[str], marks: dict[str, Mark] | None) -> None:
         for name in names:
             self._followers[name] = []
             for stream in STREAMS:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 POLL_S: Final = 0.25  # only where the kernel grants no watches
 MARKS: Final = "console.json"
+DAEMON_LOG: Final = "svcd.log"
 
 Mark = tuple[int, int]  # inode, size
 Followers = dict[str, list[tuple[str, Follower]]]  # name -> stream, and who follows it
@@ -39,6 +40,11 @@ def write_marks(state_dir: Path) -> None:
             except OSError:
                 continue
             marks[f"{name}/{stream}"] = found.st_ino, found.st_size
+    try:
+        found = os.stat(state_dir / DAEMON_LOG)
+        marks[DAEMON_LOG] = found.st_ino, found.st_size
+    except OSError:  # the first start of all
+        pass
     (state_dir / MARKS).unlink(missing_ok=True)
     (state_dir / MARKS).write_text(json.dumps(marks))
 

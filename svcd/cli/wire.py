@@ -113,20 +113,23 @@ class Wire:
         self._dial_at = time.monotonic() + REDIAL_S
 
 
-def wait(wires: Iterable[Wire], others: Mapping[int, int], timeout_s: float | None) -> bool:
+def wait(
+    wires: Iterable[Wire], others: Mapping[int, int], timeout_s: float | None, beside: Iterable[Wire] = ()
+) -> bool:
     """Until a wire has a message or one of ``others`` (descriptor -> events of poll(2)) has its event; False when
-    ``timeout_s`` are over before.
+    ``timeout_s`` are over before. ``beside``: wires that go on meanwhile, whatever comes on them.
     """
     wires = list(wires)
+    served = [*wires, *beside]
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
     while True:
-        for wire in wires:
+        for wire in served:
             wire.turn()
         poll = select.poll()
-        for fd, events in [*others.items(), *filter(None, (wire.interest() for wire in wires))]:
+        for fd, events in [*others.items(), *filter(None, (wire.interest() for wire in served))]:
             poll.register(fd, events)
         has_come = any(wire.messages for wire in wires)
-        left_s = [each for each in (wire.left_s() for wire in wires) if each is not None]
+        left_s = [each for each in (wire.left_s() for wire in served) if each is not None]
         if deadline is not None:
             left_s.append(max(0.0, deadline - time.monotonic()))
         ready = poll.poll(0 if has_come else _milliseconds(min(left_s, default=None)))
