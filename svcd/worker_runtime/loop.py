@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import selectors
 import sys
-from asyncio import SelectorEventLoop
+from asyncio import BaseEventLoop, SelectorEventLoop
 
 
 class _Unopened(selectors.SelectSelector):
@@ -39,3 +39,5 @@ class StubLoop(SelectorEventLoop):
     def close(self) -> None:
         if self._is_open:
             super().close()
+        else:
+            BaseEventLoop.close(self)

@@ -19,6 +19,7 @@ PASSES: Final = 2  # filling takes small objects itself
 MOST_BYTES: Final = 16 * 1024 * 1024  # of gaps that are worth it
 LARGEST_GAP_BYTES: Final = 100_000  # beyond that the C library asks the kernel
 SMALLEST_GAP_BYTES: Final = 24
+FIRST: Final = 4
 _BYTES_HEAD: Final = sys.getsizeof(b"")
 _ROW: Final = re.compile(rb"^ *\d+ +(\d+) +\d+ +\d+ +(\d+)$", re.MULTILINE)  # class, size, pools, used, free
 
@@ -33,16 +34,18 @@ def plug() -> None:
 
 def _plug_heap() -> None:
     """The C library's own heap, where what is larger lives: what it has freed there is taken, size by size, until it
-    gives what lies behind everything.
+    gives what lies behind everything. Another library may have other ways: there is a bound.
     """
     libc = ctypes.PyDLL(None)
     libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
     libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
-    size = LARGEST_GAP_BYTES
-    end = libc.malloc(size)
-    while size >= SMALLEST_GAP_BYTES:
+    size, left = LARGEST_GAP_BYTES, MOST_BYTES
+    end = max(libc.malloc(size) or 0 for _ in range(FIRST))  # those before it lie in gaps, or are new ones
+    while size >= SMALLEST_GAP_BYTES and left > 0:
         found = libc.malloc(size)
-        if not found or found > end:
+        if found and found < end:
+            left -= size
+        else:
             libc.free(found)
             size -= 16 if size <= 1024 else size // 8
     libc.free(end)

@@ -1,6 +1,6 @@
 """The remote-service stub as the fork server uses it: import this once, ``prepare``, fork, call ``main`` in each child.
 
-Must not leave a thread, a ZeroMQ context, an event loop or a descriptor behind when imported.
+Must not leave a thread, a ZeroMQ context, an open event loop or a descriptor behind when imported.
 
 Besides the runtime it imports what services usually need and would otherwise import in each child. A fork server that
 has imported more calls ``look_around`` before its first fork.

@@ -16,8 +16,10 @@ import os
 import shutil
 import signal
 import socket
+import stat
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -54,6 +56,9 @@ from svcd.worker_runtime.process import Process, Settings
 ROUNDS: Final = 8  # the interpreter specialises code that has run some times, and counts in it until then
 
 SERVICE: Final = "warm"
+PLACE: Final = "/tmp"  # short: a socket's address has room for 107 bytes
+PREFIX: Final = "svcd-warm-"
+STALE_S: Final = 60.0
 MODULE: Final = "svcd_warm_service"
 
 _CODE: Final = """
@@ -121,14 +126,30 @@ def _make_directory() -> str:
     """For the module and the sockets of the endpoint. Empty where there is no room for one: then what needs it fails,
     like any other.
     """
-    directory = f"/tmp/svcd-warm-{os.urandom(8).hex()}"
+    directory = f"{PLACE}/{PREFIX}{os.urandom(8).hex()}"
     try:
+        _sweep()
         os.mkdir(directory, 0o700)
         with open(f"{directory}/{MODULE}.py", "w") as file:
             file.write(_CODE)
     except OSError:
         return ""
     return directory
+
+
+def _sweep() -> None:
+    """What fork servers have left that were killed in the middle of this."""
+    for each in os.scandir(PLACE):
+        if each.name.startswith(PREFIX) and _is_stale(each):
+            shutil.rmtree(each.path, ignore_errors=True)
+
+
+def _is_stale(entry: os.DirEntry[str]) -> bool:
+    try:
+        found = entry.stat(follow_symlinks=False)
+    except OSError:  # another one has just removed its own
+        return False
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid() and found.st_mtime < time.time() - STALE_S
 
 
 def _live(directory: str) -> None:

@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from svcd.worker_runtime import warm
 
 LOOK = """
 import faulthandler, json, os, signal, sys, threading
@@ -39,3 +45,18 @@ def test_nothing_is_left_behind() -> None:
     before, after = json.loads(answer.stdout)
     for what, found in before.items():
         assert after[what] == found, what
+
+
+def test_what_was_left_by_one_that_was_killed_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm, "PLACE", str(tmp_path))
+    stale, present, other = (tmp_path / name for name in (f"{warm.PREFIX}1", f"{warm.PREFIX}2", "other"))
+    for each in (stale, present, other):
+        each.mkdir()
+        (each / "calls").touch()
+    link = tmp_path / f"{warm.PREFIX}3"
+    link.symlink_to(other)
+    for each in (stale, other):
+        os.utime(each, (1, 1))
+    made = warm._make_directory()
+    assert sorted(os.listdir(tmp_path)) == sorted(each.name for each in (present, other, link, Path(made)))
+    assert (other / "calls").exists()
