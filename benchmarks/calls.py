@@ -20,9 +20,9 @@ import psutil
 import zmq
 
 from benchmarks.table import Figure
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 
 TURNS = 9
 CALLS, MANY, LARGE = 2000, 16000, 4

@@ -22,9 +22,9 @@ import zmq
 
 from benchmarks.calls import cpu_s, end_soon, started
 from benchmarks.table import Figure
-from svcd.worker_runtime.methods import on_event, rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.methods import on_event, rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 
 TURNS = 7
 ITEMS, BLOCKS, EVENTS = 8000, 64, 16000

@@ -86,6 +86,10 @@ NEVER_HERE: dict[str, frozenset[str]] = {
 }
 
 
+# The controller's wings, from the top: none imports from one above it.
+WINGS = ("changing", "clients", "python", "watching", "processes")
+
+
 def _module_of(path: Path) -> str:
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
@@ -239,3 +243,13 @@ def test_the_rules_bite() -> None:
     assert broken_imports("svcd.worker_runtime.stub", [(1, "svcd.supervisor.wiring.Link")])
     assert not broken_imports("svcd.cli.main", [(1, "svcd.supervisor.config.load")])
     assert broken_imports("svcd.cli.main", [(1, "svcd.supervisor.core.states")])
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("svcd.supervisor.controller.")))
+def test_the_controllers_wings_look_down(module: str) -> None:
+    """What is in no wing and imported by one is a ground floor: it may not import from wings."""
+    prefix = "svcd.supervisor.controller."
+    wing = module.removeprefix(prefix).partition(".")[0]
+    imported = {name.removeprefix(prefix).partition(".")[0] for _, name in _imports(module) if name.startswith(prefix)}
+    above = WINGS[: WINGS.index(wing)] if wing in WINGS else ()
+    assert not imported & {*above}

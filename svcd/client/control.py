@@ -21,7 +21,7 @@ from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused
 from svcd.protocol.zmtp_large import Frame, Oversized
 from svcd.record import record
-from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
+from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 
 PATIENCE_S: Final = 10.0  # for an answer
 REDIAL_S: Final = 0.01

@@ -31,7 +31,7 @@ OPENED: Final = (
 )
 MACHINERY: Final = ("<frozen ", os.path.abspath(__file__), os.path.dirname(importlib.__file__) + os.sep)
 # OpenBLAS starts a thread per processor as soon as it is loaded, but for this. The stub gives each service its own
-# number of them after the fork (worker_runtime/forked.py).
+# number of them after the fork (worker_runtime/forking/forked.py).
 WHILE_IMPORTING: Final = {"OPENBLAS_NUM_THREADS": "1"}
 
 

@@ -9,17 +9,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from svcd.worker_runtime.flags import Paused, Stopping
-from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
     from svcd.protocol.child_errors import ChildFailed
-    from svcd.worker_runtime.cancellation import InFlight, Token
+    from svcd.worker_runtime.calls.cancellation import InFlight, Token
+    from svcd.worker_runtime.calls.peers import Peers
+    from svcd.worker_runtime.calls.request import Request
+    from svcd.worker_runtime.calls.stream import Stream
+    from svcd.worker_runtime.computing.pools import InPlace, Pools
+    from svcd.worker_runtime.lifetime.startable import Startable
     from svcd.worker_runtime.offspring import Child, ChildDefinition, Offspring
-    from svcd.worker_runtime.peers import Peers
-    from svcd.worker_runtime.pools import InPlace, Pools
-    from svcd.worker_runtime.request import Request
-    from svcd.worker_runtime.startable import Startable
-    from svcd.worker_runtime.stream import Stream
 
 Offered = TypeVar("Offered")
 Given = ParamSpec("Given")

@@ -16,12 +16,12 @@ from typing import Final
 
 from svcd.protocol.messages import ServiceSpec
 from svcd.worker_runtime.body import Body, StateMismatch
+from svcd.worker_runtime.calls.exporting import Exports
 from svcd.worker_runtime.exceptions import linked_with, one_line
-from svcd.worker_runtime.exporting import Exports
-from svcd.worker_runtime.life import State
+from svcd.worker_runtime.lifetime.life import State
+from svcd.worker_runtime.lifetime.service_life import DeclaredFailure, ServiceLife
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
-from svcd.worker_runtime.service_life import DeclaredFailure, ServiceLife
 
 OK: Final = 0
 USER_FAILURE: Final = 1

@@ -23,8 +23,8 @@ from svcd.protocol.messages import (
     ChildServiceRequested,
     Message,
 )
+from svcd.worker_runtime.computing.threads import is_async
 from svcd.worker_runtime.reports import Reports
-from svcd.worker_runtime.threads import is_async
 
 HANDLER: Final = "child_ended"
 KEPT: Final = 1000  # ends that wait for somebody to look at them; then the oldest go

@@ -37,23 +37,23 @@ from svcd.protocol.messages import (
 from svcd.record import record
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
-from svcd.worker_runtime.connection import Connection, Dial
+from svcd.worker_runtime.calls.connection import Connection, Dial
+from svcd.worker_runtime.calls.describing import interface_of
+from svcd.worker_runtime.calls.neighbours import Neighbours
+from svcd.worker_runtime.calls.wire_socket import dial
+from svcd.worker_runtime.computing.pools import Pools, pools_for
 from svcd.worker_runtime.context import Context, enter
-from svcd.worker_runtime.describing import interface_of
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.flags import Stopping
+from svcd.worker_runtime.forking.loop import StubLoop
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
+from svcd.worker_runtime.lifetime.service_life import OWN_WISH
 from svcd.worker_runtime.load import load, prepare_path
-from svcd.worker_runtime.loop import StubLoop
-from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
-from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
 from svcd.worker_runtime.service import Service
-from svcd.worker_runtime.service_life import OWN_WISH
-from svcd.worker_runtime.wire_socket import dial
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, overload
 if TYPE_CHECKING:  # a service that neither calls nor is called does not pay for it
     from svcd.protocol.child_errors import ChildFailed
     from svcd.worker_runtime.context import Context
-    from svcd.worker_runtime.life import State
+    from svcd.worker_runtime.lifetime.life import State
+    from svcd.worker_runtime.lifetime.outcome import Outcome
+    from svcd.worker_runtime.lifetime.startable import Startable
     from svcd.worker_runtime.offspring import Child
-    from svcd.worker_runtime.outcome import Outcome
-    from svcd.worker_runtime.startable import Startable
 
 Shown = TypeVar("Shown")
 

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from svcd.worker_runtime import forked, interpreter, logger, process
-from svcd.worker_runtime.plugging import plug
-from svcd.worker_runtime.warm import warm_up, warm_up_with
+from svcd.worker_runtime import interpreter, logger, process
+from svcd.worker_runtime.forking import forked
+from svcd.worker_runtime.forking.plugging import plug
+from svcd.worker_runtime.forking.warm import warm_up, warm_up_with
 
 __all__ = ["look_around", "main", "prepare"]
 

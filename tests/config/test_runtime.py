@@ -19,7 +19,7 @@ from svcd.supervisor.config.runtime import VARIABLES, default_of, of_files, of_v
 from svcd.supervisor.config.runtime_view import runtime_view
 from svcd.supervisor.config.shape import Runtime
 from svcd.supervisor.config.units import RefusedError
-from svcd.worker_runtime.runtime_settings import RuntimeSettings
+from svcd.worker_runtime.computing.runtime_settings import RuntimeSettings
 
 ENVIRON = {"PATH": "/usr/bin:/bin"}
 CODE = "code: 'async def main(ctx): pass'"

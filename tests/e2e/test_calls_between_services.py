@@ -104,7 +104,7 @@ def test_the_callee_asks_who_knocks_whatever_the_caller_believes(stage: Stage) -
     play = Play(stage, SHOP, "billing: {ACT Billing}\nweb: {ACT Web, depends_on: [billing]}\nother: {ACT Other}")
     address = play.ask("web", "ctx._joined._routes.known('billing')[0].calls")
     words = f"""
-        from svcd.worker_runtime.routes import Address
+        from svcd.worker_runtime.calls.routes import Address
         ctx._joined._routes.set_route("billing", (Address({address!r}),))
         result = await ctx.call("billing.charge", "eve", 1)
     """
@@ -126,8 +126,8 @@ def test_a_child_process_of_a_service_calls_in_its_name(stage: Stage) -> None:
     address = play.ask("web", "ctx._joined._routes.known('billing')[0].calls")
     script = f"""
 import asyncio
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 async def main():
     routes = Routes()
     routes.set_route("billing", (Address({address!r}),))

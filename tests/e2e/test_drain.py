@@ -61,7 +61,7 @@ def under_way(play: Play, count: int, service: str = "billing") -> list[Begun]:
 def late(play: Play) -> str:
     """What becomes of a request on the connection that web has had: as it is when the news of a route is late."""
     words = """
-        from svcd.worker_runtime.link import Pending
+        from svcd.worker_runtime.calls.link import Pending
         pending = Pending("billing.hello", asyncio.get_running_loop().create_future())
         self.link.begin("hello", [b"\\x92\\x90\\x80"], None, 0, pending)
         try:

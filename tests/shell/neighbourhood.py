@@ -11,9 +11,9 @@ from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
 from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.engine import Engine
-from svcd.supervisor.controller.lookups import Lookups
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.core import actions
 from svcd.supervisor.core import events as ev
 from svcd.supervisor.core.machine import Machine

@@ -12,9 +12,9 @@ from neighbourhood import Neighbourhood, defined
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.protocol.messages import PeerAsked, PeerDismissed, PeerIdentified
 from svcd.supervisor.config.launch import ClusterSpec
-from svcd.supervisor.controller.admissions import Admissions
-from svcd.supervisor.controller.introductions import CLIENT, Introductions, not_permitted
-from svcd.supervisor.controller.runs import Run
+from svcd.supervisor.controller.processes.runs import Run
+from svcd.supervisor.controller.python.admissions import Admissions
+from svcd.supervisor.controller.python.introductions import CLIENT, Introductions, not_permitted
 
 DB, WEB, OTHER, NOBODY = 7, 100, 200, 300
 """The invocation of db, and pids."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from svcd.supervisor.controller.endpoints import Endpoints
-from svcd.worker_runtime.wire_socket import listen
+from svcd.supervisor.controller.python.endpoints import Endpoints
+from svcd.worker_runtime.calls.wire_socket import listen
 
 
 def mode(path: Path) -> int:

@@ -13,11 +13,11 @@ import pytest
 
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, PythonCode, ServiceDefinition, SocketSpec
 from svcd.supervisor.controller.asking import Asking
-from svcd.supervisor.controller.exchange import Exchange
-from svcd.supervisor.controller.handovers import Handovers
+from svcd.supervisor.controller.changing.handovers import Handovers
+from svcd.supervisor.controller.processes.runs import Run
+from svcd.supervisor.controller.python.exchange import Exchange
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.routes import Routes
-from svcd.supervisor.controller.runs import Run
 from svcd.supervisor.core import events
 from svcd.supervisor.core.actions import AnswerRequest, Outcome, ServiceResult
 from svcd.supervisor.core.machine import Machine

@@ -18,9 +18,9 @@ from guarded import PATH, Guarded, wait_until
 
 from svcd.record import as_dict
 from svcd.supervisor.config.launch import LaunchSpec, Program, ServiceDefinition, SocketSpec
-from svcd.supervisor.controller.launching import Given
-from svcd.supervisor.controller.listening import CannotListen, Listener, Owner, listen
-from svcd.supervisor.controller.sockets import HeldSockets, is_waiting
+from svcd.supervisor.controller.processes.launching import Given
+from svcd.supervisor.controller.processes.listening import CannotListen, Listener, Owner, listen
+from svcd.supervisor.controller.processes.sockets import HeldSockets, is_waiting
 from svcd.supervisor.core.events import DemandArose
 from svcd.supervisor.core.spec import ServiceSpec
 from svcd.supervisor.wiring import ProgramExecuted

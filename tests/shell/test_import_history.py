@@ -11,8 +11,8 @@ import pytest
 
 from svcd.record import as_dict
 from svcd.supervisor.config.launch import LaunchSpec, PythonCode, ServiceDefinition
-from svcd.supervisor.controller import import_history
-from svcd.supervisor.controller.import_history import (
+from svcd.supervisor.controller.python import import_history
+from svcd.supervisor.controller.python.import_history import (
     Contents,
     HistoryError,
     ImportHistory,

@@ -11,13 +11,13 @@ from svcd.protocol import messages
 from svcd.protocol.messages import GetRoute, RequestRefused, Route, RouteReported
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.asking import Asking
+from svcd.supervisor.controller.clients.inquiries import SWEEP_FROM, Inquiries
+from svcd.supervisor.controller.clients.requests import Requests
 from svcd.supervisor.controller.control import Peer
-from svcd.supervisor.controller.inquiries import SWEEP_FROM, Inquiries
-from svcd.supervisor.controller.introductions import Introductions
-from svcd.supervisor.controller.lookups import Lookups
+from svcd.supervisor.controller.python.introductions import Introductions
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.core.actions import PublishTransition
 from svcd.supervisor.core.events import Event, ServicesRegistered
 from svcd.supervisor.core.machine import Machine

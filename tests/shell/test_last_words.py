@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from commanded import Commanded, definition, eventually, on_loop
 
-from svcd.supervisor.controller import checks, last_words
-from svcd.supervisor.controller.last_words import KEPT_BYTES, KEPT_LINES, LINE_LIMIT, LastWords
+from svcd.supervisor.controller.processes import last_words
+from svcd.supervisor.controller.processes.last_words import KEPT_BYTES, KEPT_LINES, LINE_LIMIT, LastWords
+from svcd.supervisor.controller.watching import checks
 
 Body = Callable[[Commanded], Coroutine[Any, Any, None]]
 LONG_S = 30.0

@@ -12,8 +12,8 @@ import subprocess
 import psutil
 import pytest
 
-from svcd.supervisor.controller import sampling
-from svcd.supervisor.controller.sampling import Sampler
+from svcd.supervisor.controller.watching import sampling
+from svcd.supervisor.controller.watching.sampling import Sampler
 
 PATIENCE_S = 60.0
 Taken = list[tuple[str, float, int]]

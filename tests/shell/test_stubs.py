@@ -11,12 +11,12 @@ from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.control import Peer
-from svcd.supervisor.controller.endpoints import Endpoints
-from svcd.supervisor.controller.lookups import Lookups
+from svcd.supervisor.controller.processes.runs import Run
+from svcd.supervisor.controller.python.endpoints import Endpoints
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
+from svcd.supervisor.controller.python.stubs import EARLY_LIMIT, Stubs
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.routes import Routes
-from svcd.supervisor.controller.runs import Run
-from svcd.supervisor.controller.stubs import EARLY_LIMIT, Stubs
 from svcd.supervisor.core.actions import PublishTransition, StubOrder, TellStub
 from svcd.supervisor.core.events import (
     DrainProgressed,

@@ -19,11 +19,11 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.worker_runtime.endpoint import Bounds
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.request import current
-from svcd.worker_runtime.wire_socket import Peer, WireSocket
+from svcd.worker_runtime.calls.endpoint import Bounds
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.request import current
+from svcd.worker_runtime.calls.wire_socket import Peer, WireSocket
 from tests.worker.peers_stage import Stage, play, raised, settled
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from svcd.protocol.call_errors import Draining, ServiceUnavailable
-from svcd.worker_runtime.methods import methods_of, rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address
+from svcd.worker_runtime.calls.methods import methods_of, rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, raised, settled
 
 

@@ -12,9 +12,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from svcd.protocol.call_errors import CallError, RemoteError
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, settled
 
 ROUNDS = 60

@@ -15,7 +15,7 @@ import pytest
 import svcd
 from svcd.worker_runtime import logger
 from svcd.worker_runtime.flags import Stopping
-from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z \[(\w+)\] (.*)")
 

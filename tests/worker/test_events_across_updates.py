@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from svcd.worker_runtime import publishing
-from svcd.worker_runtime.methods import on_event
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.publishing import Publisher, QueueBounds
-from svcd.worker_runtime.routes import Address
+from svcd.worker_runtime.calls import publishing
+from svcd.worker_runtime.calls.methods import on_event
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.publishing import Publisher, QueueBounds
+from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, settled
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from svcd.protocol.call_errors import ServiceUnavailable
-from svcd.worker_runtime import eager
-from svcd.worker_runtime.cancellation import Token
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.request import Request, current
+from svcd.worker_runtime.calls import eager
+from svcd.worker_runtime.calls.cancellation import Token
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.request import Request, current
 from tests.worker.peers_stage import Stage, play, raised, settled
 
 mood: ContextVar[str] = ContextVar("mood", default="calm")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from svcd.worker_runtime import packing
+from svcd.worker_runtime.forking import packing
 
 SOURCE = '''
 import abc, functools

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 
-from svcd.worker_runtime import plugging
+from svcd.worker_runtime.forking import plugging
 
 
 def total(gaps: dict[int, int]) -> int:

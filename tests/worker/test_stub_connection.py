@@ -31,7 +31,7 @@ from svcd.protocol.messages import (
     Welcome,
 )
 from svcd.worker_runtime import sampling
-from svcd.worker_runtime.connection import HELD_LIMIT, Connection
+from svcd.worker_runtime.calls.connection import HELD_LIMIT, Connection
 from svcd.worker_runtime.process import Process, Settings
 
 DEADLINE_MS = 30_000

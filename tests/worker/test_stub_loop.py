@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from svcd.worker_runtime.loop import StubLoop
+from svcd.worker_runtime.forking.loop import StubLoop
 
 
 def descriptors() -> int:

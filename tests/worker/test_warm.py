@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from svcd.worker_runtime import warm
+from svcd.worker_runtime.forking import warm
 
 LOOK = """
 import faulthandler, json, os, signal, sys, threading
@@ -29,7 +29,7 @@ def look():
         "files": [each for each in made if os.path.exists(each)],
     }
 
-from svcd.worker_runtime import warm
+from svcd.worker_runtime.forking import warm
 made, make = [], warm._make_directory
 warm._make_directory = lambda: made.append(make()) or made[-1]
 before = look()

@@ -24,47 +24,48 @@ from svcd.record import record
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
-from svcd.supervisor.controller import clock, containment, launching, takedown
-from svcd.supervisor.controller.admissions import Admissions
-from svcd.supervisor.controller.announcements import Announcements
+from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking
-from svcd.supervisor.controller.audience import Audience
-from svcd.supervisor.controller.borrowed import Borrowed
-from svcd.supervisor.controller.callers import Callers
-from svcd.supervisor.controller.changes import Changes
-from svcd.supervisor.controller.children import Children
+from svcd.supervisor.controller.changing.changes import Changes
+from svcd.supervisor.controller.changing.children import Children
+from svcd.supervisor.controller.changing.handovers import Handovers
+from svcd.supervisor.controller.changing.reload import Reload
+from svcd.supervisor.controller.clients.audience import Audience
+from svcd.supervisor.controller.clients.inquiries import Inquiries
+from svcd.supervisor.controller.clients.publishing import Publisher
+from svcd.supervisor.controller.clients.requests import Requests
+from svcd.supervisor.controller.clients.self_reports import SelfReports
+from svcd.supervisor.controller.clients.status import Status, Whole
+from svcd.supervisor.controller.clients.stories import Stories
 from svcd.supervisor.controller.control import Control, Peer
-from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
-from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.controller.exchange import Exchange
-from svcd.supervisor.controller.fork_servers import ForkServers
-from svcd.supervisor.controller.handovers import Handovers
-from svcd.supervisor.controller.health import Health
-from svcd.supervisor.controller.hooks import Hooks
-from svcd.supervisor.controller.import_history import ImportHistory
-from svcd.supervisor.controller.inquiries import Inquiries
-from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
-from svcd.supervisor.controller.keeping import Keeping
-from svcd.supervisor.controller.lookups import Lookups
 from svcd.supervisor.controller.part_news import PartNews
 from svcd.supervisor.controller.parts import Parts, Receiver
-from svcd.supervisor.controller.publishing import Publisher
+from svcd.supervisor.controller.processes import containment, launching, takedown
+from svcd.supervisor.controller.processes.announcements import Announcements
+from svcd.supervisor.controller.processes.borrowed import Borrowed
+from svcd.supervisor.controller.processes.errands import Errands
+from svcd.supervisor.controller.processes.hooks import Hooks
+from svcd.supervisor.controller.processes.runs import Runs
+from svcd.supervisor.controller.python.admissions import Admissions
+from svcd.supervisor.controller.python.callers import Callers
+from svcd.supervisor.controller.python.endpoints import Endpoints
+from svcd.supervisor.controller.python.exchange import Exchange
+from svcd.supervisor.controller.python.fork_servers import ForkServers
+from svcd.supervisor.controller.python.import_history import ImportHistory
+from svcd.supervisor.controller.python.introductions import Introductions
+from svcd.supervisor.controller.python.keeping import Keeping
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
+from svcd.supervisor.controller.python.stubs import Stubs
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.reload import Reload
-from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.routes import Routes
-from svcd.supervisor.controller.runs import Runs
-from svcd.supervisor.controller.sampling import Sampler
-from svcd.supervisor.controller.self_reports import SelfReports
 from svcd.supervisor.controller.shutdown import COLLECTOR, EVERYTHING, Shutdown
 from svcd.supervisor.controller.spawning import Spawner
-from svcd.supervisor.controller.status import Status, Whole
-from svcd.supervisor.controller.stories import Stories
-from svcd.supervisor.controller.stubs import Stubs
-from svcd.supervisor.controller.timers import Timers
+from svcd.supervisor.controller.watching.health import Health
+from svcd.supervisor.controller.watching.sampling import Sampler
+from svcd.supervisor.controller.watching.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Runner

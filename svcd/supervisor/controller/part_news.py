@@ -9,15 +9,15 @@ from collections.abc import Callable
 from typing import Final
 
 from svcd.supervisor import wiring
-from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.controller.fork_servers import ForkServers
+from svcd.supervisor.controller.clients.status import Status
 from svcd.supervisor.controller.journal import Journal
 from svcd.supervisor.controller.parts import Parts, Receiver
+from svcd.supervisor.controller.processes.errands import Errands
+from svcd.supervisor.controller.processes.runs import Runs
+from svcd.supervisor.controller.python.fork_servers import ForkServers
+from svcd.supervisor.controller.python.stubs import Stubs
 from svcd.supervisor.controller.records import Records
-from svcd.supervisor.controller.runs import Runs
 from svcd.supervisor.controller.spawning import Spawner
-from svcd.supervisor.controller.status import Status
-from svcd.supervisor.controller.stubs import Stubs
 from svcd.supervisor.core.events import ExitStatus
 
 OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign

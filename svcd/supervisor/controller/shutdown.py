@@ -13,9 +13,9 @@ from typing import Final
 from svcd.supervisor import wiring
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking, Told
-from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.controller.hooks import Hooks
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.processes.errands import Errands
+from svcd.supervisor.controller.processes.hooks import Hooks
 from svcd.supervisor.core.actions import AnswerRequest, EndCluster
 from svcd.supervisor.core.events import ShutdownLevel, ShutdownRequested
 
