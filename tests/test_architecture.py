@@ -247,7 +247,6 @@ def test_the_rules_bite() -> None:
 
 @pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("svcd.supervisor.controller.")))
 def test_the_controllers_wings_look_down(module: str) -> None:
-    """What is in no wing and imported by one is a ground floor: it may not import from wings."""
     prefix = "svcd.supervisor.controller."
     wing = module.removeprefix(prefix).partition(".")[0]
     imported = {name.removeprefix(prefix).partition(".")[0] for _, name in _imports(module) if name.startswith(prefix)}
