@@ -218,7 +218,7 @@ class Subscriber:
     def finish(self) -> int:
         """Say what waits, and leave; how much of it the kernel did not take."""
         self._wire.flush()
-        left = sum(not each.begun for each in self._queue)
+        left = sum(not each.begun for each in self._queue) + self._wire.half_out
         self.leave()
         return left
 

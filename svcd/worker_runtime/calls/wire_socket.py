@@ -132,6 +132,7 @@ class WireSocket:
         self._queue: deque[Outgoing | bytes] = deque()  # bytes: what nobody can withdraw
         self._withdrawn = 0  # of those in the queue
         self._pieces: deque[Frame] = deque()  # of what is on its way
+        self._sizes: list[int] = []  # bytes of each message in the run that these are the rest of
         self._came: deque[list[Frame]] = deque()  # and is to be handed over
         self._finishing = False  # all that has come is taken
         self._taking = False  # what has come: at its end, what was said meanwhile goes out
@@ -217,6 +218,17 @@ class WireSocket:
             self._flush()
             self.close()
 
+    @property
+    def half_out(self) -> int:
+        """How many messages have begun to go out, with others in one piece perhaps, and are not out whole."""
+        left, count = sum(map(len, self._pieces)), 0
+        for size in reversed(self._sizes):
+            if left <= 0:
+                break
+            left -= size
+            count += 1
+        return count
+
     def flush(self) -> None:
         """What waits goes out now, as far as the kernel takes it."""
         self._flush()
@@ -278,11 +290,13 @@ class WireSocket:
         if self._pieces or not queue or not self._receiver.is_ready:
             return bool(self._pieces)
         run: list[Frame] = []
+        sizes: list[int] = []
         total = 0
         while queue and total < READ_BYTES:
             said = queue.popleft()
             if isinstance(said, bytes):
                 run.append(said)
+                sizes.append(len(said))
                 total += len(said)
                 continue
             if said.withdrawn:
@@ -292,10 +306,14 @@ class WireSocket:
             total += said.size_bytes
             if isinstance(said.frames, bytes):
                 run.append(said.frames)
+                sizes.append(said.size_bytes)
             else:
-                run += zmtp.pack_pieces(said.frames, LARGE_BYTES)
+                pieces = zmtp.pack_pieces(said.frames, LARGE_BYTES)
+                run += pieces
+                sizes.append(sum(map(len, pieces)))
             said.frames = ()
         self.backlog_bytes -= total
+        self._sizes = sizes
         if len(run) > 1 and total < READ_BYTES:
             self._pieces.append(b"".join(run))
         else:
