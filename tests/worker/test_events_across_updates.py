@@ -173,6 +173,7 @@ def test_what_did_not_go_out_at_the_end_is_counted() -> None:
         waiting = sum(not each.begun for each in subscriber._queue)
         assert waiting > 0
         clock.close()
-        assert clock.take_losses() == [("clock", "audience", waiting)]
+        half_out = 1  # the kernel takes less than one of them
+        assert clock.take_losses() == [("clock", "audience", waiting + half_out)]
 
     play(scene)
