@@ -20,9 +20,9 @@ import psutil
 import zmq
 
 from benchmarks.table import Figure
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 
 TURNS = 9
 CALLS, MANY, LARGE = 2000, 16000, 4
@@ -46,7 +46,12 @@ class Echo:
 
     @rpc
     async def end(self) -> None:
-        asyncio.get_running_loop().call_later(0.1, os._exit, 0)
+        end_soon()
+
+
+def end_soon() -> None:
+    """Behind the answer."""
+    asyncio.get_running_loop().call_later(0.1, os._exit, 0)
 
 
 async def serve(directory: str) -> None:
@@ -93,12 +98,12 @@ async def ask(directory: str, pid: int, raw_pid: int) -> Seen:
     for _ in range(TURNS + 1):
         seen["raw one"].append(_timed_raw_one(small))
         seen["one"].append(await _timed_one(peers))
-        before = _cpu_s(raw_pid)
+        before = cpu_s(raw_pid)
         seen["raw many"].append(_timed_raw_many(small))
-        seen["raw cpu"].append((_cpu_s(raw_pid) - before) / MANY * 1e6)
-        before = _cpu_s(pid)
+        seen["raw cpu"].append((cpu_s(raw_pid) - before) / MANY * 1e6)
+        before = cpu_s(pid)
         seen["many"].append(await _timed_many(peers))
-        seen["cpu"].append((_cpu_s(pid) - before) / MANY * 1e6)
+        seen["cpu"].append((cpu_s(pid) - before) / MANY * 1e6)
         seen["raw large"].append(_timed_raw_large(large, block))
         seen["large"].append(await _timed_large(peers, block))
     for socket in (small, large):
@@ -107,7 +112,7 @@ async def ask(directory: str, pid: int, raw_pid: int) -> Seen:
     return {name: found[1:] for name, found in seen.items()}  # the first turn warms up
 
 
-def _cpu_s(callee: int) -> float:
+def cpu_s(callee: int) -> float:
     """Of both ends, with all their threads."""
     times = psutil.Process(callee).cpu_times()
     return time.process_time() + times.user + times.system
@@ -176,11 +181,11 @@ async def _timed_large(peers: Peers, block: bytearray) -> float:
 def measure() -> list[Figure]:
     """Both sides of both, each in a process of its own."""
     with tempfile.TemporaryDirectory(prefix="svcd-calls") as directory:
-        callees = [_started(side, directory) for side in ("serve", "serve-raw", "serve-raw-small")]
+        callees = [started("benchmarks.calls", side, directory) for side in ("serve", "serve-raw", "serve-raw-small")]
         for callee in callees:
             assert callee.stdout is not None
             callee.stdout.readline()
-        with _started("ask", directory, str(callees[0].pid), str(callees[2].pid)) as asking:
+        with started("benchmarks.calls", "ask", directory, str(callees[0].pid), str(callees[2].pid)) as asking:
             seen: Seen = json.loads(asking.communicate()[0])
         for callee in callees:
             callee.communicate()
@@ -193,8 +198,9 @@ def measure() -> list[Figure]:
     ]
 
 
-def _started(side: str, *words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks.calls", side, *words]
+def started(module: str, *words: str) -> subprocess.Popen[str]:
+    """One end, in a process of its own."""
+    command = [sys.executable, "-m", module, *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 

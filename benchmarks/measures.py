@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import calls, preload
+from benchmarks import calls, flows, preload
 from benchmarks.marks import Marks, build_program
 from benchmarks.running import Running, cpu_s, programs, pss_bytes, python_services
 from benchmarks.table import Figure
@@ -211,5 +211,6 @@ ALL: dict[str, Callable[[Bench], list[Figure]]] = {
     "crash": crash,
     "idle": idle,
     "calls": lambda _bench: calls.measure(),
+    "flows": lambda _bench: flows.measure(),
     "preload": lambda bench: preload.measure(bench.marks),
 }

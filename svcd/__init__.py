@@ -37,14 +37,15 @@ if TYPE_CHECKING:
         ServiceTransitioned,
         StatusReported,
     )
-    from svcd.worker_runtime.compute_errors import ComputeError
-    from svcd.worker_runtime.guard import guarded
-    from svcd.worker_runtime.life import State
-    from svcd.worker_runtime.methods import on_event, rpc
+    from svcd.worker_runtime.calls.methods import on_event, rpc
+    from svcd.worker_runtime.computing.compute_errors import ComputeError
+    from svcd.worker_runtime.context import Context, current_context
+    from svcd.worker_runtime.lifetime.guard import guarded
+    from svcd.worker_runtime.lifetime.life import State
+    from svcd.worker_runtime.lifetime.outcome import AbortedError, Outcome, StateError
+    from svcd.worker_runtime.lifetime.startable import Startable
     from svcd.worker_runtime.offspring import Child
-    from svcd.worker_runtime.outcome import AbortedError, Outcome, StateError
-    from svcd.worker_runtime.sdk import Context, Service, current_context
-    from svcd.worker_runtime.startable import Startable
+    from svcd.worker_runtime.service import Service
 
     __version__: str
 
@@ -89,8 +90,9 @@ __all__ = [
 ]
 
 _CONTENTS = {
-    "worker_runtime.sdk": ("Service", "Context", "current_context"),
-    "worker_runtime.compute_errors": ("ComputeError",),
+    "worker_runtime.context": ("Context", "current_context"),
+    "worker_runtime.service": ("Service",),
+    "worker_runtime.computing.compute_errors": ("ComputeError",),
     "client.asynchronous": ("AsyncClient",),
     "client.threaded": ("Client",),
     "protocol.messages": (
@@ -101,11 +103,11 @@ _CONTENTS = {
         "ServiceTransitioned",
         "StatusReported",
     ),
-    "worker_runtime.outcome": ("AbortedError", "Outcome", "StateError"),
-    "worker_runtime.life": ("State",),
-    "worker_runtime.startable": ("Startable",),
-    "worker_runtime.guard": ("guarded",),
-    "worker_runtime.methods": ("rpc", "on_event"),
+    "worker_runtime.lifetime.outcome": ("AbortedError", "Outcome", "StateError"),
+    "worker_runtime.lifetime.life": ("State",),
+    "worker_runtime.lifetime.startable": ("Startable",),
+    "worker_runtime.lifetime.guard": ("guarded",),
+    "worker_runtime.calls.methods": ("rpc", "on_event"),
     "worker_runtime.offspring": ("Child",),
     "protocol.child_errors": (
         "BadChildDefinition",

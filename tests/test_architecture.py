@@ -17,6 +17,7 @@ PACKAGE = ROOT / "svcd"
 
 # Who may import whom, by the longest prefix that fits; importing from one's own prefix is always allowed.
 ALLOWED: dict[str, tuple[str, ...]] = {
+    "svcd.record": (),
     "svcd": ("svcd.client", "svcd.worker_runtime", "svcd.protocol"),  # the public face alone
     "svcd.__main__": ("svcd.cli",),
     "svcd.cli": ("svcd.client", "svcd.protocol", "svcd.supervisor.config"),
@@ -27,6 +28,10 @@ ALLOWED: dict[str, tuple[str, ...]] = {
     "svcd.supervisor.config": ("svcd.supervisor.core",),
     "svcd.supervisor.core": (),
 }
+
+# What every package of ours may use, as if it were the standard library's; it may itself use little of that.
+VOCABULARY = "svcd.record"
+VOCABULARY_MAY_USE = frozenset({"__future__", "collections", "dataclasses", "operator", "reprlib", "typing"})
 
 # The fork server is the launcher with the worker runtime already imported, which is its purpose; and an interpreter
 # without setproctitle names its process as the lean parts do.
@@ -60,6 +65,7 @@ CORE_MAY_NOT_CALL = frozenset({"open", "input", "eval", "exec", "__import__", "b
 # These start before any site directory is on sys.path, or in every process: the standard library and each other only.
 LEAN = (
     "guardian", "wiring", "clone", "launcher", "preloading", "child_setup", "collector", "logfile", "part", "title",
+    "headstart",
 )  # fmt: skip
 LEAN_EXCEPT = {
     "svcd.supervisor.launcher": frozenset({"setproctitle", "svcd.worker_runtime"}),  # the fork server's preload
@@ -70,13 +76,18 @@ LEAN_EXCEPT = {
 
 # The daemon reads a plan that was made for it; a stub runs in every Python service: neither pays for these.
 NEVER_HERE: dict[str, frozenset[str]] = {
-    "svcd.supervisor.controller": frozenset({"yaml", "pydantic", "rich", "click"}),
-    "svcd.worker_runtime": frozenset({"yaml", "pydantic", "rich", "click"}),
-    "svcd.client": frozenset({"yaml", "pydantic", "rich", "click", "zmq"}),
-    "svcd.protocol": frozenset({"yaml", "pydantic", "rich", "click", "zmq", "asyncio"}),
-    "svcd.supervisor.config.plan": frozenset({"yaml", "pydantic"}),
-    "svcd.supervisor.config.launch": frozenset({"yaml", "pydantic"}),
+    "svcd.supervisor.controller": frozenset({"yaml", "rich", "click"}),
+    "svcd.worker_runtime": frozenset({"yaml", "rich", "click"}),
+    "svcd.client": frozenset({"yaml", "rich", "click", "zmq"}),
+    "svcd.cli": frozenset({"zmq"}),
+    "svcd.protocol": frozenset({"yaml", "rich", "click", "zmq", "asyncio"}),
+    "svcd.supervisor.config.plan": frozenset({"yaml"}),
+    "svcd.supervisor.config.launch": frozenset({"yaml"}),
 }
+
+
+# The controller's wings, from the top: none imports from one above it.
+WINGS = ("changing", "clients", "python", "watching", "processes")
 
 
 def _module_of(path: Path) -> str:
@@ -121,7 +132,7 @@ def broken_imports(module: str, imports: list[tuple[int, str]]) -> list[str]:
     for line, name in imports:
         if not _within(name, "svcd"):
             continue
-        if name in ("svcd.__version__", "svcd") or (module, name) in EXCEPTIONS:
+        if name in ("svcd.__version__", "svcd") or _within(name, VOCABULARY) or (module, name) in EXCEPTIONS:
             allowed = True
         elif prefix == "svcd":
             allowed = any(_within(name, other) for other in ALLOWED[prefix])
@@ -148,7 +159,9 @@ def test_the_core_uses_no_clock_no_dice_and_no_world(module: str) -> None:
     foreign = [
         f"{module}:{line} imports {name}"
         for line, name in _imports(module)
-        if not _within(name, "svcd.supervisor.core") and name.partition(".")[0] not in CORE_MAY_USE
+        if not _within(name, "svcd.supervisor.core")
+        and not _within(name, VOCABULARY)
+        and name.partition(".")[0] not in CORE_MAY_USE
     ]
     calls = [
         f"{module}:{node.lineno} calls {node.func.id}"
@@ -165,11 +178,21 @@ def test_lean_parts_use_the_standard_library_alone(module: str) -> None:
     foreign = [
         f"{module}:{line} imports {name}"
         for line, name in _imports(module)
-        if not _is_standard(name)
+        if not (_is_standard(name) or _within(name, VOCABULARY))
         and not any(_within(name, friend) for friend in friends | extra)
         and name not in {"svcd.supervisor." + friend for friend in LEAN}
     ]
     assert foreign == []
+
+
+def test_what_every_process_begins_with_imports_little() -> None:
+    foreign = [name for _, name in _imports(VOCABULARY) if name.partition(".")[0] not in VOCABULARY_MAY_USE]
+    assert foreign == []
+    source = MODULES[VOCABULARY].read_text()
+    at_once = [node for node in ast.parse(source).body if isinstance(node, ast.Import | ast.ImportFrom)]
+    assert "dataclasses" not in {
+        name for node in at_once for _, name in imports_of(VOCABULARY, ast.unparse(node), False)
+    }
 
 
 @pytest.mark.parametrize("prefix", NEVER_HERE)
@@ -220,3 +243,12 @@ def test_the_rules_bite() -> None:
     assert broken_imports("svcd.worker_runtime.stub", [(1, "svcd.supervisor.wiring.Link")])
     assert not broken_imports("svcd.cli.main", [(1, "svcd.supervisor.config.load")])
     assert broken_imports("svcd.cli.main", [(1, "svcd.supervisor.core.states")])
+
+
+@pytest.mark.parametrize("module", sorted(name for name in MODULES if name.startswith("svcd.supervisor.controller.")))
+def test_the_controllers_wings_look_down(module: str) -> None:
+    prefix = "svcd.supervisor.controller."
+    wing = module.removeprefix(prefix).partition(".")[0]
+    imported = {name.removeprefix(prefix).partition(".")[0] for _, name in _imports(module) if name.startswith(prefix)}
+    above = WINGS[: WINGS.index(wing)] if wing in WINGS else ()
+    assert not imported & {*above}

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
 
 import click
 
@@ -36,8 +36,12 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
         ground.give_up()
         raise CommandFailed(f"cannot write {log_path}: {error.strerror}") from None
     log_began = os.fstat(log).st_size
-    pid = _fork(ground, log)
-    os.close(log)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        pid = ground.become_guardian_behind(log)
+    finally:
+        os.close(log)
     os.close(ground.lock)
     try:
         report = _watch(ground, pid, wait, deadline)
@@ -50,27 +54,6 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
     if wait and report.state == "stopping":
         raise _stopped_again(ground, _reason_to_stop(_log_since(log_path, log_began)) or "it is shutting down")
     return code
-
-
-def _fork(ground: Ground, log: int) -> int:
-    """The pid of a child that becomes the guardian: own session, no terminal, its words go to the log."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    pid = os.fork()
-    return pid or _become_daemon(ground, log)
-
-
-def _become_daemon(ground: Ground, log: int) -> NoReturn:
-    try:
-        os.setsid()
-        null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
-        for source, own in ((null, 0), (log, 1), (log, 2)):
-            os.dup2(source, own)
-        ground.become_guardian(console=False)
-    except BaseException as error:
-        os.write(2, f"svcd: {error}\n".encode("utf-8", "backslashreplace"))
-    finally:
-        os._exit(int(Exit.OTHER))
 
 
 def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> StatusReported:

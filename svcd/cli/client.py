@@ -8,24 +8,22 @@ from __future__ import annotations
 import itertools
 import os
 import re
+import select
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
 
-import zmq
-
 from svcd.cli.columns import one_line
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.wire import Wire, wait
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode, ProtocolError
-from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, PlanReported, RequestAccepted, RequestEnded, RequestRefused
 
 ANSWER_PATIENCE_S: Final = 10.0
-RECONNECT_MS: Final = 10
-LAST_WORDS_MS: Final = 100
-EVENTS_KEPT: Final = 100_000
+LAST_WORDS_S: Final = 0.1
+SUBSCRIBE: Final = b"\x01"  # the first byte of a message to a publisher, before the topic
 
 REFUSAL_EXITS: Final = {
     ErrorCode.UNKNOWN_SERVICE: Exit.USAGE,
@@ -67,16 +65,10 @@ class Client:
         self.run_dir = run_dir
         self.purpose = purpose
         self._daemon_fd = _open_process(pid) if daemon_fd is None else daemon_fd
-        self._context = zmq.Context()
-        self._context.setsockopt(zmq.LINGER, 0)
-        self._context.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        self._context.setsockopt(zmq.RECONNECT_IVL, RECONNECT_MS)
-        self._control = self._context.socket(zmq.DEALER)
-        self._control.connect(f"ipc://{run_dir / 'control'}")
-        self._events: zmq.Socket[bytes] | None = None
+        self._control = Wire(str(run_dir / "control"), b"DEALER")
+        self._events: Wire | None = None
         self._numbers = itertools.count(1)
-        self._poller = zmq.Poller()
-        self._poller.register(self._control, zmq.POLLIN)
+        self._watched: dict[int, int] = {}
         self.watch(self._daemon_fd)
 
     def __enter__(self) -> Client:
@@ -88,7 +80,9 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        self._context.destroy(linger=0)
+        self._control.close()
+        if self._events is not None:
+            self._events.close()
         if self._daemon_fd is not None:
             os.close(self._daemon_fd)
             self._daemon_fd = None
@@ -96,20 +90,20 @@ class Client:
     def watch(self, fd: int | None) -> None:
         """Let ``wait`` return when ``fd`` can be read, too."""
         if fd is not None:
-            self._poller.register(fd, zmq.POLLIN)
+            self._watched[fd] = select.POLLIN
 
     def watch_reader(self, fd: int) -> None:
         """Let ``wait`` return when nobody can read any more what is written to ``fd``, too."""
-        self._poller.register(fd, zmq.POLLERR)
+        self._watched[fd] = select.POLLERR
 
     def is_gone(self) -> bool:
         """Whether the daemon's process has ended."""
-        return self._daemon_fd is not None and bool(zmq.zmq_poll([(self._daemon_fd, zmq.POLLIN)], 0))
+        return self._daemon_fd is not None and wait((), {self._daemon_fd: select.POLLIN}, 0)
 
     @staticmethod
     def has_reader(fd: int) -> bool:
         """False once the terminal behind ``fd`` has hung up, or the pipe is closed at its other end."""
-        return not zmq.zmq_poll([(fd, zmq.POLLERR)], 0)
+        return not wait((), {fd: select.POLLERR}, 0)
 
     # ---- questions -----------------------------------------------------------------------------------------------
 
@@ -141,13 +135,13 @@ class Client:
 
     def wait_gone(self, deadline: float | None = None) -> None:
         """Until the daemon's process has ended. Raises ``TimedOut`` at the monotonic ``deadline``."""
-        if self._daemon_fd is not None and not zmq.zmq_poll([(self._daemon_fd, zmq.POLLIN)], _left_ms(deadline)):
+        if self._daemon_fd is not None and not wait((), {self._daemon_fd: select.POLLIN}, _left_s(deadline)):
             raise TimedOut
 
     def _send(self, message: Message) -> bytes:
         correlation = b"%d" % next(self._numbers)
         try:
-            self._control.send_multipart((correlation, codec.encode(message)), zmq.NOBLOCK)
+            self._control.say((correlation, codec.encode(message)))
         except ProtocolError as error:
             raise CommandFailed(f"cannot ask the daemon: {error}", Exit.USAGE) from None
         return correlation
@@ -172,22 +166,15 @@ class Client:
                 return self._checked(frames[1])
 
     def _next_frames(self, deadline: float | None) -> list[bytes] | None:
-        while True:
-            try:
-                return self._control.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                pass
-            if self.is_gone():
-                if self._control.poll(LAST_WORDS_MS):  # they may still be on their way through our own socket
-                    return self._control.recv_multipart(zmq.NOBLOCK)
-                raise DaemonEnded("the daemon has ended before it answered", Exit.NO_DAEMON)
-            left_ms = _left_ms(deadline)
-            if left_ms == 0:
+        ends = {} if self._daemon_fd is None else {self._daemon_fd: select.POLLIN}
+        beside = () if self._events is None else (self._events,)  # it has to say what it wants to hear
+        while not self._control.messages:
+            if not wait((self._control,), ends, _left_s(deadline), beside):
                 return None
-            sources = [(self._control, zmq.POLLIN)]
-            if self._daemon_fd is not None:
-                sources.append((self._daemon_fd, zmq.POLLIN))  # type: ignore[arg-type]  # poll takes both
-            zmq.zmq_poll(sources, left_ms)
+            ended = not self._control.messages and self.is_gone()
+            if ended and not wait((self._control,), {}, LAST_WORDS_S, beside):  # they may still be on their way
+                raise DaemonEnded("the daemon has ended before it answered", Exit.NO_DAEMON)
+        return self._control.messages.popleft()
 
     def _checked(self, body: bytes) -> Message:
         """The message in ``body``; a refusal is raised."""
@@ -210,30 +197,26 @@ class Client:
 
     def subscribe(self, topic: bytes = b"") -> None:
         """Begin to receive events whose type begins with ``topic``. Those of the first moments may be missed."""
-        self._events = self._context.socket(zmq.SUB)
-        self._events.setsockopt(zmq.RCVHWM, EVENTS_KEPT)
-        self._events.subscribe(topic)
-        self._events.connect(f"ipc://{self.run_dir / 'events'}")
-        self._poller.register(self._events, zmq.POLLIN)
+        self._events = Wire(str(self.run_dir / "events"), b"SUB", [(SUBSCRIBE + topic,)])
 
     def wait(self, timeout_s: float | None) -> None:
         """Until an event, an answer, a watched descriptor or the daemon's end is there, or the time is over."""
-        self._poller.poll(None if timeout_s is None else max(0, round(timeout_s * 1000)))
+        wires = (self._control,) if self._events is None else (self._control, self._events)
+        wait(wires, self._watched, None if timeout_s is None else max(0.0, timeout_s))
 
     def wait_last_events(self) -> None:
         """Until an event is there: the daemon has ended, but its last words may still be on their way to us."""
         if self._events is not None:
-            self._events.poll(LAST_WORDS_MS)
+            wait((self._events,), {}, LAST_WORDS_S)
 
     def next_event(self) -> Message | None:
         """An event that is there already, or None. What cannot be understood is passed over."""
-        while self._events is not None:
+        if self._events is None:
+            return None
+        self._events.turn()
+        while self._events.messages:
             try:
-                frames = self._events.recv_multipart(zmq.NOBLOCK)
-            except zmq.Again:
-                return None
-            try:
-                return codec.decode(frames[-1])
+                return codec.decode(self._events.messages.popleft()[-1])
             except ProtocolError:
                 continue
         return None
@@ -245,9 +228,8 @@ def _refusal(purpose: str, text: str) -> str:
     return f"cannot {purpose}: {text}" if said is None else f"cannot {purpose}{said[1] or ''}: {said[2]}"
 
 
-def _left_ms(deadline: float | None) -> int:
-    """Milliseconds until the monotonic ``deadline``, as poll wants them: -1 for ever, and never 0 too early."""
-    return -1 if deadline is None else max(0, int((deadline - time.monotonic()) * 1000 + 0.999))
+def _left_s(deadline: float | None) -> float | None:
+    return None if deadline is None else max(0.0, deadline - time.monotonic())
 
 
 def _open_process(pid: int | None) -> int | None:

@@ -15,6 +15,7 @@ from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.names import no_service, service_of
 from svcd.cli.options import Target, print_json, targeted, with_profiles
+from svcd.cli.overrides import options, told
 
 if TYPE_CHECKING:
     from svcd.supervisor.config.launch import ClusterSpec
@@ -60,10 +61,10 @@ def _show_merged(
     with cluster_files.problems_told(words, "show", as_json):
         view = merged(words, environ, profiles=chosen)
     if as_json:
-        scales = {} if running is None else {"scales": running.scales}
-        print_json({**view.as_json(defaults), **scales})
+        beside = {} if running is None else {"scales": running.scales, "updates": told(running)}
+        print_json({**view.as_json(defaults), **beside})
     else:
-        click.echo("".join(_scales(running)) + view.as_yaml(defaults), nl=False)
+        click.echo("".join(_beside_files(running)) + view.as_yaml(defaults), nl=False)
 
 
 def _show_runtime(target: Target, words: tuple[str, ...], profiles: tuple[str, ...], as_json: bool) -> None:
@@ -106,7 +107,9 @@ def _short(file: str) -> str:
         return file
 
 
-def _scales(running: ClusterSpec | None) -> list[str]:
+def _beside_files(running: ClusterSpec | None) -> list[str]:
     """What is not in the files."""
-    found = {} if running is None else running.scales
-    return [f"# svcd scale {name}={count} is in force\n" for name, count in found.items()]
+    if running is None:
+        return []
+    scales = [f"# svcd scale {name}={count} is in force\n" for name, count in running.scales.items()]
+    return scales + [f"# svcd update {name} {options(each)} is in force\n" for name, each in told(running).items()]

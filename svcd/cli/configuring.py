@@ -5,8 +5,7 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 import click
@@ -37,6 +36,7 @@ from svcd.protocol.messages import (
     UnregisterServices,
     UpdateServices,
 )
+from svcd.record import as_dict, replace
 from svcd.supervisor.config import plan as plans
 from svcd.supervisor.config.launch import ClusterSpec
 
@@ -74,7 +74,7 @@ def plan(target: Target, files: tuple[str, ...], profiles: tuple[str, ...], as_j
         cluster = _load(target, client, "plan", files, profiles, as_json)
         steps = client.ask(_message(cluster, dry_run=True), PlanReported)
     if as_json:
-        print_json([asdict(each) for each in steps.steps])
+        print_json([as_dict(each) for each in steps.steps])
     else:
         click.echo("\n".join(_steps(steps)))
 
@@ -166,6 +166,7 @@ Examples:
 @click.option("--python", "entry", metavar="MODULE:NAME", help="The code to run from now on.")
 @click.option("--version", metavar="TEXT", help="What to call the new version.")
 @click.option("--config", "config_file", metavar="FILE", help="A YAML or JSON file: what init(config) is given.")
+@click.option("--reset", is_flag=True, help="Forget what earlier updates were told: as the files say.")
 @click.option("--force", is_flag=True, help="Also when callers of the old version would not get on with the new one.")
 @waiting
 @targeted
@@ -175,6 +176,7 @@ def update(
     entry: str | None,
     version: str | None,
     config_file: str | None,
+    reset: bool,
     force: bool,
     wait: bool,
     timeout_s: float | None,
@@ -183,15 +185,18 @@ def update(
     """Bring in new versions of services, without losing a request.
 
     They are what the cluster's own files say now: those of its start, or of the last apply. All other services stay as
-    they are.
+    they are. What --python, --version and --config say instead stays so in later updates, until --reset or an apply.
 
     A Python service that runs is replaced in place: the new version is loaded beside the old one, which finishes its
     requests and hands its state over (export_state, import_state); callers wait that long. If anything goes wrong, the
     old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted.
     """
     with target.connect("update") as client:
-        cluster = _load_again(client, "update from", as_json)
+        cluster = _load_again(client, "update from", as_json, reset=names if reset else ())
         _check_names(client, cluster, names, "update", f"its files say which there are: {' '.join(cluster.files)}")
+        now = {"python": entry, "version": version, "config": config_file}
+        if not as_json:
+            _show_kept(cluster, names, {key for key, value in now.items() if value is not None})
         changed = overrides.with_overrides(cluster, names, entry, version, config_file)
         message = UpdateServices(plans.to_json(changed).decode("ascii"), names, force)
         return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
@@ -243,12 +248,29 @@ def _load(
     return replace(cluster, name=running.name)
 
 
-def _load_again(client: Client, purpose: str, as_json: bool, scales: dict[str, int] | None = None) -> ClusterSpec:
-    """What the cluster's own files say now, with ``scales`` over those in force."""
+def _load_again(
+    client: Client,
+    purpose: str,
+    as_json: bool,
+    scales: dict[str, int] | None = None,
+    reset: Sequence[str] = (),
+) -> ClusterSpec:
+    """What the cluster's own files say now, with ``scales`` over those in force, and what earlier updates were told of
+    all services but those to ``reset``.
+    """
     running = cluster_files.in_force(client)
     _check_names(client, running, scales or {}, "scale")
     cluster = cluster_files.load_again(running, purpose, as_json, scales)
-    return replace(cluster, name=running.name)
+    return replace(overrides.kept(cluster, running, reset), name=running.name)
+
+
+def _show_kept(cluster: ClusterSpec, names: Sequence[str], now: Collection[str]) -> None:
+    """Where these services are not as their files say, because of earlier updates; ``now``: keys that are told anew."""
+    for name, values in overrides.told(cluster).items():
+        still = {key: value for key, value in values.items() if key not in now}
+        if name in names and still:
+            text = f"{name}: {overrides.options(still)} is in force, whatever its files say; --reset forgets it"
+            click.echo(text)
 
 
 def _check_names(client: Client, cluster: ClusterSpec, names: Iterable[str], purpose: str, hint: str = "") -> None:
@@ -287,7 +309,7 @@ def _change(client: Client, message: Message, wording: Wording, patience: Patien
         if not as_json:
             click.echo("\n".join(_steps(steps)))
         accepted = client.wait_accepted(correlation)
-        document = {"steps": [asdict(each) for each in steps.steps]}
+        document = {"steps": [as_dict(each) for each in steps.steps]}
         if not patience.wait:
             return accepted_only(accepted, wording, as_json, document)
         ended = client.wait_end(correlation, patience.deadline)

@@ -12,7 +12,6 @@ import signal
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -33,6 +32,7 @@ from svcd.protocol.messages import (
     StatusReported,
 )
 from svcd.protocol.rotation import follow_from_end
+from svcd.record import as_dict, replace
 
 if TYPE_CHECKING:
     from svcd.cli.live import LiveView
@@ -137,6 +137,8 @@ class Console:
             self._say_state(row.name, "unloaded", row.state, row.cause, row.since, None)
         if self._state == "running":
             self._say_summary()
+        elif self._state in ("stopping", "ended") and report.cause:  # it was told before we were there
+            self._tell(OWN, report.cause, "yellow")
         self._look_at = time.monotonic() + FIRST_LOOK_S
 
     def _open_followers(self, names: Iterable[str]) -> None:
@@ -159,7 +161,7 @@ class Console:
         while (event := self._client.next_event()) is not None:
             number: int = getattr(event, "sequence", 0)
             if self._as_json:  # a look tells people what has come of it, but a program is owed each event
-                self._pieces.append(json_line({"event": type(event).__name__, **asdict(event)}))
+                self._pieces.append(json_line({"event": type(event).__name__, **as_dict(event)}))
             if number > self._sequence + 1:
                 self._look()  # tells what was missed, and as a rule what this one speaks of
             if number > self._sequence:

@@ -12,6 +12,7 @@ from typing import Final
 import click
 
 from svcd.cli import columns
+from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import ServiceStatus
 
 INDENT: Final = "  "
@@ -19,14 +20,20 @@ INDENT: Final = "  "
 
 def details(row: ServiceStatus, now: float, colourful: bool = False) -> list[str]:
     """The lines of ``row``, at the Unix time ``now``."""
-    from svcd.cli.status import colour_of, stand  # noqa: PLC0415 - which brings this room
-
     name = columns.one_line(row.name)
     shown = columns.paint(stand(row), colour_of(row), colourful)
     head = f"{click.style(name, bold=True) if colourful else name}: {shown} for {columns.duration(now - row.since)}"
     facts = [(key, columns.one_line(text)) for key, text in _facts(row, now)]
     width = max(len(key) for key, _ in facts)
-    return [f"{head}: {columns.one_line(row.cause)}", *(f"{INDENT}{key:<{width}}  {text}" for key, text in facts)]
+    lines = [f"{head}: {columns.one_line(row.cause)}", *(f"{INDENT}{key:<{width}}  {text}" for key, text in facts)]
+    return lines + _check_output(row)
+
+
+def _check_output(row: ServiceStatus) -> list[str]:
+    if not row.check_output:
+        return []
+    printed = (f"{INDENT * 2}{columns.harmless(each)}".rstrip() for each in row.check_output)
+    return [f"{INDENT}its check printed:", *printed]
 
 
 def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
@@ -37,6 +44,8 @@ def _facts(row: ServiceStatus, now: float) -> Iterator[tuple[str, str]]:
         yield "events lost", str(row.events_lost)
     if row.healthy is not None:
         yield "healthy", "yes" if row.healthy else f"no: {row.ailment}".removesuffix(": ")
+    if row.not_restarted:
+        yield "not restarted", row.not_restarted
     if row.fallback is not None:
         yield "stood in for by", row.fallback
     yield from _process(row)

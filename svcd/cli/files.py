@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, print_json
+from svcd.record import as_dict
 
 if TYPE_CHECKING:
     from svcd.cli.client import Client
@@ -127,4 +127,4 @@ def chosen(profiles: Sequence[str]) -> tuple[str, ...]:
 
 
 def _plain(problems: Iterable[Any]) -> list[dict[str, Any]]:
-    return [asdict(each) for each in problems]
+    return [as_dict(each) for each in problems]

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from svcd.protocol.rotation import Follower, numbered, numbers_to_try, open_log
 
 if TYPE_CHECKING:
-    from asyncinotify import Inotify, Mask
+    from inotify_simple import INotify
 
 STREAMS: Final = ("stdout", "stderr")
 POLL_S: Final = 0.25  # only where the kernel grants no watches
+OVERFLOWN: Final = -1  # for a watch: more has happened than the kernel would keep (inotify(7))
 MARKS: Final = "console.json"
 
 Mark = tuple[int, int]  # inode, size
@@ -96,33 +97,37 @@ class Watcher:
         self._logs = logs
         self._names = set(names)
         self._joins = joins
-        self._inotify: Inotify | None = None
-        self._flags: Mask | None = None
+        self._inotify: INotify | None = None
+        self._directories: dict[int, Path] = {}  # by their watches
         try:
             self._begin()
         except OSError:  # no more instances, or watches, for this user
             self.close()
 
     def _begin(self) -> None:
-        from asyncinotify import Inotify, Mask  # noqa: PLC0415 - brings asyncio; only for those who follow
+        from inotify_simple import INotify  # noqa: PLC0415 - brings ctypes; only for those who follow
 
-        self._inotify = Inotify(sync_timeout=0)
-        self._flags = Mask.MODIFY | Mask.CREATE | Mask.MOVED_TO | Mask.ONLYDIR
-        self._inotify.add_watch(self._logs, self._flags)
+        self._inotify = INotify(nonblocking=True)
+        self._add(self._logs)
         for name in self._names:
             self._watch(name)
 
     def _watch(self, name: str) -> None:
-        assert self._inotify is not None
-        assert self._flags is not None
         try:
-            self._inotify.add_watch(self._logs / name, self._flags)
+            self._add(self._logs / name)
         except (FileNotFoundError, NotADirectoryError):
             pass
 
+    def _add(self, directory: Path) -> None:
+        from inotify_simple import flags  # noqa: PLC0415 - see above
+
+        assert self._inotify is not None
+        news = flags.MODIFY | flags.CREATE | flags.MOVED_TO | flags.ONLYDIR
+        self._directories[self._inotify.add_watch(directory, news)] = directory
+
     @property
     def fd(self) -> int | None:
-        return None if self._inotify is None else self._inotify.fd
+        return None if self._inotify is None else self._inotify.fileno()
 
     @property
     def patience_s(self) -> float | None:
@@ -134,20 +139,18 @@ class Watcher:
         if self._inotify is None:
             self._names.update(filter(self._joins, directories(self._logs)))
             return frozenset(self._names)
-        from asyncinotify import Mask  # noqa: PLC0415
-
         found: set[str] = set()
-        for event in self._inotify:
-            if Mask.Q_OVERFLOW in event.mask or event.watch is None:
+        for event in self._inotify.read(timeout=0):
+            directory = self._directories.get(event.wd)
+            if event.wd == OVERFLOWN:
                 found |= self._names
-            elif event.watch.path == self._logs:
-                name = str(event.name)
-                if self._is_wanted(name):
-                    self._names.add(name)
-                    self._watch(name)
-                    found.add(name)
-            else:
-                found.add(event.watch.path.name)
+            elif directory == self._logs:
+                if event.name and self._is_wanted(event.name):
+                    self._names.add(event.name)
+                    self._watch(event.name)
+                    found.add(event.name)
+            elif directory is not None:
+                found.add(directory.name)
         return frozenset(found)
 
     def _is_wanted(self, name: str) -> bool:

@@ -6,7 +6,6 @@ Must not decide the order in which services start: levels here show it, the daem
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Final
 
 import click
@@ -15,6 +14,7 @@ from svcd.cli import columns
 from svcd.cli import files as cluster_files
 from svcd.cli.options import Target, print_json, targeted, with_profiles
 from svcd.protocol.messages import Edge, GetGraph, GraphReported
+from svcd.record import as_dict
 
 USUAL: Final = {"kind": "requires", "condition": "running", "on_crash": "restart"}
 SOLID_KINDS: Final = frozenset({"requires"})
@@ -45,7 +45,7 @@ def graph(target: Target, files: tuple[str, ...], form: str, profiles: tuple[str
         raise click.UsageError("--profile goes with a FILE")
     found = from_files(files, target, as_json, profiles) if files else _from_daemon(target)
     if as_json:
-        print_json(asdict(found) | {"levels": levels(found)})
+        print_json(as_dict(found) | {"levels": levels(found)})
     else:
         click.echo("\n".join(FORMATS[form](found)))
 
@@ -133,7 +133,9 @@ FORMATS: Final[dict[str, Callable[[GraphReported], list[str]]]] = {
 
 
 def _label(edge: Edge) -> str:
-    """What is not as usual about a dependency: ``wants``, ``until completed``, ``on crash notify``."""
+    """What is not as usual about a dependency: ``wants``, ``until completed``, ``on crash notify``, ``its parent``."""
+    if edge.to_parent:
+        return "its parent"  # what that means is always the same
     words = []
     if edge.kind != USUAL["kind"]:
         words.append(edge.kind)

@@ -5,26 +5,27 @@ Must not wait for anything, nor leave anything behind when it fails.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
 
+from svcd.cli import headstart
 from svcd.cli.exits import CommandFailed
 from svcd.cli.following import write_marks
 from svcd.protocol import places as place
 from svcd.protocol.places import Places
+from svcd.record import record
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode
 
-GUARDIAN: Final = "svcd.supervisor.guardian"
-CONSOLE_FORMAT: Final = "SVCD_CONSOLE_FORMAT"
+GUARDIAN: Final = "svcd.supervisor.__main__"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """All that a guardian needs. ``lock`` is a descriptor: whoever has it holds the cluster."""
 
@@ -32,24 +33,39 @@ class Ground:
     places: Places
     lock: int
 
-    def become_guardian(self, console: bool, as_json: bool = False) -> NoReturn:
-        """Replace this process: its pid stays, and is the one to send SIGTERM to."""
-        arguments = [sys.executable, "-I", "-S", _guardian_path(), json.dumps(self._arguments(console))]
-        os.environ.pop(CONSOLE_FORMAT, None)
+    def become_guardian(self, as_json: bool = False) -> NoReturn:
+        """Replace this process, with a console: its pid stays, and is the one to send SIGTERM to."""
+        os.environ.pop(headstart.CONSOLE_FORMAT, None)
         if as_json:
-            os.environ[CONSOLE_FORMAT] = "json"
-        if console:
-            self._note_marks()
+            os.environ[headstart.CONSOLE_FORMAT] = "json"
+        self._note_marks()
         place.record_pid(self.lock, os.getpid())
-        os.set_inheritable(self.lock, True)
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:
                 stream.flush()
+        with self._told():
+            headstart.in_foreground().become_guardian(_guardian_path(), self._arguments(console=True), self.lock)
+
+    def become_guardian_behind(self, log: int) -> int:
+        """A process in a session of its own becomes the guardian, and says what it has to say in ``log``; its pid."""
+        with self._told():
+            second = headstart.detached()
+            try:
+                place.record_pid(self.lock, second.pid)
+                second.become_guardian(_guardian_path(), self._arguments(console=False), self.lock, log)
+            except BaseException:
+                second.end()
+                raise
+            return second.pid
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
         try:
-            os.execv(sys.executable, arguments)
+            yield
         except OSError as error:
             self.give_up()
-            raise CommandFailed(f"cannot execute {sys.executable}: {error.strerror}") from None
+            text = f"cannot start {self.cluster.name}: there can be no process for it: {error.strerror}"
+            raise CommandFailed(text) from None
 
     def _arguments(self, console: bool) -> dict[str, object]:
         runs = [each.launch.run for each in self.cluster.services]
@@ -58,8 +74,7 @@ class Ground:
             "run_dir": str(self.places.run_dir),
             "state_dir": str(self.places.state_dir),
             "python": sys.executable,
-            "site": _site(),
-            "lock_fd": self.lock,
+            "site": headstart.own_path(),
             "console": console,
             "python_services": any(isinstance(run, PythonCode) and run.interpreter is None for run in runs),
         }
@@ -125,13 +140,6 @@ def _write_atomically(path: Path, data: bytes) -> None:
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
-
-
-def _site() -> list[str]:
-    """Our own ``sys.path``, absolute: where svcd's parts find what we have found."""
-    found = [os.path.abspath(each) for each in sys.path if each]
-    home = str(Path(__file__).resolve().parent.parent.parent)  # an editable installation may not be on it
-    return found if home in found else [*found, home]
 
 
 def _guardian_path() -> str:

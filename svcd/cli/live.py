@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from svcd.cli import columns
+from svcd.record import record
 
 FRAMES: Final = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 PLAIN_FRAMES: Final = "|/-\\"
@@ -24,7 +24,7 @@ FRAMES_PER_S: Final = 8
 SPARE_ROWS: Final = 4  # of the terminal's height, left to what was said before
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Moving:
     """A service on its way: ``why`` is what it waits for or does, since ``seconds``."""
 

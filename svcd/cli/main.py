@@ -33,12 +33,7 @@ def run(arguments: Sequence[str]) -> int:
     try:
         _open_standard_streams()
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # a reader that goes away ends us quietly, as it ends cat
-        from svcd.cli import commands  # noqa: PLC0415 - see above
-
-        code = commands.run(arguments)
-        if sys.stdout is not None:
-            sys.stdout.flush()  # before success is claimed: a full disk may show only now
-        return code
+        return _run(arguments)
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
@@ -49,6 +44,21 @@ def run(arguments: Sequence[str]) -> int:
         return OTHER
     except Exception as error:
         return _last_resort(error)
+
+
+def _run(arguments: Sequence[str]) -> int:
+    from svcd.cli import headstart  # noqa: PLC0415 - see above
+
+    headstart.begin(arguments)
+    try:
+        from svcd.cli import commands  # noqa: PLC0415 - see above
+
+        code = commands.run(arguments)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # before success is claimed: a full disk may show only now
+        return code
+    finally:
+        headstart.give_up()
 
 
 def _open_standard_streams() -> None:

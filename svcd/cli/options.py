@@ -9,7 +9,6 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -17,6 +16,7 @@ import click
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.protocol import places
 from svcd.protocol.places import Places, RunningCluster
+from svcd.record import record
 
 if TYPE_CHECKING:
     from svcd.cli.client import Client
@@ -28,7 +28,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _PIECE: Final = re.compile(rf"({_NUMBER.pattern})(ms|s|m|h)")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Target:
     """Which cluster a command is about, as far as the user has said it."""
 

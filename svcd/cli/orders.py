@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 import click
@@ -33,11 +32,12 @@ from svcd.protocol.messages import (
     StatusReported,
     StopServices,
 )
+from svcd.record import as_dict, record
 
 DONE: Final = "done"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Wording:
     """How an order is spoken of: ``cannot stop``, ``web: stopped``, ``also stops first, …: api``."""
 
@@ -50,10 +50,11 @@ START: Final = Wording("start", "up", "also starts")
 PAUSE: Final = Wording("pause", "paused")
 RESUME: Final = Wording("resume", "running")
 STOP: Final = Wording("stop", "stopped", "also stops first, and brings back")
+REMOVED: Final = "removes with their parent"
 RESTART: Final = Wording("restart", "restarted", "also restarts around it")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Patience:
     """Whether to wait for the end of a request, and until which monotonic moment (None: as long as it takes)."""
 
@@ -172,22 +173,31 @@ def order(target: Target, message: Message, wording: Wording, patience: Patience
     """Give one order about services and see it through."""
     with target.connect(wording.verb) as client, patient(wording.verb):
         correlation, accepted = client.begin(message)
-        if not as_json and accepted.also and wording.also:
-            click.echo(f"{wording.also}: {', '.join(map(columns.one_line, accepted.also))}")
+        if not as_json:
+            show_also(accepted, wording)
         if not patience.wait:
             return accepted_only(accepted, wording, as_json)
         ended = client.wait_end(correlation, patience.deadline)
         if as_json:
-            print_json({**outcome_document(ended), "also": accepted.also or ended.also})
+            also = {"also": accepted.also or ended.also, "removed": accepted.removed}
+            print_json(outcome_document(ended) | also)
         else:
             show_results(ended, wording)
             show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
 
 
+def show_also(accepted: RequestAccepted, wording: Wording) -> None:
+    """What happens to services that were not named; children have a line of their own, as they do not come back."""
+    stay = [each for each in accepted.also if each not in accepted.removed]
+    for words, names in ((wording.also, stay), (REMOVED, accepted.removed)):
+        if words and names:
+            click.echo(f"{words}: {', '.join(map(columns.one_line, names))}")
+
+
 def outcome_document(ended: RequestEnded) -> dict[str, Any]:
     """What became of a request, as JSON values."""
-    return {"outcome": ended.outcome, "text": ended.text, "results": [asdict(each) for each in ended.results]}
+    return {"outcome": ended.outcome, "text": ended.text, "results": [as_dict(each) for each in ended.results]}
 
 
 def show_last_words(client: Client, ended: RequestEnded) -> None:
@@ -219,7 +229,16 @@ def accepted_only(
 ) -> int:
     """The end of a command that does not wait. ``more``: what JSON shows besides."""
     if as_json:
-        print_json({**(more or {}), "outcome": "accepted", "text": "", "also": accepted.also, "results": []})
+        print_json(
+            {
+                **(more or {}),
+                "outcome": "accepted",
+                "text": "",
+                "also": accepted.also,
+                "removed": accepted.removed,
+                "results": [],
+            }
+        )
     else:
         click.echo(f"{wording.verb}: accepted")
     return Exit.OK

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 
 import click
 
 from svcd.cli import files as cluster_files
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.options import Target, targeted, waiting, with_profiles
+from svcd.record import replace
 
 
 @click.command(
@@ -90,7 +90,7 @@ def _start_cluster(
     places = target.resolve(cluster.name)
     ground = launch.prepare(cluster, places)
     if not detach:
-        ground.become_guardian(console=True, as_json=as_json)
+        ground.become_guardian(as_json=as_json)
     from svcd.cli.background import detach_and_watch  # noqa: PLC0415 - brings the messaging library
 
     wait, timeout_s = patience

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict
 from typing import Any, Final
 
 import click
@@ -16,7 +15,9 @@ from svcd.cli import columns
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import Exit
 from svcd.cli.options import Target, print_json, targeted
+from svcd.cli.standing import colour_of, stand
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+from svcd.record import as_dict
 
 UP_STATES: Final = frozenset({"running", "paused", "completed"})
 DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
@@ -31,6 +32,7 @@ STATE_COLUMN: Final = 1
 OUTPUT_LINES: Final = 5
 TRACEBACK_LINES: Final = 15
 NOTHING: Final = "-"
+PLAIN_NEVER: Final = "restart.policy is never"  # as most tasks have it: for the details alone
 CHILD: Final = "  "  # before the name of a child, below its parent
 
 
@@ -75,7 +77,7 @@ def exit_code(report: StatusReported) -> Exit:
 
 def as_document(report: StatusReported) -> dict[str, Any]:
     """The status as JSON values. Keys are those of the message, all of them."""
-    document = asdict(report)
+    document = as_dict(report)
     return {key: document[key] for key in ("cluster", "pid", "state", "parts", "services", "state_dir", "sequence")}
 
 
@@ -121,17 +123,6 @@ def _table(rows: Sequence[Sequence[str]], style: Callable[[int, int, str], str])
     return columns.table(head, [columns.without(each, gone) for each in rows], right, width, style)
 
 
-def colour_of(row: ServiceStatus) -> str | None:
-    """The colour of its state."""
-    return "red" if row.healthy is False else columns.STATE_COLOURS.get(row.state)
-
-
-def stand(row: ServiceStatus) -> str:
-    """Its state, in the words of people."""
-    state = columns.one_line(row.state)
-    return state if row.in_flight is None else f"{state}, {row.in_flight} in flight"
-
-
 def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:
     return (
         CHILD * depth + columns.one_line(row.name),
@@ -148,6 +139,8 @@ def _cells(row: ServiceStatus, now: float, depth: int) -> tuple[str, ...]:
 def _words(row: ServiceStatus, now: float) -> str:
     """The cause, and whatever else a person should know of it at a glance."""
     found = [row.cause] if row.fallback is None else [f"{row.fallback} stands in", row.cause]
+    if row.not_restarted and row.not_restarted != PLAIN_NEVER:
+        found.append(f"not restarted: {row.not_restarted}")
     if row.healthy is not None and "healthy" not in row.cause:
         found.append("healthy" if row.healthy else f"unhealthy: {row.ailment}".removesuffix(": "))
     if row.text:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Final
 
 import click
@@ -26,6 +25,7 @@ from svcd.protocol.messages import (
     StoryReported,
     Transition,
 )
+from svcd.record import as_dict
 
 HISTORY_LINES: Final = 20
 NAMES_SHOWN: Final = 6
@@ -69,7 +69,7 @@ def why(target: Target, name: str, as_json: bool) -> None:
     with target.connect("tell why") as client:
         story = client.ask(GetStory(name), StoryReported)
     if as_json:
-        print_json(asdict(story))
+        print_json(as_dict(story))
         return
     click.echo("\n".join([*_chain(story.chain), *_parentage(story), *_advice(story.chain), "", *_history(story)]))
 
@@ -145,7 +145,7 @@ def changes(target: Target, number: int | None, limit: int, as_json: bool) -> No
     if number is not None and not report.changes:
         raise CommandFailed(f"cannot show change {number}: it is not kept (any more)", Exit.USAGE, "svcd changes")
     if as_json:
-        print_json([asdict(each) for each in report.changes])
+        print_json([as_dict(each) for each in report.changes])
     elif number is not None:
         click.echo("\n".join(_one(report.changes[0])))
     elif not report.changes:
@@ -162,7 +162,7 @@ def _table(changes: Sequence[Change]) -> list[str]:
             str(each.id),
             _clock(each.began),
             _took(each),
-            columns.cut(columns.one_line(each.cause), room),
+            _cause(each, room),
             _names(each.services),
         )
         for each in changes
@@ -174,6 +174,8 @@ def _one(change: Change) -> list[str]:
     lines = [f"change {change.id}: {columns.one_line(change.cause)}"]
     lines.append(f"began {_clock(change.began)}, {'took ' + _took(change) if change.ended else 'goes on'}")
     lines += [f"  {_step(each, with_name=True)}" for each in change.steps]
+    if change.earlier and change.since is not None:
+        lines.append(f"  {change.earlier} of its kind before it, since {_clock(change.since)}, are not kept")
     if change.omitted:
         lines.append(f"  … and {change.omitted} more steps that are not kept")
     return lines
@@ -188,6 +190,12 @@ def _step(step: Transition, with_name: bool) -> str:
 def _names(names: Sequence[str]) -> str:
     more = len(names) - NAMES_SHOWN
     return columns.one_line(", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else ""))
+
+
+def _cause(change: Change, room: int) -> str:
+    """With how often the same has happened before, where that is not shown."""
+    before = f" (+{change.earlier} before)" if change.earlier else ""
+    return columns.cut(columns.one_line(change.cause), max(MIN_CAUSE_WIDTH, room - len(before))) + before
 
 
 def _took(change: Change) -> str:

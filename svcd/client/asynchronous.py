@@ -16,9 +16,9 @@ from svcd.client import place
 from svcd.client.control import Control
 from svcd.client.finder import Finder
 from svcd.protocol.messages import GetStatus, StatusReported
-from svcd.worker_runtime.calling import Caller
-from svcd.worker_runtime.outcome import StateError
-from svcd.worker_runtime.stream import Stream
+from svcd.worker_runtime.calls.calling import Caller
+from svcd.worker_runtime.calls.stream import Stream
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 if TYPE_CHECKING:
     from svcd.client.news import Events
@@ -130,7 +130,7 @@ class AsyncClient:
         ``of``: its class, against whose annotations arguments and results are checked on this side too, or its name.
         ``name``: what it is called in the cluster; by default the class' name in small letters.
         """
-        from svcd.worker_runtime.peers import proxy  # noqa: PLC0415 - a quarter of all there is to import
+        from svcd.worker_runtime.calls.peers import proxy  # noqa: PLC0415 - a quarter of all there is to import
 
         return proxy(self._caller, of, name, timeout, wait)
 

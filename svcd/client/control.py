@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from svcd.client.place import Place
@@ -21,7 +20,8 @@ from svcd.protocol.errors import ErrorCode, ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused
 from svcd.protocol.zmtp_large import Frame, Oversized
-from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
+from svcd.record import record
+from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 
 PATIENCE_S: Final = 10.0  # for an answer
 REDIAL_S: Final = 0.01
@@ -59,7 +59,7 @@ def refusal(code: str, text: str) -> CallError:
     return kind(text)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _Asked:
     question: Message
     told: Told

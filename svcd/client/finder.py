@@ -11,7 +11,7 @@ from typing import Final
 from svcd.client.control import PATIENCE_S, Control, refusal
 from svcd.protocol.call_errors import CallError, ClusterUnavailable, DeadlineExceeded
 from svcd.protocol.messages import GetRoute, Message, RequestRefused, RouteReported
-from svcd.worker_runtime.routes import Routes
+from svcd.worker_runtime.calls.routes import Routes
 
 REFRESH_S: Final = 30.0  # what a service is known by is asked for again when it is used and older than that
 

@@ -22,7 +22,7 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
 )
 from svcd.protocol.zmtp_large import Frame
-from svcd.worker_runtime.wire_socket import Handlers, WireSocket, dial
+from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 
 MAX_WAITING: Final = 10_000
 REDIAL_S: Final = 0.02

@@ -6,12 +6,12 @@ Must not connect.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from svcd.protocol import places
 from svcd.protocol.call_errors import ClusterUnavailable
+from svcd.record import record
 
 CONTROL: Final = "SVCD_CONTROL"
 """In the environment of every process that svcd runs: the controller's socket, as that process can reach it."""
@@ -19,7 +19,7 @@ CONTROL: Final = "SVCD_CONTROL"
 AN_END: Final = "the cluster in {} has ended"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Place:
     """``control``: path of the controller's socket."""
 

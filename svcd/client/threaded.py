@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from svcd.client.asynchronous import AsyncClient, PathLike, running_loop_here
 from svcd.client.news import Event
 from svcd.protocol.messages import StatusReported
-from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 Got = TypeVar("Got")
 Row = TypeVar("Row")

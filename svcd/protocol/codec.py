@@ -8,7 +8,6 @@ default; so fields can be added without a new version. A field without a default
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import types
 from collections.abc import Callable
@@ -28,6 +27,7 @@ from svcd.protocol.limits import (
     MAX_TAG_LENGTH,
 )
 from svcd.protocol.messages import VERSION, Message
+from svcd.record import defaults_of, field_names, record
 
 COUNTED_FROM_BYTES: Final = 64 * 1024  # a smaller body cannot hold enough collections to hurt
 ABSENT: Final = object()
@@ -110,7 +110,7 @@ def _open(value: Any) -> tuple[int, str, dict[Any, Any]]:
 # ---- the shape of each type, compiled at its first use ---------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@record
 class Shape:
     """``rows``: per field its name, the types that are taken as they are, and how anything else is converted."""
 
@@ -137,7 +137,7 @@ def _as_map(message: Any) -> dict[str, Any]:
     if reader is None:
         if not isinstance(message, Message):
             raise TypeError(f"{cls.__name__} cannot travel")
-        names = tuple(field.name for field in dataclasses.fields(message))
+        names = field_names(cls)
         reader = _readers[cls] = names, attrgetter(*names, "direction")  # one more, so that it always gives a tuple
     names, read = reader
     return dict(zip(names, read(message), strict=False))
@@ -146,18 +146,10 @@ def _as_map(message: Any) -> dict[str, Any]:
 def _shape_of(cls: type[Message]) -> Shape:
     shape = _shapes.get(cls)
     if shape is None:
-        hints = get_type_hints(cls)
-        rows = tuple((field.name, *_compile(hints[field.name])) for field in dataclasses.fields(cls))
-        shape = _shapes[cls] = Shape(cls, rows, frozenset(map(_name, filter(_is_required, dataclasses.fields(cls)))))
+        names, hints = field_names(cls), get_type_hints(cls)
+        rows = tuple((name, *_compile(hints[name])) for name in names)
+        shape = _shapes[cls] = Shape(cls, rows, frozenset(names) - defaults_of(cls).keys())
     return shape
-
-
-def _name(field: dataclasses.Field[Any]) -> str:
-    return field.name
-
-
-def _is_required(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def _build(shape: Shape, fields: dict[Any, Any]) -> Message:

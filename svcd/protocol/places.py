@@ -14,11 +14,11 @@ import re
 import stat
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from svcd.protocol.limits import MAX_SOCKET_PATH_BYTES
+from svcd.record import record
 
 WITH_SIDE_DOOR: Final = 0o711  # what a cluster with stubs of other users leaves when it was killed whole
 CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -54,7 +54,7 @@ class SeveralClustersRun(PlaceError):
         super().__init__(f"several clusters run: {names}; choose one with --cluster NAME")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunningCluster:
     """A cluster whose lock is held. ``name`` is the run directory's; ``pid`` is the guardian's."""
 
@@ -63,7 +63,7 @@ class RunningCluster:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Places:
     """The files of one cluster. Both directories are absolute."""
 

@@ -64,24 +64,25 @@ def page() -> str:
 
 
 def _section(direction: str) -> str:
-    entries = [_entry(cls) for cls in TAGS.values() if cls.direction == direction]
+    entries = [_entry(cls) for cls in sorted(TAGS.values(), key=_place) if cls.direction == direction]
     return f"## {direction[:1].upper()}{direction[1:]}\n\n" + "".join(entries)
 
 
 def _parts() -> list[type[Message]]:
-    return [
-        cls
-        for cls in vars(messages).values()
-        if isinstance(cls, type) and issubclass(cls, Message) and cls.direction.startswith("part of")
-    ]
+    found = [each for each in vars(messages).values() if isinstance(each, type) and issubclass(each, Message)]
+    return sorted((each for each in found if each.direction.startswith("part of")), key=_place)
+
+
+def _place(cls: type[Message]) -> tuple[str, int]:
+    """The order in which they are written down."""
+    return cls.__module__, inspect.getsourcelines(cls)[1]
 
 
 def _entry(cls: type[Message]) -> str:
-    text = inspect.getdoc(cls) or ""
-    is_written = not text.startswith(f"{cls.__name__}(")  # dataclasses make up a signature where there is none
+    text = inspect.cleandoc(cls.__doc__ or "")
     fields = dataclasses.fields(cls)
     table = "| field | type | default |\n|---|---|---|\n" + "".join(map(_row, fields)) if fields else "No fields.\n"
-    return f"### {cls.__name__}\n\n" + (f"{text}\n\n" if is_written else "") + table + "\n"
+    return f"### {cls.__name__}\n\n" + (f"{text}\n\n" if text else "") + table + "\n"
 
 
 def _row(field: dataclasses.Field[object]) -> str:

@@ -54,6 +54,12 @@ _is_unseen = False  # whether part of it was not looked through
 def pack(value: Any) -> Frames:
     """The frames of ``value``. Raises ``ProtocolError`` where something in it cannot travel, or is too large."""
     global _buffers, _looks, _is_unseen
+    cls = type(value)
+    if cls in _PLAIN or (cls is str and len(value) <= COUNTED_FROM_BYTES):
+        try:
+            return [_packer.pack(value)]
+        except (UnicodeEncodeError, OverflowError, ValueError):
+            pass  # below, with its words
     try:
         _looks, _is_unseen = _LOOKS, False
         body = _packer.pack(value if type(value) in _PLAIN else _lift(value, MAX_DEPTH))
@@ -85,16 +91,14 @@ def _too_large(size: int) -> MessageTooLarge:
 
 def pack_arguments(args: list[Any], named: dict[str, Any]) -> Frames:
     """``pack([args, named])``, sooner where they are simple, as they mostly are. Raises ``ProtocolError``."""
-    if _SIMPLE.issuperset(map(type, named.values())) and _SIMPLE.issuperset(map(type, args)):
-        for each in (*args, *named.values()):
-            if type(each) is str and len(each) > COUNTED_FROM_BYTES:
-                return pack([args, named])  # which looks before it packs
-        try:
-            body = _packer.pack([args, named])
-        except (UnicodeEncodeError, OverflowError, ValueError):
-            return pack([args, named])  # for its words
-        return [body]
-    return pack([args, named])
+    for each in (*args, *named.values()) if args else named.values():
+        cls = type(each)
+        if cls not in _PLAIN and (cls is not str or len(each) > COUNTED_FROM_BYTES):
+            return pack([args, named])  # which looks before it packs
+    try:
+        return [_packer.pack([args, named])]
+    except (UnicodeEncodeError, OverflowError, ValueError):
+        return pack([args, named])  # for its words
 
 
 def pack_whole(value: Any, limit_bytes: int) -> bytes:
@@ -124,6 +128,16 @@ def unpack_whole(body: bytes) -> Any:
         raise
     except Exception as error:  # whatever the library makes of bytes that have gone bad
         raise MalformedMessage(f"no MessagePack: {words(error)}") from None
+
+
+def unpack_from(frames: Sequence[Buffer], first: int) -> Any:
+    """``unpack(frames[first:])``, sooner where it is one small frame, as it mostly is. Raises ``ProtocolError``."""
+    if len(frames) == first + 1:
+        body = frames[first]
+        size = len(body)
+        if size <= COUNTED_FROM_BYTES:
+            return _unpack(body, _open_alone, None, size)
+    return unpack(frames[first:])
 
 
 def unpack(frames: Sequence[Buffer]) -> Any:

@@ -26,7 +26,7 @@ STATES: Final = (
 )
 """States of a service, in the order of a life without accidents."""
 
-STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "drained", "stopping")
+STUB_STATES: Final = ("loaded", "initialized", "starting", "running", "paused", "leaving", "drained", "stopping")
 """What a stub reports in ``StateChanged``."""
 
 EXCEPTION_PHASES: Final = ("load", "init", "import", "start", "run", "pause", "resume", "export", "stop")

@@ -75,8 +75,6 @@ def obey(command: bytes) -> tuple[bool, bytes]:
 
 def pack_pieces(frames: Sequence[Buffer], own_bytes: int) -> list[Buffer]:
     """One message as pieces to be sent one after the other: what has ``own_bytes`` or more is a piece, uncopied."""
-    if max(map(len, frames)) <= _SHORT_LIMIT:
-        return [_short(frames)]
     pieces: list[Buffer] = []
     run, last = bytearray(), len(frames) - 1
     for index, body in enumerate(frames):
@@ -92,8 +90,16 @@ def pack_pieces(frames: Sequence[Buffer], own_bytes: int) -> list[Buffer]:
     return pieces
 
 
-def _short(frames: Sequence[Buffer]) -> bytes:
-    """As most calls are."""
+def pack_short(frames: Sequence[Buffer]) -> bytes | None:
+    """One message in one piece, if all its frames are short, as most are: None for others."""
+    if len(frames) == 2:
+        head, body = frames
+        head_bytes, body_bytes = len(head), len(body)
+        if head_bytes > _SHORT_LIMIT or body_bytes > _SHORT_LIMIT:
+            return None
+        return b"".join((_SHORT_MORE[head_bytes], head, _SHORT_LAST[body_bytes], body))
+    if max(map(len, frames)) > _SHORT_LIMIT:
+        return None
     *first, last = frames
     parts: list[Buffer] = []
     for body in first:

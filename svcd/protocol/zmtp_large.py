@@ -18,9 +18,15 @@ from svcd.protocol.zmtp import BadPeer
 Frame = bytes | bytearray | memoryview
 
 LARGE_BYTES: Final = 32 * 1024  # from here on a frame is received where it stays
-MAPPED_BYTES: Final = (
-    1024 * 1024
-)  # from here on its place is a mapping of its own, which costs nothing until it is used
+MAPPED_BYTES: Final = 1024 * 1024
+"""From here on its place is a mapping of its own, which costs nothing until it is used."""
+
+REUSED_BYTES: Final = 8 * 1024 * 1024
+"""Up to here, who has sent as large a frame before gets memory that was used before: a page fault for each 4 KiB of a
+mapping takes longer than what is copied to it."""
+
+_SMALL_FRAMES: Final = 3  # a topic, a head, a value
+_SMALL_BYTES: Final = _SMALL_FRAMES * 255  # what a message of so many short frames has at most
 
 _MORE: Final = 1
 _LONG: Final = 2
@@ -52,6 +58,8 @@ class Receiver:
         self._held_bytes = 0
         self._skip_bytes = 0
         self._skips_message = False
+        self._takes_small = False
+        self._proven_bytes = 0  # so much this peer has sent in one frame, and of that it may have a place at once
         self._large: memoryview | None = None
         self._large_flags = 0
         self.room: memoryview | None = None
@@ -84,6 +92,8 @@ class Receiver:
             return []
         found: list[list[Frame]] = []
         self.room, large, self._large = None, self._large, None
+        if len(large) <= REUSED_BYTES:
+            self._proven_bytes = max(self._proven_bytes, len(large))
         self._collect(large, self._large_flags, found)
         return found
 
@@ -91,6 +101,8 @@ class Receiver:
         """Frames from ``data``; where the first incomplete one begins."""
         total = len(data)
         while True:
+            if self._takes_small and not (self._frames or self._skip_bytes or self._skips_message):
+                start = _small_messages(data, start, total, found)
             if self._skip_bytes:
                 step = min(self._skip_bytes, total - start)
                 self._skip_bytes -= step
@@ -136,7 +148,8 @@ class Receiver:
         return False
 
     def _make_room(self, data: bytes, body: int, size: int, flags: int, found: list[list[Frame]]) -> int:
-        place = memoryview(_mapping(size) if size >= MAPPED_BYTES else bytearray(size))
+        is_mapped = size >= MAPPED_BYTES and size > self._proven_bytes
+        place = memoryview(_mapping(size) if is_mapped else bytearray(size))
         here = min(size, len(data) - body)
         place[:here] = data[body : body + here]
         self._large, self._large_flags, self.room = place, flags, place[here:]
@@ -152,6 +165,8 @@ class Receiver:
             return
         is_ready, answer = zmtp.obey(body)
         self.is_ready |= is_ready
+        bound_bytes = min(self._limit_bytes, self._first_bytes)
+        self._takes_small = self.is_ready and bound_bytes >= _SMALL_BYTES and self._max_frames >= _SMALL_FRAMES
         self.answers += answer
 
     def _collect(self, body: Frame, flags: int, found: list[list[Frame]]) -> None:
@@ -162,6 +177,30 @@ class Receiver:
             return
         found.append(self._frames)
         self._frames, self._count, self._held_bytes = [], 0, 0
+
+
+def _small_messages(data: bytes, start: int, total: int, found: list[list[Frame]]) -> int:
+    """Messages of a few short frames, as most are, one behind the other; where the last of them ends.
+
+    No limit needs to be asked for them, and no state is kept between their frames.
+    """
+    at, frames = start, list[Frame]()
+    while total - at > 1:
+        flags, end = data[at], at + 2 + data[at + 1]
+        if end > total:
+            break
+        if flags == _MORE:
+            if len(frames) == _SMALL_FRAMES - 1:
+                break
+            frames.append(data[at + 2 : end])
+        elif not flags:
+            frames.append(data[at + 2 : end])
+            found.append(frames)
+            start, frames = end, []
+        else:
+            break
+        at = end
+    return start
 
 
 def _mapping(size: int) -> mmap.mmap:

@@ -14,9 +14,9 @@ import os
 import resource
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, NoReturn
 
+from svcd.record import record, replace
 from svcd.supervisor import clone
 from svcd.supervisor.wiring import SpawnRequested
 
@@ -26,7 +26,7 @@ SIGKILL: Final = int(signal.SIGKILL)
 DEFAULT_PATH: Final = "/usr/local/bin:/usr/bin:/bin"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ground:
     """What is the same for every child. ``parent``: the guardian's pid; ``run_stub``: None in a launcher of programs.
 
@@ -53,35 +53,41 @@ def become(order: SpawnRequested, gate: int, writes: list[int], passed: list[int
     """Be the process that ``order`` asks for. ``passed``: the descriptors for ``order.targets``.
 
     ``gate``: one byte lets us go, then our error, or end of file, is the answer. End of file instead of the byte: the
-    launcher is gone and has not told anybody of us.
+    launcher is gone and has not told anybody of us. What concerns us alone is done while it tells.
     """
     code = NOT_STARTED
     try:
         clone.close_all_but(
             (gate, ground.null_fd, *writes, *passed)
         )  # other newborns' gates first of all: no copy holds them up
+        trouble: Exception | None = None
+        env: dict[str, str] = {}
+        try:
+            _set_streams(writes, ground)
+            if order.targets:
+                gate = _place(passed, order.targets, gate)
+            os.setsid()
+            env = _set_up(order, ground)
+        except (Refused, OSError, ValueError) as error:  # ValueError: a NUL in an argument, a lone surrogate
+            trouble = error
         if os.read(gate, 1) == GO:
             try:
-                _set_streams(writes, ground)
-                if order.targets:
-                    gate = _place(passed, order.targets, gate)
-                _set_up(order, ground)
-                env = _environment(order)
-                if order.argv is not None:
-                    _execute(order.argv, env)
-                code = _be_stub(order, env, ground)
-            except Refused as refusal:
-                _report(gate, refusal)
-            except (OSError, ValueError) as error:  # ValueError: a NUL in an argument, a lone surrogate
-                _report(gate, Refused("start", getattr(error, "errno", 0), f"cannot set it up: {error}"))
+                if trouble is not None:
+                    raise trouble
+                clone.unblock_signals()
+                code = _run(order, env, ground)
+            except (Refused, OSError, ValueError) as error:
+                _report(gate, error)
     except BaseException as error:  # nothing may get back into the launcher's loop
         os.write(2, f"svcd: cannot start {order.service}: {type(error).__name__}: {error}\n".encode())
     finally:
         os._exit(code)
 
 
-def _report(gate: int, refusal: Refused) -> None:
-    os.write(gate, json.dumps([refusal.stage, refusal.number, refusal.text]).encode())
+def _report(gate: int, error: Exception) -> None:
+    if not isinstance(error, Refused):
+        error = Refused("start", getattr(error, "errno", 0), f"cannot set it up: {error}")
+    os.write(gate, json.dumps([error.stage, error.number, error.text]).encode())
 
 
 def _set_streams(writes: list[int], ground: Ground) -> None:
@@ -108,28 +114,41 @@ def _place(passed: list[int], targets: tuple[int, ...], gate: int) -> int:
     return copies[0]
 
 
-def _environment(order: SpawnRequested) -> dict[str, str]:
-    if not order.pid_variables:
-        return order.env
-    return {**order.env, **dict.fromkeys(order.pid_variables, str(os.getpid()))}
+def _set_up(order: SpawnRequested, ground: Ground) -> dict[str, str]:
+    """All that nobody else notices; its environment."""
+    _limit(order, ground)
+    _tie(ground)
+    _enter(order.workdir)
+    env = order.env
+    if order.pid_variables:
+        env = {**env, **dict.fromkeys(order.pid_variables, str(os.getpid()))}
+    if order.argv is None:
+        ground.set_title(order.title)
+        _change_environment(env)
+    return env
 
 
-def _set_up(order: SpawnRequested, ground: Ground) -> None:
-    os.setsid()
+def _limit(order: SpawnRequested, ground: Ground) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (ground.soft_limit, ground.hard_limit))
     if order.umask is not None:
         os.umask(order.umask)
     if order.uid is not None or order.gid is not None:
         _change_user(order)
-    clone.set_parent_death_signal(SIGKILL)  # a change of user would have cleared it
+
+
+def _tie(ground: Ground) -> None:
+    """To the guardian's life; a change of user would have cleared it."""
+    clone.set_parent_death_signal(SIGKILL)
     if os.getppid() != ground.parent:
         os._exit(NOT_STARTED)  # it died before we could ask to be told
+
+
+def _enter(workdir: str) -> None:
     try:
-        os.chdir(order.workdir)
+        os.chdir(workdir)
     except OSError as error:
-        text = f"cannot enter its working directory {order.workdir}: {error.strerror}"
+        text = f"cannot enter its working directory {workdir}: {error.strerror}"
         raise Refused("workdir", error.errno, text) from None
-    clone.unblock_signals()
 
 
 def _change_user(order: SpawnRequested) -> None:
@@ -165,12 +184,39 @@ def _execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
     raise Refused("exec", number, f"cannot execute {name}: {reason}")
 
 
-def _be_stub(order: SpawnRequested, env: dict[str, str], ground: Ground) -> int:
-    """Python code, in this very process. The gate, closed, says that it begins."""
+def _run(order: SpawnRequested, env: dict[str, str], ground: Ground) -> int:
+    """Its program; or Python code, in this very process. The gate, closed, says that it begins."""
+    if order.argv is not None:
+        _execute(order.argv, env)
     if ground.run_stub is None:
         raise Refused("exec", 0, "a launcher of programs cannot run Python code")
-    ground.set_title(order.title)
-    os.environ.clear()
-    os.environ.update(env)
     clone.close_all_but(order.targets)
     return ground.run_stub(order.stub or {})
+
+
+def _change_environment(env: dict[str, str]) -> None:
+    """Where it differs from ours: what is the same for all stays shared memory."""
+    environ = os.environ
+    for name in [each for each in environ if each not in env]:
+        del environ[name]
+    for name, value in env.items():
+        if environ.get(name) != value:
+            environ[name] = value
+
+
+# ---- before any fork -------------------------------------------------------------------------------------------------
+
+
+def rehearse(ground: Ground, title: str) -> None:
+    """All that a stub's process does here, in the fork server, as far as it changes nothing there: memory that this
+    writes to is written to before it is shared. ``title``: that of the fork server, whose stdin is /dev/null from now
+    on.
+    """
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    everything = sorted(map(int, os.listdir("/proc/self/fd")))
+    order = SpawnRequested("", 0, title, None, dict(os.environ), os.getcwd(), targets=tuple(everything), stub={})
+    clone.close_all_but(everything)
+    _set_streams([1, 2], ground)
+    _run(order, _set_up(order, ground), replace(ground, run_stub=lambda _stub: 0))
+    clone.set_parent_death_signal(0)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)

@@ -17,7 +17,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import signal
 import socket
 from collections.abc import Iterable
@@ -42,8 +41,12 @@ NUMBERS: Final = {"x86_64": (56, 274, 273), "aarch64": (220, 100, 99), "riscv64"
 """By machine: clone, get_robust_list, set_robust_list."""
 
 _libc: Final = ctypes.PyDLL(None, use_errno=True)  # PyDLL: the GIL is kept, as a fork needs it
-_libc.syscall.restype = ctypes.c_long
-_python: Final = ctypes.pythonapi
+# looked up here once: each look-up of a library's function is work, and in a child memory of its own
+_syscall, _prctl, _socketpair, _sigprocmask = _libc.syscall, _libc.prctl, _libc.socketpair, _libc.sigprocmask
+_syscall.restype = ctypes.c_long
+_before_fork: Final = ctypes.pythonapi.PyOS_BeforeFork
+_after_fork_in_parent: Final = ctypes.pythonapi.PyOS_AfterFork_Parent
+_after_fork_in_child: Final = ctypes.pythonapi.PyOS_AfterFork_Child
 _NO_SIGNAL: Final = ctypes.create_string_buffer(128)  # an empty sigset_t, of any C library
 
 
@@ -63,14 +66,14 @@ class Forker:
     """Makes siblings. Raises ``OSError`` when it is made on a machine or kernel that cannot."""
 
     def __init__(self) -> None:
-        machine = platform.machine()
+        machine = os.uname().machine
         if machine not in NUMBERS:
             raise OSError(errno.ENOSYS, f"svcd cannot fork on {machine}: it knows {', '.join(NUMBERS)}")
         self._clone, get_robust_list, self._set_robust_list = NUMBERS[machine]
         self._tid = ctypes.c_void_p()
-        self._check(_libc.prctl(PR_GET_TID_ADDRESS, ctypes.byref(self._tid), 0, 0, 0), "PR_GET_TID_ADDRESS")
+        self._check(_prctl(PR_GET_TID_ADDRESS, ctypes.byref(self._tid), 0, 0, 0), "PR_GET_TID_ADDRESS")
         self._head, self._head_size = ctypes.c_void_p(), ctypes.c_size_t()
-        found = _libc.syscall(get_robust_list, 0, ctypes.byref(self._head), ctypes.byref(self._head_size))
+        found = _syscall(get_robust_list, 0, ctypes.byref(self._head), ctypes.byref(self._head_size))
         self._check(found, "get_robust_list")
         self._pidfd = ctypes.c_int(-1)
         self._pidfd_at = ctypes.byref(self._pidfd)
@@ -81,6 +84,7 @@ class Forker:
             flags=FLAGS | CLONE_INTO_CGROUP, pidfd=ctypes.addressof(self._pidfd), child_tid=self._tid.value or 0
         )
         self._args_at = ctypes.byref(self._args)
+        self._args_size = ctypes.sizeof(self._args)
 
     @staticmethod
     def _check(result: int, what: str) -> None:
@@ -95,18 +99,18 @@ class Forker:
         """
         if cgroup_fd is not None:
             self._args.cgroup = cgroup_fd
-        _python.PyOS_BeforeFork()  # nothing that may raise until its partner has been called
+        _before_fork()  # nothing that may raise until its partner has been called
         if cgroup_fd is None:
             # the order of the last two arguments differs between machines; without CLONE_SETTLS one of them is ignored
-            pid = _libc.syscall(self._number, self._flags, self._null, self._pidfd_at, self._tid, self._tid)
+            pid = _syscall(self._number, self._flags, self._null, self._pidfd_at, self._tid, self._tid)
         else:
-            pid = _libc.syscall(SYS_CLONE3, self._args_at, ctypes.sizeof(_CloneArgs))
+            pid = _syscall(SYS_CLONE3, self._args_at, self._args_size)
         if pid == 0:
-            _python.PyOS_AfterFork_Child()
-            _libc.syscall(self._set_robust_list, self._head, self._head_size)
+            _after_fork_in_child()
+            _syscall(self._set_robust_list, self._head, self._head_size)
             return 0, -1
         code = ctypes.get_errno()
-        _python.PyOS_AfterFork_Parent()
+        _after_fork_in_parent()
         if pid < 0:
             if cgroup_fd is not None and code == errno.ENOSYS:
                 raise OSError(code, "clone3 is not allowed here, so nothing can be born in a cgroup")
@@ -116,20 +120,20 @@ class Forker:
 
 def set_parent_death_signal(number: int) -> None:
     """PR_SET_PDEATHSIG of prctl(2): what we get when our parent dies. A change of user clears it."""
-    if _libc.prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
+    if _prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
 
 
 def unblock_signals() -> None:
     """Let every signal through. ``signal.pthread_sigmask`` makes an enumeration member of each that was blocked."""
-    _libc.sigprocmask(SIG_SETMASK, _NO_SIGNAL, None)
+    _sigprocmask(SIG_SETMASK, _NO_SIGNAL, None)
 
 
 def socketpair() -> tuple[int, int]:
     """Two connected SEQPACKET sockets, as numbers, not inheritable."""
     pair = (ctypes.c_int * 2)()
-    if _libc.socketpair(AF_UNIX, SEQPACKET_CLOEXEC, 0, pair) != 0:
+    if _socketpair(AF_UNIX, SEQPACKET_CLOEXEC, 0, pair) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
     return pair[0], pair[1]
@@ -140,7 +144,7 @@ def close_range(first: int, last: int) -> None:
 
     Not ``os.closerange``: in a Python that was built on an old system it closes a million numbers one by one.
     """
-    if first > last or _libc.syscall(SYS_CLOSE_RANGE, first, last, 0) == 0:
+    if first > last or _syscall(SYS_CLOSE_RANGE, first, last, 0) == 0:
         return
     for name in os.listdir("/proc/self/fd"):
         if first <= int(name) <= last:

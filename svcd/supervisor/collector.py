@@ -16,9 +16,9 @@ import selectors
 import signal
 import socket
 import time
-from dataclasses import dataclass, field
 from typing import Any, Final
 
+from svcd.record import entity, field
 from svcd.supervisor.logfile import LogFile
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamBegan, StreamEnded, StreamOpened
@@ -30,7 +30,7 @@ REPORT_EVERY_S: Final = 1.0
 IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE)
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Stream:
     """One pipe. ``begin``: the position of the file when this run began."""
 
@@ -43,7 +43,7 @@ class Stream:
     is_large: bool = False
 
 
-@dataclass(slots=True)
+@entity
 class Collector:
     """``guardian`` and ``controller`` are our links to them; ``limit`` is our number of descriptors."""
 

@@ -2,13 +2,14 @@
 
 Must not decide about services, block on a part, or import more than the standard library: it has to outlive everybody.
 
-Run as ``python -I -S guardian.py JSON``; the JSON object has
+Run by ``__main__``, with a JSON object that has
 
     cluster, run_dir, state_dir   names and absolute paths
     python, site                  the interpreter of the parts, and their sys.path
     lock_fd                       descriptor that holds the run directory's lock, for as long as we live
     console                       whether to start the console on our terminal
     python_services               whether a fork server is needed from the beginning
+    waiting                       optional: part name -> {pid, fd} of one that was begun already (``headstart``)
     parts                         optional, for tests: part name -> argv that replaces the usual one; "{}" is the JSON
 
 Two orders hold always. A birth is announced by a launcher before the process does anything, and an unknown child is
@@ -30,12 +31,9 @@ import sys
 import time
 from collections import deque
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-if __name__ == "__main__":  # run by path, without site: our package is found from here
-    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-
+from svcd.record import entity, field, record, replace
 from svcd.supervisor import clone, part
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
@@ -68,7 +66,7 @@ RUN_FILES: Final = (
 )  # fmt: skip  # the lock last: it says who is here
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Part:
     """One of svcd's own processes. ``link`` is ours to it."""
 
@@ -77,7 +75,7 @@ class Part:
     link: Link | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Service:
     """A living service process."""
 
@@ -86,7 +84,7 @@ class Service:
     pidfd: int
 
 
-@dataclass(slots=True)
+@entity
 class Guardian:
     """``given`` is the JSON object; the limits are those of descriptors: what services are to have, and ours."""
 
@@ -114,6 +112,7 @@ class Guardian:
         self.start_part("launcher")
         if self.given["python_services"]:
             self.start_part("fork-server")
+        part.dismiss_waiting(self.given)
         if self.given["console"]:
             self.start_console()
         while self.exit_code is None:
@@ -450,8 +449,10 @@ def main() -> None:
     given: dict[str, Any] = json.loads(sys.argv[1])
     while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:  # whoever started us may have closed these
         os.set_inheritable(fd, True)
-    clone.close_all_but((given["lock_fd"],))
-    os.set_inheritable(given["lock_fd"], False)
+    kept = [given["lock_fd"], *(each["fd"] for each in given.get("waiting", {}).values())]
+    clone.close_all_but(kept)
+    for fd in kept:
+        os.set_inheritable(fd, False)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     set_title(f"svcd: guardian {given['cluster']}")
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -460,7 +461,3 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # shared with the parts that are forks of us
     sys.exit(Guardian(given, soft, hard).run())
-
-
-if __name__ == "__main__":
-    main()

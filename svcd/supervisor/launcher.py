@@ -18,10 +18,10 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn
 
-from svcd.supervisor import child_setup, clone, preloading
+from svcd.record import entity, field, record
+from svcd.supervisor import child_setup, clone, headstart, preloading
 from svcd.supervisor.child_setup import Ground
 from svcd.supervisor.title import set_title
 from svcd.supervisor.wiring import (
@@ -39,7 +39,7 @@ REFUSAL_BYTES: Final = 65536
 FORK_SERVER: Final = "fork-server"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Asked:
     """An order and the descriptors that came with it, for ``order.targets``."""
 
@@ -47,7 +47,7 @@ class Asked:
     passed: list[int]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Prepared:
     """An order and the descriptors for its process: pipes, the gate that it will wait at, its cgroup if it has one."""
 
@@ -59,7 +59,7 @@ class Prepared:
     cgroup: int | None
 
 
-@dataclass(slots=True)
+@entity
 class Launcher:
     """``guardian`` and ``controller`` are our links to them."""
 
@@ -135,12 +135,19 @@ class Launcher:
 
     def bear(self, each: Prepared) -> tuple[int, int] | OSError:
         """(pid, pidfd) of the new process, or why there is none."""
+        order, passed, gate, writes, ground = (
+            each.asked.order,
+            each.asked.passed,
+            each.its_gate,
+            each.writes,
+            self.ground,
+        )
         try:
             pid, pidfd = self.forker.fork_sibling(each.cgroup)
         except OSError as error:
             return error
         if pid == 0:
-            child_setup.become(each.asked.order, each.its_gate, each.writes, each.asked.passed, self.ground)
+            child_setup.become(order, gate, writes, passed, ground)
         return pid, pidfd
 
     def announce(self, each: Prepared, pid: int, pidfd: int) -> None:
@@ -252,7 +259,7 @@ def run(given: dict[str, Any]) -> None:
     if run_stub is not None:
         from svcd.worker_runtime import stub  # noqa: PLC0415 - imported already
 
-        stub.plug()
+        stub.prepare(lambda: child_setup.rehearse(ground, _title(given)))
     gc.freeze()  # what is here now is never collected: children do not touch its pages
     launcher.run()
 
@@ -319,5 +326,15 @@ def _wait_for_the_end(guardian: Link) -> NoReturn:
     os._exit(0)
 
 
+def _argument(given: dict[str, Any]) -> dict[str, Any]:
+    """What the guardian says: now, or to a fork server that was begun ahead of it, when it is there."""
+    if "waiting_fd" not in given:
+        return given
+    _import_runtime()
+    argument: dict[str, Any] = json.loads(headstart.wait(given["waiting_fd"]))
+    os.chdir("/")
+    return argument
+
+
 if __name__ == "__main__":
-    run(json.loads(sys.argv[1]))
+    run(_argument(json.loads(sys.argv[1])))

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
-from svcd.supervisor import clone, collector, launcher
+from svcd.supervisor import clone, collector, headstart, launcher
 
 BUILT_IN: Final[dict[str, Callable[[dict[str, Any]], None]]] = {"collector": collector.run, "launcher": launcher.run}
 MODULES: Final = {
@@ -32,7 +32,15 @@ def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str,
     part gets a little of it, ``more``, and ``fds``, the descriptors that are meant for it, by name. Raises ``OSError``
     when there is no process.
     """
-    argument = {key: given[key] for key in TOLD} | {"part": name} | more | fds
+    argument = {key: given[key] for key in TOLD} | {"part": name} | more
+    waiting = given.get("waiting", {}).pop(name, None)
+    if waiting is not None:
+        try:
+            headstart.hand_over(waiting["fd"], argument, fds)
+            return int(waiting["pid"])
+        except OSError:
+            pass  # it is gone: we reap it, and start another
+    argument |= fds
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # none may come to the wrong one
     try:
         pid = os.fork()
@@ -43,6 +51,12 @@ def start(name: str, given: dict[str, Any], more: dict[str, Any], fds: dict[str,
         _become(name, given, argument, fds)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return pid
+
+
+def dismiss_waiting(given: dict[str, Any]) -> None:
+    """What was begun ahead and is not needed ends by itself."""
+    for each in given.pop("waiting", {}).values():
+        os.close(each["fd"])
 
 
 def _become(name: str, given: dict[str, Any], argument: dict[str, Any], fds: dict[str, int]) -> NoReturn:

@@ -14,11 +14,10 @@ import importlib
 import os
 import signal
 import sys
-import threading
-import traceback
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
+
+from svcd.record import record
 
 SIGNAL_LINES: Final = ("SigIgn", "SigCgt")
 PACKAGES: Final = ("site-packages", "dist-packages")
@@ -32,7 +31,7 @@ OPENED: Final = (
 )
 MACHINERY: Final = ("<frozen ", os.path.abspath(__file__), os.path.dirname(importlib.__file__) + os.sep)
 # OpenBLAS starts a thread per processor as soon as it is loaded, but for this. The stub gives each service its own
-# number of them after the fork (worker_runtime/forked.py).
+# number of them after the fork (worker_runtime/forking/forked.py).
 WHILE_IMPORTING: Final = {"OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -44,7 +43,7 @@ class Unfit(Exception):  # noqa: N818 - it says what it is
         self.module, self.text = module, text
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Footing:
     """What a fork server must not have more of than before: what the kernel knows of this process."""
 
@@ -162,9 +161,10 @@ def _opened() -> Iterator[tuple[int, str]]:
 
 
 def _thread_name(number: int) -> str:
-    for each in threading.enumerate():
+    threading = sys.modules.get("threading")  # no thread of Python's without it
+    for each in threading.enumerate() if threading is not None else ():
         if each.native_id == number:
-            return each.name
+            return str(each.name)
     try:
         with open(f"/proc/self/task/{number}/comm") as file:
             return file.read().strip()
@@ -193,6 +193,8 @@ def _one_line(error: BaseException) -> str:
 def _place_of(error: BaseException) -> str:
     """Where in the module, or in what it imports, it went wrong; nothing when the module was not found."""
     try:
+        import traceback  # noqa: PLC0415 - the lean launcher never needs it
+
         stack = traceback.extract_tb(error.__traceback__)
     except Exception:
         return ""

@@ -9,7 +9,6 @@ the descriptors.
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import fcntl
 import json
@@ -18,15 +17,16 @@ import socket
 from array import array
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any, Final
+
+from svcd.record import field, field_names, record
 
 INLINE_LIMIT_BYTES: Final = 32 * 1024
 
 # ---- controller -> launcher / fork server (their direct link) ------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnRequested:
     """Make one process. ``argv`` None: run the remote-service stub in a fork of this very process (fork server).
 
@@ -36,8 +36,9 @@ class SpawnRequested:
     (/dev/null). ``cgroup``: absolute path of the cgroup v2 directory to be
     born in, or None. ``stub``: argument of ``worker_runtime.stub.main`` (JSON), for Python services only.
 
-    ``targets``: the numbers, from 3 on, at which the process finds the descriptors that come with this message, in
-    their order; at most ``MAX_DESCRIPTORS`` less one, which the message itself may need. ``pid_variables``: names of
+    ``targets``: the numbers at which the process finds the descriptors that come with this message, in their order: 1
+    and 2 where there are no ``streams``, and any from 3 on; at most ``MAX_DESCRIPTORS`` less one, which the message
+    itself may need. ``pid_variables``: names of
     environment variables whose value is the process' own pid.
     """
 
@@ -61,7 +62,7 @@ class SpawnRequested:
 # ---- launcher / fork server -> controller -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProgramExecuted:
     """exec succeeded (or the stub's main began). Comes after ``ProcessBorn`` was sent to the guardian."""
 
@@ -69,7 +70,7 @@ class ProgramExecuted:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnRejected:
     """No program runs. ``born``: a process did exist and ends; its ``ProcessReaped`` comes as for every other.
 
@@ -84,7 +85,7 @@ class SpawnRejected:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreloadBegan:
     """A fork server with a preload set begins to import ``module``; ``part`` is its own name."""
 
@@ -92,7 +93,7 @@ class PreloadBegan:
     module: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PreloadEnded:
     """All modules are imported and the fork server is fit to fork; or ``refusal`` says why it never will be, and
     ``module`` because of which one. It then waits to be dismissed.
@@ -110,7 +111,7 @@ class PreloadEnded:
 # ---- launcher / fork server -> guardian -> controller -------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessBorn:
     """A service's process exists; it is the guardian's child. It does nothing before this was sent.
 
@@ -126,7 +127,7 @@ class ProcessBorn:
 # ---- guardian -> controller ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessReaped:
     """A child of the guardian ended. ``service``/``invocation`` None: an adopted orphan, nobody's main process.
 
@@ -143,7 +144,7 @@ class ProcessReaped:
     max_rss_bytes: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartStarted:
     """A part of svcd runs. With one descriptor, the controller's end of its direct link, for those that have one."""
 
@@ -151,7 +152,7 @@ class PartStarted:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartEnded:
     part: str
     pid: int
@@ -159,7 +160,7 @@ class PartEnded:
     signal: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalReceived:
     """The guardian got SIGTERM, SIGINT or SIGHUP: ``signal`` is the number."""
 
@@ -169,14 +170,14 @@ class SignalReceived:
 # ---- controller -> guardian ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterEnded:
     """Nothing runs any more: end the parts, clear the run directory, exit with this code."""
 
     exit_code: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartRequested:
     """Start this launcher or fork server, unless it is there. ``settings`` are added to its argument.
 
@@ -188,7 +189,7 @@ class PartRequested:
     settings: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PartDismissed:
     """Kill this fork server (one with a number): nobody needs it any more, and it owns nothing."""
 
@@ -198,7 +199,7 @@ class PartDismissed:
 # ---- guardian -> collector, collector -> guardian -------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamOpened:
     """One read end to collect. ``stream_id`` is the guardian's; ``target`` is the entry of ``ProcessBorn.streams``."""
 
@@ -208,7 +209,7 @@ class StreamOpened:
     target: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamEnded:
     """Every writer is gone and every byte is in the file: the guardian closes its copy."""
 
@@ -218,7 +219,7 @@ class StreamEnded:
 # ---- controller <-> collector (their direct link) -----------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class FlushRequested:
     """Write out all that this service's pipes hold now, then answer. ``tail_bytes``: how much of the end
     to send along.
@@ -229,7 +230,7 @@ class FlushRequested:
     tail_bytes: int = 4096
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Flushed:
     """``tail``: stream name -> the last bytes of that stream's file, from the last run on, decoded with "replace"."""
 
@@ -238,7 +239,7 @@ class Flushed:
     tail: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StreamBegan:
     """All that earlier runs have written is in the file ``path``; what comes now is this run's. With one descriptor of
     the file, for reading, at its end; with none when it could not be opened.
@@ -250,7 +251,7 @@ class StreamBegan:
     path: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class OutputLost:
     """Bytes that could not be written (disk full). Cumulative since the last such message."""
 
@@ -291,7 +292,9 @@ MESSAGE_TYPES: Final[dict[str, type]] = {
         OutputLost,
     )
 }
-_FIELDS: Final = {kind: tuple(each.name for each in dataclasses.fields(kind)) for kind in MESSAGE_TYPES.values()}
+_to_json: Final = json.JSONEncoder(separators=(",", ":")).encode  # made once: json.dumps makes one for each message
+_from_json: Final = json.JSONDecoder().decode
+_FIELDS: Final = {kind: field_names(kind) for kind in MESSAGE_TYPES.values()}
 
 
 def encode(message: Any) -> bytes:
@@ -301,7 +304,7 @@ def encode(message: Any) -> bytes:
         raise WiringError(f"{kind.__name__} is no message between parts")
     fields = {name: getattr(message, name) for name in _FIELDS[kind]}
     try:
-        return json.dumps({"type": kind.__name__, **fields}, separators=(",", ":")).encode()
+        return _to_json({"type": kind.__name__, **fields}).encode()
     except (TypeError, ValueError) as error:
         raise WiringError(f"{kind.__name__} cannot be sent: {error}") from None
 
@@ -309,7 +312,7 @@ def encode(message: Any) -> bytes:
 def decode(data: bytes) -> Any:
     """The message in ``data``. Raises ``WiringError`` when there is none."""
     try:
-        fields = json.loads(data)
+        fields = _from_json(data.decode())
         kind = MESSAGE_TYPES[fields.pop("type")]
         return kind(**{name: tuple(value) if type(value) is list else value for name, value in fields.items()})
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

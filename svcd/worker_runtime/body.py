@@ -12,7 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from typing import Any, Final, Protocol
 
-from svcd.worker_runtime.sdk import Context, Service
+from svcd.worker_runtime.computing.threads import is_async
+from svcd.worker_runtime.context import Context
+from svcd.worker_runtime.service import Service
 
 Caught = BaseException | None
 
@@ -62,11 +64,6 @@ class OwnThread:
         if error is not None:
             raise error
         return await result if inspect.isawaitable(result) else result
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    of_object = getattr(type(function), "__call__", None)  # noqa: B004 - for objects with an async __call__
-    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(of_object)
 
 
 def _call_caught(function: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Caught]:
@@ -130,8 +127,8 @@ class ServiceBody:
 
     async def import_state(self, state: Any, version: str | None) -> None:
         """What its annotation says is made of the state. Raises ``StateMismatch`` where it does not fit."""
-        from svcd.worker_runtime.annotations import Mismatch  # noqa: PLC0415 - for the few services that import
-        from svcd.worker_runtime.methods import state_check  # noqa: PLC0415
+        from svcd.worker_runtime.calls.annotations import Mismatch  # noqa: PLC0415 - for the few services that import
+        from svcd.worker_runtime.calls.methods import state_check  # noqa: PLC0415
 
         if self._is_base("import_state"):
             raise StateMismatch(f"{self._cls.__name__} has no import_state(), and there is a state to be imported")

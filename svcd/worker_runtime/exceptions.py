@@ -16,7 +16,7 @@ from typing import Final
 
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised, Frame
-from svcd.worker_runtime.outcome import AbortedError
+from svcd.worker_runtime.lifetime.outcome import AbortedError
 
 MAX_LINE_LENGTH: Final = 300
 MAX_NAME_LENGTH: Final = 200

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 
-from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 
 class Flag:

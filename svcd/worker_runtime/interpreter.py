@@ -16,16 +16,13 @@ from collections.abc import Callable
 from typing import Any
 
 _main: types.ModuleType | None = None
+_on_terminate: Callable[[], None] | None = None
 
 
-def settle() -> None:
-    """Streams, signals, ``__main__`` and clock zone as a fresh ``python`` has them; stdout is written line by line."""
-    fresh_main()
+def prepare() -> None:
+    """What is the same for all services, and lasts through a fork. Before it, where there is one."""
     for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python's own defaults, which a launcher has reset
         signal.signal(number, signal.SIG_IGN)
-    if "TZ" in os.environ:
-        time.tzset()
-    sys.dont_write_bytecode = sys.dont_write_bytecode or bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
     try:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # whatever lacks it is let be
     except (AttributeError, ValueError, OSError):
@@ -34,6 +31,14 @@ def settle() -> None:
         faulthandler.enable(2)  # a segmentation fault leaves the Python traceback as its last words
     except (OSError, ValueError, RuntimeError):
         pass
+
+
+def settle() -> None:
+    """``__main__``, clock zone and bytecode as a fresh ``python`` has them."""
+    fresh_main()
+    if "TZ" in os.environ:
+        time.tzset()
+    sys.dont_write_bytecode = sys.dont_write_bytecode or bool(os.environ.get("PYTHONDONTWRITEBYTECODE"))
 
 
 def fresh_main() -> types.ModuleType:
@@ -52,22 +57,34 @@ def catch_signals(on_terminate: Callable[[], None]) -> None:
 
     Handlers rather than SIG_IGN: exec resets them, so the programs that a service starts are not affected.
     """
+    global _on_terminate
+    _on_terminate = on_terminate
+    signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, _ignore)
 
-    def terminate(_number: int, _frame: Any) -> None:
-        on_terminate()
 
-    def ignore(_number: int, _frame: Any) -> None:
+def release_signals() -> None:
+    """Both at their defaults again, where nobody else has caught them meanwhile."""
+    global _on_terminate
+    if _on_terminate is None:
         return
+    _on_terminate = None
+    if signal.getsignal(signal.SIGTERM) is _terminate:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) is _ignore:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    def restore() -> None:
-        if signal.getsignal(signal.SIGTERM) is terminate:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        if signal.getsignal(signal.SIGINT) is ignore:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    signal.signal(signal.SIGTERM, terminate)
-    signal.signal(signal.SIGINT, ignore)
-    os.register_at_fork(after_in_child=restore)
+os.register_at_fork(after_in_child=release_signals)  # once, here: what is made in a service costs it pages
+
+
+def _terminate(_number: int, _frame: Any) -> None:
+    if _on_terminate is not None:
+        _on_terminate()
+
+
+def _ignore(_number: int, _frame: Any) -> None:
+    return
 
 
 def finish(complain: Callable[[str], None]) -> None:

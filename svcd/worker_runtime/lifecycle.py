@@ -16,12 +16,12 @@ from typing import Final
 
 from svcd.protocol.messages import ServiceSpec
 from svcd.worker_runtime.body import Body, StateMismatch
+from svcd.worker_runtime.calls.exporting import Exports
 from svcd.worker_runtime.exceptions import linked_with, one_line
-from svcd.worker_runtime.exporting import Exports
-from svcd.worker_runtime.life import State
+from svcd.worker_runtime.lifetime.life import State
+from svcd.worker_runtime.lifetime.service_life import DeclaredFailure, ServiceLife
 from svcd.worker_runtime.orders import Orders
 from svcd.worker_runtime.reports import Reports, print_text
-from svcd.worker_runtime.service_life import DeclaredFailure, ServiceLife
 
 OK: Final = 0
 USER_FAILURE: Final = 1
@@ -31,7 +31,8 @@ LEFTOVER_TASKS_S: Final = 1.0
 
 class Lifecycle:
     """``on_started`` is called with the service's object when its start has ended well; what it raises makes that a
-    failed one. ``on_running`` is called when the service has come up, ``on_paused`` when it was paused or resumed.
+    failed one. ``on_taking_over`` is awaited after that by one that replaces another run. ``on_running`` is called when
+    the service has come up, ``on_paused`` when it was paused or resumed.
 
     A pause or a resume is a step like the others: a stop waits for its end. Who is paused is not paused again.
     """
@@ -46,6 +47,7 @@ class Lifecycle:
         self._taken: list[BaseException] = []
         self.exit_code = OK
         self.on_started: Callable[[object], None] = lambda target: None
+        self.on_taking_over: Callable[[], Awaitable[None]] = _at_once
         self.on_running: Callable[[], None] = lambda: None
         self.on_paused: Callable[[bool], None] = lambda paused: None
         self._paused = False
@@ -103,6 +105,8 @@ class Lifecycle:
         await self._body.start()
         if not self._orders.stop_asked:
             self.on_started(self._body.target)
+            if self._spec.takes_over:
+                await self.on_taking_over()
 
     async def _stay(self) -> None:
         """Until somebody asks for a stop, or the code ends by itself."""
@@ -238,6 +242,10 @@ class Lifecycle:
                 self._reports.failed(phase, error)
         self.exit_code = self.exit_code or code
         self._orders.ask_stop(f"{phase} ended with {one_line(error)}", error)
+
+
+async def _at_once() -> None:
+    """Nothing is to be waited for."""
 
 
 def exit_code_of(error: SystemExit | KeyboardInterrupt) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from svcd.protocol.messages import ServiceSpec
-from svcd.worker_runtime.sdk import Service
+from svcd.worker_runtime.service import Service
 
 CODE_MODULE: Final = "svcd_service_code"
 OWN: Final = frozenset({"svcd", "msgpack", "setproctitle"})

@@ -23,7 +23,7 @@ from svcd.protocol.messages import (
     ChildServiceRequested,
     Message,
 )
-from svcd.worker_runtime.body import is_async
+from svcd.worker_runtime.computing.threads import is_async
 from svcd.worker_runtime.reports import Reports
 
 HANDLER: Final = "child_ended"

@@ -14,7 +14,9 @@ from svcd.protocol.state_parts import Assembly
 
 
 class Orders:
-    """``stop_asked`` ends every wait. Only the first reason counts. ``tell_life`` gets every stop, in the same tick."""
+    """``stop_asked`` ends every wait. Only the first reason counts. ``tell_life`` gets every stop, in the same tick.
+    ``leave`` asks for a drain before the service stops by itself; whether somebody will order the stop then.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, on_stop: Callable[[], None]) -> None:
         self.loop = loop
@@ -31,6 +33,8 @@ class Orders:
         self.reason = ""
         self.own_wish = False  # it stops well, and because it has asked for it
         self.tell_life: Callable[[str | BaseException | None], None] = lambda error: None
+        self.leave: Callable[[], bool] = lambda: False
+        self._left = ""  # why it has asked for its own end, which the controller orders now
         self._on_stop = on_stop
         self._wake: asyncio.Future[None] | None = None
 
@@ -48,7 +52,7 @@ class Orders:
             self.pause_asked = isinstance(message, Pause)
             self.pause_news = True
         elif isinstance(message, Stop):
-            self.ask_stop(message.reason)
+            self.ask_stop(self._left or message.reason)
         self.changed()
 
     def _take_state(self, message: ImportState) -> None:
@@ -71,16 +75,27 @@ class Orders:
         self.changed()
 
     def ask_stop_of_own(self, reason: str, error: str | BaseException | None = None) -> None:
-        """``ask_stop`` for the service's own code: at once where that runs on the loop, soon from another thread."""
+        """For the service's own code: at once where that runs on the loop, soon from another thread. Who stops well
+        leaves first, if it can: requests in flight are finished.
+        """
         if asyncio._get_running_loop() is self.loop:
-            self.ask_stop(reason, error, own=True)
+            self._stop_of_own(reason, error)
         else:
-            self.ask_stop_from_anywhere(reason, error, own=True)
+            self._soon(self._stop_of_own, reason, error)
 
-    def ask_stop_from_anywhere(self, reason: str, error: str | BaseException | None = None, own: bool = False) -> None:
+    def _stop_of_own(self, reason: str, error: str | BaseException | None) -> None:
+        if error is None and not self.stop_asked and self.leave():
+            self._left = reason
+        else:
+            self.ask_stop(reason, error, own=True)
+
+    def ask_stop_from_anywhere(self, reason: str) -> None:
         """``ask_stop`` for other threads and signal handlers."""
+        self._soon(self.ask_stop, reason)
+
+    def _soon(self, action: Callable[..., None], *arguments: object) -> None:
         try:
-            self.loop.call_soon_threadsafe(self.ask_stop, reason, error, own)
+            self.loop.call_soon_threadsafe(action, *arguments)
         except RuntimeError:  # the loop is closed: the end is near anyhow
             pass
 

@@ -11,7 +11,6 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 from svcd.protocol.messages import (
@@ -35,22 +34,26 @@ from svcd.protocol.messages import (
     Stop,
     Welcome,
 )
+from svcd.record import record
 from svcd.worker_runtime import interpreter, sampling
 from svcd.worker_runtime.body import Body, FunctionBody, ServiceBody
-from svcd.worker_runtime.connection import Connection
-from svcd.worker_runtime.describing import interface_of
+from svcd.worker_runtime.calls.connection import Connection, Dial
+from svcd.worker_runtime.calls.describing import interface_of
+from svcd.worker_runtime.calls.neighbours import Neighbours
+from svcd.worker_runtime.calls.wire_socket import dial
+from svcd.worker_runtime.computing.pools import Pools, pools_for
+from svcd.worker_runtime.context import Context, enter
 from svcd.worker_runtime.exceptions import one_line
 from svcd.worker_runtime.flags import Stopping
+from svcd.worker_runtime.forking.loop import StubLoop
 from svcd.worker_runtime.lifecycle import USER_FAILURE, Lifecycle, exit_code_of
+from svcd.worker_runtime.lifetime.service_life import OWN_WISH
 from svcd.worker_runtime.load import load, prepare_path
-from svcd.worker_runtime.neighbours import Neighbours
 from svcd.worker_runtime.orders import Orders
-from svcd.worker_runtime.pools import Pools, pools_for
 from svcd.worker_runtime.recording import Recording
 from svcd.worker_runtime.reports import Reports, print_text
 from svcd.worker_runtime.script import Script
-from svcd.worker_runtime.sdk import Context, Service, enter
-from svcd.worker_runtime.service_life import OWN_WISH
+from svcd.worker_runtime.service import Service
 
 STUB_FAILURE: Final = 70  # EX_SOFTWARE of sysexits.h
 SAMPLE_EVERY_S: Final = 5.0
@@ -64,7 +67,7 @@ class BadSettings(Exception):  # noqa: N818 - it says what is
     """The stub was started with something else than it needs."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Settings:
     """What a stub is born with. ``control``: path of the controller's socket."""
 
@@ -80,34 +83,43 @@ class Settings:
         """From the launcher's mapping; unknown keys are ignored. Raises ``BadSettings``."""
         if not isinstance(stub, dict):
             raise BadSettings("its settings are no mapping")
-        values: dict[str, Any] = {}
-        for name, types, required in _SETTINGS:
-            value = stub.get(name)
-            if value is None and not required:
-                continue
-            if not isinstance(value, types) or isinstance(value, bool):
-                raise BadSettings(f"{name} cannot be {value!r}" if name in stub else f"{name} is missing")
-            values[name] = value
+        values = {name: stub[name] for name in _SETTINGS if stub.get(name) is not None}
+        for name, value in values.items():
+            if type(value) not in _SETTINGS[name]:
+                raise BadSettings(f"{name} cannot be {value!r}")
+        for name in _REQUIRED:
+            if name not in values:
+                raise BadSettings(f"{name} cannot be None" if name in stub else f"{name} is missing")
         return cls(**values)
 
 
-_SETTINGS: Final[tuple[tuple[str, tuple[type, ...], bool], ...]] = (
-    ("service", (str,), True),
-    ("invocation", (int,), True),
-    ("control", (str,), True),
-    ("cluster", (str,), False),
-    ("instance", (int,), False),
-    ("controller_timeout_s", (int, float), False),
-)
+_SETTINGS: Final[dict[str, frozenset[type]]] = {
+    "service": frozenset({str}),
+    "invocation": frozenset({int}),
+    "control": frozenset({str}),
+    "cluster": frozenset({str}),
+    "instance": frozenset({int}),
+    "controller_timeout_s": frozenset({int, float}),
+}
+_REQUIRED: Final = ("service", "invocation", "control")
 
 
-def main(stub: Any) -> int:
+NOBODY: Final = Settings("", 0, "")
+
+
+def main(stub: Any, process: Process | None = None) -> int:
     """Run the service that ``stub`` names until it ends; the exit code. The caller ends the process with it at once.
+    ``process``: one that was made before, in whose place nobody else lives.
 
     Exit handlers have been called and the standard streams flushed when this returns.
     """
     try:
-        return Process(Settings.read(stub)).run()
+        settings = Settings.read(stub)
+        if process is None:
+            interpreter.prepare()
+            process = Process()
+        process.take(settings)
+        return process.run()
     except BadSettings as error:
         print_text(f"svcd: cannot start a stub: {error}\n")
         return STUB_FAILURE
@@ -121,16 +133,18 @@ def main(stub: Any) -> int:
 
 
 class Process:
-    """Everything that one stub owns."""
+    """Everything that one stub owns. Made before the fork, where there is one: until ``run`` it is nobody's, and holds
+    no descriptor.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._loop = asyncio.new_event_loop()
-        self._loop.set_exception_handler(self._on_loop_exception)
+    def __init__(self) -> None:
+        self.loop = StubLoop()
+        self.loop.set_exception_handler(self._on_loop_exception)
+        self._settings = NOBODY
         self._stopping = Stopping()
-        self._orders = Orders(self._loop, self._on_stop_asked)
-        self._reports = Reports(settings.service, settings.invocation, self._send)
-        self._neighbours = Neighbours(self._reports, self._send)
+        self._orders = Orders(self.loop, self._on_stop_asked)
+        self._reports = Reports("", 0, self._send)
+        self._neighbours = Neighbours(self._reports, self._send, self.loop)
         self._function: FunctionBody | None = None
         self._lifecycle: Lifecycle | None = None
         self._connection: Connection | None = None
@@ -139,21 +153,24 @@ class Process:
         self._pools: Pools | None = None
         self._watchdog_s: float | None = None
         self._checks: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
-        self._controller_timeout_s = settings.controller_timeout_s
+        self._controller_timeout_s = NOBODY.controller_timeout_s
         self._stop_timeout_s = 10.0
 
-    def run(self) -> int:
+    def take(self, settings: Settings) -> None:
+        """Be this one's. Raises ``OSError`` when there are no descriptors for a loop."""
+        self._settings = settings
+        self._controller_timeout_s = settings.controller_timeout_s
+        self._reports.service, self._reports.invocation = settings.service, settings.invocation
+        self.loop.open()
+
+    def run(self, dial: Dial = dial) -> int:
         """The whole life; the exit code."""
         interpreter.settle()
-        interpreter.catch_signals(lambda: self._orders.ask_stop_from_anywhere("SIGTERM"))
+        interpreter.catch_signals(self._on_terminate)
         threading.excepthook = self._on_thread_exception
-        return self.serve(Connection)
-
-    def serve(self, connection: type[Connection]) -> int:
-        """From the connection to the end of the service."""
         self._on_lost()  # not there yet, which may not last for ever either
-        self._connection = connection(
-            self._settings.control, self._loop, self._greeting, self._receive, self._on_lost, self._on_back
+        self._connection = Connection(
+            self._settings.control, self.loop, self._greeting, self._receive, self._on_lost, self._on_back, dial
         )
         try:
             return self._live()
@@ -187,7 +204,9 @@ class Process:
             self._send(interface)
         lifecycle = self._lifecycle = Lifecycle(self._body(found, spec), spec, self._orders, self._reports)
         lifecycle.on_started = self._neighbours.serve
+        lifecycle.on_taking_over = self._neighbours.listen
         self._neighbours.rest = lifecycle.rest
+        self._orders.leave = self._leave
         if self._ctx is not None:
             self._ctx.live(lifecycle.life)
         lifecycle.on_running = self._came_up
@@ -206,6 +225,10 @@ class Process:
             return await lifecycle.run()
         finally:
             self._neighbours.close()
+
+    def _leave(self) -> bool:
+        """Without a controller nobody would order the stop."""
+        return self._patience is None and self._neighbours.leave()
 
     def _load(self, spec: ServiceSpec) -> Any:
         if not spec.record_imports:
@@ -228,7 +251,7 @@ class Process:
             lambda error: self._orders.ask_stop_of_own(OWN_WISH, error),
         )
         ctx.version = spec.version
-        self._pools = pools_for(ctx, spec, self._loop)
+        self._pools = pools_for(ctx, spec, self.loop)
         ctx.equip(self._pools)
         enter(ctx)
         if isinstance(found, type) and issubclass(found, Service):
@@ -245,14 +268,17 @@ class Process:
         """Run the loop until ``coroutine`` is done. A SystemExit in some task or callback comes out of the loop itself:
         it is taken as the service's wish to end, and the loop goes on for an orderly end.
         """
-        task = self._loop.create_task(coroutine, name="svcd")
+        task = self.loop.create_task(coroutine, name="svcd")
         while True:
             try:
-                return self._loop.run_until_complete(task)
+                return self.loop.run_until_complete(task)
             except (SystemExit, KeyboardInterrupt) as error:
                 if self._lifecycle is None or task.done():
                     raise
                 self._lifecycle.quit(error)
+
+    def _on_terminate(self) -> None:
+        self._orders.ask_stop_from_anywhere("SIGTERM")
 
     def _on_stop_asked(self) -> None:
         if self._function is not None:
@@ -277,7 +303,7 @@ class Process:
             return
         error = args.exc_value if args.exc_value is not None else args.exc_type()
         try:
-            self._loop.call_soon_threadsafe(self._reports.exception, error)
+            self.loop.call_soon_threadsafe(self._reports.exception, error)
         except RuntimeError:  # the loop is closed
             threading.__excepthook__(args)
 
@@ -299,7 +325,7 @@ class Process:
         if isinstance(message, Ping):
             self._send(Pong(self._settings.service, self._settings.invocation))
         elif isinstance(message, CheckHealth):
-            check = self._loop.create_task(self._check_health(message), name="health")
+            check = self.loop.create_task(self._check_health(message), name="health")
             self._checks.add(check)
             check.add_done_callback(self._checks.discard)
         elif isinstance(message, ServiceSpec | Init | ImportState | Start | Pause | Resume | Stop):
@@ -327,13 +353,13 @@ class Process:
 
     def _on_lost(self) -> None:
         if self._patience is None:
-            self._patience = self._loop.call_later(self._controller_timeout_s, self._give_up)
+            self._patience = self.loop.call_later(self._controller_timeout_s, self._give_up)
 
     def _give_up(self) -> None:
         """The controller stayed away: stop as if told to, with our own bound on it."""
         print_text(f"svcd: no controller for {self._controller_timeout_s:g} s: stopping\n")
         self._orders.ask_stop("the controller is gone")
-        self._loop.call_later(self._stop_timeout_s, _end_everything)
+        self.loop.call_later(self._stop_timeout_s, _end_everything)
 
     # ---- signs of life -----------------------------------------------------------------------------------------------
 
@@ -346,7 +372,7 @@ class Process:
         """Said by the loop itself, so that a loop that is blocked stays silent."""
         if not self._orders.stop_asked:
             self._send(LoopAlive(self._settings.service, self._settings.invocation))
-            self._loop.call_later(watchdog_s / BEATS, self._beat, watchdog_s)
+            self.loop.call_later(watchdog_s / BEATS, self._beat, watchdog_s)
 
     def _on_paused(self, paused: bool) -> None:
         if self._ctx is not None and not self._orders.stop_asked:
@@ -360,7 +386,7 @@ class Process:
             self._send(HealthReported(settings.service, settings.invocation, message.token, error is None, error or ""))
 
     def _sample_later(self) -> None:
-        self._loop.call_later(SAMPLE_EVERY_S, self._sample)
+        self.loop.call_later(SAMPLE_EVERY_S, self._sample)
 
     def _sample(self) -> None:
         if self._orders.stop_asked:

@@ -25,8 +25,8 @@ from fake_daemon import PATIENCE_S, Directories, FakeDaemon, Outcome, row
 from svcd import Service, rpc
 from svcd.cli.answers import plain
 from svcd.protocol.messages import GetRoute, Message, RequestRefused, Route, RouteReported
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Routes
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Routes
 
 Svcd = Callable[..., Outcome]
 

@@ -294,6 +294,37 @@ def test_what_update_is_told_beside_the_files(daemon: FakeDaemon, svcd: Svcd, fi
     assert sent_update(daemon).force
 
 
+def test_what_earlier_updates_were_told_is_kept(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    """By an update and by a scaling; ``--reset`` forgets it."""
+    text = "cluster: shop\nservices: {web: {python: 'shop:Web', path: [/]}, api: {python: 'api:Api', path: [/]}}\n"
+    file.write_text(text)
+    cluster = load([str(file)], {})
+    web, api = cluster.services
+    assert isinstance(web.launch.run, PythonCode)
+    both = "python", "version"
+    launch = replace(web.launch, run=replace(web.launch.run, entry="shop2:Web"), version="7", given=both)
+    running = replace(cluster, services=(replace(web, launch=launch), api))
+    daemon.answer(GetConfiguration, ConfigurationReported(cluster.files, plans.to_json(running).decode()))
+    daemon.answer(UpdateServices, STEPS, *DONE)
+    daemon.answer(ApplyConfiguration, STEPS, *DONE)
+
+    def sends(*words: str) -> tuple[list[Any], str]:
+        """(entry, version and what was told of each service), and what is said first."""
+        daemon.asked.clear()
+        outcome = svcd(*words)
+        found = sent_plan(daemon).services
+        runs = [each.launch.run for each in found if isinstance(each.launch.run, PythonCode)]
+        each = zip(runs, found, strict=True)
+        return [(run.entry, of.launch.version, of.launch.given) for run, of in each], outcome.out.partition(SHOWN)[0]
+
+    other = "api:Api", None, ()
+    said = "web: --python shop2:Web is in force, whatever its files say; --reset forgets it\n"
+    assert sends("update", "web", "--version", "8") == ([("shop2:Web", "8", both), other], said)
+    assert sends("update", "api") == ([("shop2:Web", "7", both), other], "")
+    assert sends("update", "web", "--reset") == ([("shop:Web", None, ()), other], "")
+    assert sends("scale", "web=2") == ([("shop2:Web", "7", both)] * 2 + [other], "")
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -97,13 +97,14 @@ def test_json(svcd: Svcd, file: str) -> None:
     assert document["levels"] == [["db", "setup"], ["store", "cache"], ["web"]]
     assert document["edges"][0] == {
         "dependent": "web", "dependency": "store", "kind": "requires", "condition": "running", "on_crash": "restart",
+        "to_parent": False,
     }  # fmt: skip
 
 
 def test_of_the_cluster_that_runs(daemon: FakeDaemon, svcd: Svcd) -> None:
-    edge = Edge("b", "a", "requires", "running", "restart")
-    daemon.answer(GetGraph, GraphReported("shop", ("a", "b"), (edge,)))
-    assert svcd("graph").out == "cluster shop, in start order:\n  a\n    b ← a\n"
+    edges = Edge("b", "a", "requires", "running", "restart"), Edge("c", "b", "requires", "running", "restart", True)
+    daemon.answer(GetGraph, GraphReported("shop", ("a", "b", "c"), edges))
+    assert svcd("graph").out == "cluster shop, in start order:\n  a\n    b ← a\n      c ← b (its parent)\n"
 
 
 def test_deep_and_wide_graphs_are_drawn() -> None:

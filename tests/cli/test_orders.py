@@ -68,8 +68,23 @@ def test_stop_says_what_else_it_stops(daemon: FakeDaemon, svcd: Svcd) -> None:
         "outcome": "done",
         "text": "",
         "also": ["worker", "web"],
+        "removed": [],
         "results": [{"service": "db", "outcome": "done", "text": ""}],
     }
+
+
+@pytest.mark.parametrize(("verb", "kind", "words"), [
+    ("stop", StopServices, "also stops first, and brings back"),
+    ("restart", RestartServices, "also restarts around it"),
+])  # fmt: skip
+def test_children_that_go_with_their_parent_do_not_come_back(
+    daemon: FakeDaemon, svcd: Svcd, verb: str, kind: type, words: str
+) -> None:
+    ended = RequestEnded("done", (Result("pool", "done"),))
+    daemon.answer(kind, RequestAccepted(("web", "shard-1", "shard-0"), ("shard-1", "shard-0")), ended)
+    first, second, _ = svcd(verb, "pool").out.splitlines()
+    assert (first, second) == (f"{words}: web", "removes with their parent: shard-1, shard-0")
+    assert json.loads(svcd(verb, "pool", "--json").out)["removed"] == ["shard-1", "shard-0"]
 
 
 @pytest.mark.parametrize("outcome_word", ["failed", "superseded"])

@@ -52,6 +52,8 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     daemon.rows = [
         row("a", healthy=False, ailment="status 500 (3 times in a row)"),
         row("b", "failed", cause="exit code 1", fallback="c"),
+        row("bb", "failed", cause="exit code 7", not_restarted="restart.prevent_codes has 7"),
+        row("bc", "failed", cause="exit code 7", not_restarted="restart.policy is never"),
         row("c", text="serving 3 clients", port=8001),
         row("d", "unloaded", desired="down", pid=None, cause="registered", sockets=("127.0.0.1:80",)),
         row("dd", "unloaded", pid=None, desired="down", cause="registered", sockets=("[::1]:80",), on_demand=True),
@@ -64,6 +66,8 @@ def test_what_else_there_is_to_know_stands_beside_the_cause(
     assert causes == [
         "ready; unhealthy: status 500 (3 times in a row)",
         "c stands in; exit code 1",
+        "exit code 7; not restarted: restart.prevent_codes has 7",
+        "exit code 7",
         'ready; says "serving 3 clients"; port 8001',
         "registered; who calls 127.0.0.1:80 waits",
         "registered; a call to [::1]:80 starts it",
@@ -93,6 +97,9 @@ web.1: running for 2m05s: ready
   type             task
   version          1.4
   tags             a, b
+  its check printed:
+    12 jobs are stuck
+    since noon
 """
 
 
@@ -105,14 +112,16 @@ def test_all_there_is_to_know_of_one(daemon: FakeDaemon, svcd: Svcd, monkeypatch
         row("web.1", service="web", instance=1, since=9_875.0, text="three\nclients", healthy=False, fallback="spare",
             pid=412, invocation=7, cpu_percent=3.5, memory_bytes=24 * 2**20, restarts=2, port=8001, next_run=1e9,
             sockets=("127.0.0.1:80", "unix:/run/x"), depends_on=("db", "cache"), type="task", tags=("a", "b"),
-            version="1.4"),
-        row("db", "failed", since=9_990.0, pid=None, cause="exit code 1", last_output=("oh dear",)),
+            version="1.4", check_output=("12 jobs are stuck", "\x1b[31msince noon")),
+        row("db", "failed", since=9_990.0, pid=None, cause="exit code 1", last_output=("oh dear",),
+            not_restarted="restart.policy is never"),
     ]  # fmt: skip
     assert svcd("status", "web.1").out == DETAILS
     outcome = svcd("status", "db")
     assert outcome.code == 3
     assert outcome.out.partition("\n\n")[2] == (
-        "db: failed for 10s: exit code 1\n  asked to be  up\n  restarts     0\n"
+        "db: failed for 10s: exit code 1\n"
+        "  asked to be    up\n  not restarted  restart.policy is never\n  restarts       0\n"
         "\ndb: failed: exit code 1\n  last output:\n    oh dear\n"
     )
 

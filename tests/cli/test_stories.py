@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fake_daemon import FakeDaemon, Outcome
@@ -135,6 +136,17 @@ def test_changes_fit_into_a_terminal(daemon: FakeDaemon, svcd: Svcd, monkeypatch
     assert max(map(len, lines)) == 80
     assert "restart of api" in lines[2]
     assert "service0" in lines[2]
+
+
+def test_changes_that_repeat_say_how_often(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    often = replace(CRASH, cause="db crashed: " + "x" * 200, earlier=1196, since=BEGAN - 60)
+    daemon.answer(GetChanges, ChangesReported((often,)))
+    monkeypatch.setattr("svcd.cli.columns.width", lambda: 80)
+    line = svcd("changes").out.splitlines()[1]
+    assert len(line) <= 80
+    assert "… (+1196 before)  db, api" in line
+    said = "  1196 of its kind before it, since 13:45:40.125, are not kept"
+    assert svcd("changes", "4").out.splitlines()[-1] == said
 
 
 def test_one_change(daemon: FakeDaemon, svcd: Svcd) -> None:

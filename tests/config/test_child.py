@@ -18,6 +18,7 @@ import yaml
 from hypothesis import given, settings
 
 from svcd.supervisor.config import child_keys, leaves, shape
+from svcd.supervisor.config.block import key_names, keys_of, leaf_of
 from svcd.supervisor.config.child import BadChild, Family, define
 from svcd.supervisor.config.launch import (
     HealthProbe,
@@ -140,20 +141,19 @@ def family(directory: Path) -> Family:
 def test_the_tables_say_what_the_shape_says(place: tuple[str, ...]) -> None:
     table, block = BLOCKS[place]
     assert isinstance(table, child_keys.Block)
-    attributes = shape.key_names(block)
+    attributes = key_names(block)
     if place:
         assert (set(attributes) - set(table.keys), table.example) == (LATER.get(place, set()), block.example)
     for key, kind in table.keys.items():
-        field = block.model_fields[attributes[key]]
+        field = keys_of(block)[attributes[key]]
         if not isinstance(kind, child_keys.Leaf):
             continue  # another row
-        found = [each for each in field.metadata if isinstance(each, leaves.Parsed)] or [
-            each for part in get_args(field.annotation) for each in get_args(part) if isinstance(each, leaves.Parsed)
-        ]
+        leaf = leaf_of(field)
+        assert isinstance(leaf, leaves.Parsed)
         own = kind.type if isinstance(kind.type, leaves.Parsed) else get_args(kind.type)[1]
-        assert (own.words, own.schema) == (found[0].words, found[0].schema), key
+        assert (own.words, own.schema) == (leaf.words, leaf.schema), key
         if place != ("logs",):
-            assert kind.default == field.get_default(), key
+            assert kind.default == field.default, key
 
 
 @pytest.mark.parametrize("number", range(len(GOOD)))

@@ -149,7 +149,15 @@ def test_a_new_version_and_a_kept_state_are_for_a_new_run() -> None:
 
 
 def test_every_field_of_a_definition_is_compared() -> None:
-    told_by_others = {"name", "runner", "scheduled", "hooks", "port", "parent"}  # the run, the schedule, the commands
+    told_by_others = {
+        "name",
+        "runner",
+        "scheduled",
+        "hooks",
+        "port",
+        "parent",
+        "given",
+    }  # the run, the schedule, the commands
     looked_into = {"env", "restart", "stop", "run", "probe"}  # above
     for each in (*fields(ServiceSpec), *fields(LaunchSpec)):
         if each.name not in told_by_others | looked_into:

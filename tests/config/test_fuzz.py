@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.block import keys_of
 from svcd.supervisor.config.compare import compare
 from svcd.supervisor.config.errors import ConfigurationError, Problem
 from svcd.supervisor.config.launch import ClusterSpec
@@ -66,7 +67,7 @@ VALUES = st.recursive(
 )
 KEYS = st.sampled_from(
     [
-        *Service.model_fields,
+        *keys_of(Service),
         "include",
         "backoff",
         "listen",

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcd.supervisor.config import plan
+from svcd.supervisor.config.block import keys_of
 from svcd.supervisor.config.compare import compare
 from svcd.supervisor.config.errors import ConfigurationError
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode
@@ -18,7 +19,7 @@ from svcd.supervisor.config.runtime import VARIABLES, default_of, of_files, of_v
 from svcd.supervisor.config.runtime_view import runtime_view
 from svcd.supervisor.config.shape import Runtime
 from svcd.supervisor.config.units import RefusedError
-from svcd.worker_runtime.runtime_settings import RuntimeSettings
+from svcd.worker_runtime.computing.runtime_settings import RuntimeSettings
 
 ENVIRON = {"PATH": "/usr/bin:/bin"}
 CODE = "code: 'async def main(ctx): pass'"
@@ -68,7 +69,7 @@ def test_what_validation_lets_through_the_stub_takes() -> None:
         "stack_size": ("256KiB", "1GiB"),
         "thread_prefix": ("a", "a" * 32),
     }
-    assert ends.keys() == Runtime.model_fields.keys()
+    assert ends.keys() == keys_of(Runtime).keys()
     for key, values in ends.items():
         for value in values:
             RuntimeSettings.read(effective(cluster(f"{CODE}\nruntime: {{{key}: {value}}}")))

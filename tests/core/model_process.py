@@ -46,6 +46,7 @@ class Process:
     is_paused: bool = False
     has_endpoint: bool = False
     is_drained: bool = False
+    is_leaving: bool = False  # it wants to end, and waits to be told to
     is_handing_over: bool = False
     is_compared: bool = False  # its interface, with that of the one before
     is_ending: bool = False  # it has said so

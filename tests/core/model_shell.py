@@ -291,7 +291,7 @@ class ModelShell:
         run = self.unit(process.service).run
         if run is None or run.held:
             return False
-        if any(edge.instead_of is not None and edge.instead_of.name == target for edge in run.borrowed):
+        if self._is_lent(process, target):
             return False
         return any(
             each.target == target and each.kind is DependencyKind.REQUIRES and not self._has_another(process, each)
@@ -299,12 +299,22 @@ class ModelShell:
         )
 
     def _has_another(self, process: Process, dependency: Dependency) -> bool:
-        """Whether another instance of the same service serves."""
+        """Whether another instance of the same service serves, or the fallback of one in its place."""
         if dependency.group is None:
             return False
         beside = [each for each in self.newest[process.service].dependencies if each.group == dependency.group]
         beside.remove(dependency)
-        return any(self.is_ready(each) and not self.unit(each.target).doomed for each in beside)
+        return any(
+            self._is_lent(process, each.target) or (self.is_ready(each) and not self.unit(each.target).doomed)
+            for each in beside
+        )
+
+    def _is_lent(self, process: Process, target: str) -> bool:
+        """Whether this run relies on the fallback of the target."""
+        run = self.unit(process.service).run
+        return run is not None and any(
+            edge.instead_of is not None and edge.instead_of.name == target for edge in run.borrowed
+        )
 
     # ---- health, hooks, demand ----
 

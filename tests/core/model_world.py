@@ -231,6 +231,9 @@ class ModelWorld(ModelShell):
             yield can("is not compatible", partial(self._is_compared, process, ("charge() is gone",)), False)
         if process.to_reach:
             yield can("goes on", partial(self._reports, process, process.to_reach[0], None))
+        is_to_end = process.is_leaving or process.told & {act.StubOrder.DRAIN, act.StubOrder.STOP}
+        if process.has_endpoint and not is_to_end:
+            yield can("wants to leave", partial(self._wants_to_leave, process), False)
         for error in (None, "ValueError: bad"):
             yield can(f"ends itself {error}", partial(self._reports, process, ev.StubPhase.STOPPING, error), False)
 
@@ -258,6 +261,10 @@ class ModelWorld(ModelShell):
     def _opens_endpoint(self, process: Process) -> None:
         process.has_endpoint = True
         self._says(process, ev.EndpointOpened)
+
+    def _wants_to_leave(self, process: Process) -> None:
+        process.is_leaving = True
+        self.tell(ev.StubReported(self.at, process.service, process.invocation, ev.StubPhase.LEAVING))
 
     def _drains(self, process: Process) -> None:
         process.is_drained = True

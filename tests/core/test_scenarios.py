@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 from play import NEVER, Play, after, python, requires, service, task, wants
 
-from svcd.supervisor.core.events import RequestAbandoned, ShutdownLevel
+from svcd.supervisor.core.events import ExitStatus, ProcessExited, RequestAbandoned, ShutdownLevel
 from svcd.supervisor.core.spec import (
     Backoff,
     Condition,
@@ -679,6 +679,32 @@ def test_modes_and_codes(mode: RestartMode, code: int, state: str) -> None:
     play = Play(service("a", restart=RestartPolicy(mode=mode, prevent_codes=frozenset({7})))).all_up()
     play.exits("a", code)
     assert play.state("a") == state
+
+
+@pytest.mark.parametrize(
+    ("policy", "end", "rule"),
+    [
+        (RestartPolicy(mode=RestartMode.NEVER), {"code": 1}, "restart.policy is never"),
+        (RestartPolicy(prevent_codes=frozenset({7})), {"code": 7}, "restart.prevent_codes has 7"),
+        (RestartPolicy(prevent_signals=frozenset({11})), {"signal": 11}, "restart.prevent_codes has SIGSEGV"),
+        (
+            RestartPolicy(by_cause=((RunEnd.SIGNAL, RestartMode.NEVER),)),
+            {"signal": 9},
+            "restart.by_cause.signal is never",
+        ),
+        (RestartPolicy(mode=RestartMode.NEVER, by_cause=((RunEnd.SIGNAL, RestartMode.ALWAYS),)), {"code": 1},
+         "restart.policy is never"),
+    ],
+)  # fmt: skip
+def test_what_has_failed_says_which_rule_forbids_its_restart(
+    policy: RestartPolicy, end: dict[str, int], rule: str
+) -> None:
+    play = Play(service("a", restart=policy)).all_up()
+    play.tell(ProcessExited(play.at, "a", play.spawned["a"], ExitStatus(**end)))
+    view = play.machine.services["a"]
+    assert (view.state.value, view.not_restarted) == ("failed", rule)
+    play.start("a")
+    assert view.not_restarted == ""
 
 
 def test_a_task_that_succeeds_is_done_whatever_its_mode() -> None:

@@ -5,6 +5,7 @@ Must not judge anything but the order of steps: scenarios say what it must be, i
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import re
@@ -184,9 +185,12 @@ class Stage(Cluster):
         return self._answers[correlation].pop(0)
 
     def crash(self, *services: str, how: signal.Signals = signal.SIGKILL) -> None:
-        """Kill their main processes, as nearly at once as can be."""
-        for pid in [self.pid_of(service) for service in services]:
-            os.kill(pid, how)
+        """Kill their main processes, as nearly at once as can be: what the first one's end takes along may be gone."""
+        first, *others = [self.pid_of(service) for service in services]
+        os.kill(first, how)
+        for pid in others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, how)
 
     def say(self, service: str, word: str) -> None:
         """A word to a player, which is as good as done when the player reads it."""

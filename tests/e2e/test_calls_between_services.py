@@ -104,7 +104,7 @@ def test_the_callee_asks_who_knocks_whatever_the_caller_believes(stage: Stage) -
     play = Play(stage, SHOP, "billing: {ACT Billing}\nweb: {ACT Web, depends_on: [billing]}\nother: {ACT Other}")
     address = play.ask("web", "ctx._joined._routes.known('billing')[0].calls")
     words = f"""
-        from svcd.worker_runtime.routes import Address
+        from svcd.worker_runtime.calls.routes import Address
         ctx._joined._routes.set_route("billing", (Address({address!r}),))
         result = await ctx.call("billing.charge", "eve", 1)
     """
@@ -126,8 +126,8 @@ def test_a_child_process_of_a_service_calls_in_its_name(stage: Stage) -> None:
     address = play.ask("web", "ctx._joined._routes.known('billing')[0].calls")
     script = f"""
 import asyncio
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 async def main():
     routes = Routes()
     routes.set_route("billing", (Address({address!r}),))
@@ -375,3 +375,24 @@ def test_a_permission_that_is_applied_holds_at_once_and_so_does_its_removal(stag
     assert stage.pid_of("web") == pid
     stage.tells()
     play.wait("billing", "len(ctx._joined.offered.callers)", 0)
+
+
+def test_who_may_not_call_any_more_is_put_out_with_what_it_has_under_way(stage: Stage) -> None:
+    """A stream, a call and a subscription, on connections that there are; another caller is left alone."""
+    services = "billing: {ACT Billing}\nother: {ACT Web, permissions: {services: [billing]}}\nweb: {ACT Web%s}"
+    play = Play(stage, SHOP, services % ", permissions: {services: [billing]}")
+    play.wait_heard("billing", 2)
+    call = play.begin("web", "await ctx.call('billing.wait', timeout=600)")
+    theirs = play.begin("other", "await ctx.call('billing.wait', timeout=600)")
+    play.ask("web", "setattr(self, 'rows', ctx.stream('billing.history', 10_000))")
+    assert play.ask("web", "await anext(self.rows)") == 0
+    play.wait("billing", "self.begun", 2)
+    play.apply(services % "")
+    failed = call.failure()
+    assert failed.kind == "PermissionDenied"
+    assert failed.text == "cannot call billing: web neither depends on it nor has the permission"
+    assert play.failure("web", "[each async for each in self.rows]").kind == "PermissionDenied"
+    play.wait("billing", "(len(ctx._joined.offered.callers), len(ctx._joined.publisher.subscribers))", [1, 1])
+    play.wait("billing", "sorted(self.ended)", ["cancelled", "history"])
+    play.ask("billing", "self.gate.set()")
+    assert theirs.end() == "billing"

@@ -84,15 +84,15 @@ def test_a_stranger_among_the_users_is_refused(stage: Stage) -> None:
 import os, sys
 sys.path[:0] = {sys.path!r}
 import asyncio
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 async def main():
     routes = Routes()
     routes.set_route("billing", (Address({str(door)!r}),))
     peers = Peers("x", routes)
     await peers.call("billing.none")
 try:
-    from svcd.worker_runtime import accepting, calling, link, stream, wire_socket
+    from svcd.worker_runtime.calls import accepting, calling, link, stream, wire_socket
     from svcd.protocol import call_wire, values, zmtp_large
     loop = asyncio.new_event_loop()
     os.setgroups([]); os.setgid(1); os.setuid(1)

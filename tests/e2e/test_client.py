@@ -408,12 +408,14 @@ def test_a_program_of_the_cluster_may_call_what_it_is_permitted(stage: Stage, mo
     stage.up(
         f"""
         till: {{{TILL}}}
-        asks: {{{program(ASK)}, {MAY_CALL}, env: {{SVCD_RUN_DIR: /nowhere}}, type: task}}
+        asks: {{{program(ASK)}, {MAY_CALL}, env: {{SVCD_RUN_DIR: /nowhere}}, type: task, start: manual}}
         needs: {{{program(ASK)}, depends_on: [till], type: task}}
-        child: {{command: "sh -c 'exec 3<&0; svcd call till.caller; exit 0'", {MAY_CALL}, type: task}}
+        child: {{command: "sh -c 'exec 3<&0; svcd call till.caller; exit 0'", {MAY_CALL}, type: task, start: manual}}
         """,
         wait=None,
     )
+    stage.wait_state("till", "running")  # nothing orders the others after it
+    stage.svcd("start", "--no-wait", "asks", "child", code=0)
     for name in ("asks", "needs", "child"):
         stage.wait_state(name, "completed")
         assert stage.output(name) == f"{name}\n".encode(), stage.story()

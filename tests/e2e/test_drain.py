@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from acting import DRAINS, LOADS, STOPS, Begun, Play
 from clusters import wait_until
 from stage import Stage
@@ -60,7 +61,7 @@ def under_way(play: Play, count: int, service: str = "billing") -> list[Begun]:
 def late(play: Play) -> str:
     """What becomes of a request on the connection that web has had: as it is when the news of a route is late."""
     words = """
-        from svcd.worker_runtime.link import Pending
+        from svcd.worker_runtime.calls.link import Pending
         pending = Pending("billing.hello", asyncio.get_running_loop().create_future())
         self.link.begin("hello", [b"\\x92\\x90\\x80"], None, 0, pending)
         try:
@@ -185,14 +186,85 @@ def test_a_second_signal_ends_the_drain(stage: Stage) -> None:
     stage.tells("billing: draining → stopping → stopped")
 
 
-def test_a_service_that_ends_by_itself_does_not_drain(stage: Stage) -> None:
+ALONE = "billing: {ACT Billing, %s}\nweb: {ACT Web, permissions: {services: [billing]}}"
+
+
+@pytest.mark.parametrize("how", ["ctx.stop()", "await asyncio.to_thread(ctx.stop)"])
+def test_a_service_that_stops_by_itself_is_drained_first(stage: Stage, how: str) -> None:
+    """Nobody finds it, new requests are refused, those in flight are finished; only then does it stop."""
+    play = Play(stage, SHOP, ALONE % "restart: {policy: never}")
+    (call,) = under_way(play, 1)
+    play.ask("billing", how)
+    stage.tells("billing: running → draining")
+    failed = play.failure("web", "await ctx.call('billing.hello', timeout=5)")
+    assert (failed.kind, "stops by itself" in str(failed)) == ("ServiceUnavailable", True)
+    assert play.ask("billing", "ctx.stopping.is_set()") is False
+    play.ask("billing", "ctx.stop()")  # again, which changes nothing
+    play.ask("billing", "self.gate.set()")
+    assert call.end() == "done"
+    stage.tells("billing: draining → stopping → completed")
+    wait_until(lambda: stage.output("billing") == b"stopping 0\n", "its last word")
+
+
+def test_a_method_that_stops_its_service_answers(stage: Stage) -> None:
+    code = (
+        SHOP
+        + """
+class Leaver(Actor):
+    @rpc
+    async def leave(self) -> str:
+        self.ctx.stop()
+        return "bye"
+"""
+    )
     play = Play(
         stage,
-        SHOP,
-        "billing: {ACT Billing, restart: {policy: never}}\nweb: {ACT Web, permissions: {services: [billing]}}",
+        code,
+        "leaver: {ACT Leaver, restart: {policy: never}}\nweb: {ACT Web, permissions: {services: [leaver]}}",
     )
-    call = under_way(play, 1)[0]
-    play.begin("billing", "ctx.stop()")
-    failed = call.failure()
-    assert failed.kind == "ServiceUnavailable"
-    stage.tells("billing: running → stopping → completed")
+    assert play.ask("web", "await ctx.call('leaver.leave')") == "bye"
+    stage.tells("leaver: running → draining → stopping → completed")
+
+
+def test_what_does_not_end_in_time_is_cut_off_then_too(stage: Stage) -> None:
+    play = Play(stage, SHOP, ALONE % "restart: {policy: never}, stop: {drain_timeout: 200ms}")
+    (call,) = under_way(play, 1)
+    play.ask("billing", "ctx.stop()")
+    assert call.failure().kind == "ServiceUnavailable"
+    stage.tells("billing: running → draining → stopping → completed")
+
+
+def test_a_service_that_breaks_does_not_drain(stage: Stage) -> None:
+    play = Play(stage, SHOP, ALONE % "restart: {policy: never}")
+    (call,) = under_way(play, 1)
+    play.begin("billing", "ctx.stop('broken')")
+    assert call.failure().kind == "ServiceUnavailable"
+    stage.tells("billing: running → stopping → failed")
+
+
+def test_who_breaks_while_it_drains_stops_at_once(stage: Stage) -> None:
+    play = Play(stage, SHOP, ALONE % "restart: {policy: never}, stop: {drain_timeout: 1h}")
+    (call,) = under_way(play, 1)
+    play.ask("billing", "ctx.stop()")
+    stage.tells("billing: running → draining")
+    play.begin("billing", "ctx.stop('broken')")
+    assert call.failure().kind == "ServiceUnavailable"
+    stage.tells("billing: draining → stopping → failed")
+    assert stage.causes("billing")[-1] == "broken"
+
+
+def test_whoever_requires_it_hears_at_the_beginning_of_the_drain(stage: Stage) -> None:
+    """And may still ask it while it goes down itself."""
+    services = """
+        billing: {ACT Billing, restart: {policy: always}}
+        front: {ACT Front, depends_on: [billing]}
+        web: {ACT Web, permissions: {services: [billing]}}
+    """
+    play = Play(stage, SHOP, services)
+    call = play.begin("web", "await ctx.call('billing.wait', timeout=600)")
+    play.wait("billing", "self.begun", 1)
+    play.ask("billing", "ctx.stop()")
+    stage.tells(together("billing: running → draining", "front: running → stopping → waiting"))
+    play.ask("billing", "self.gate.set()")
+    assert call.end() == "done"
+    stage.tells(f"billing: draining → stopping → {LOADS}", f"front: {LOADS}")

@@ -140,6 +140,15 @@ def test_an_essential_service_takes_the_cluster_with_it(stage: Stage) -> None:
     assert states == ["running", "stopping", "ended"]
 
 
+def test_the_console_tells_what_was_over_before_it_came(stage: Stage) -> None:
+    stage.write_services("api: {command: exit 5, restart: {policy: never}, essential: true}\nweb: {}")
+    stage.start(wait=None)
+    assert stage.wait_end() == 1
+    text = stage.console.read_text()
+    assert "essential service api failed: exit code 5" in text
+    assert text.splitlines()[-1].split() == ["svcd", "|", "ended"]
+
+
 def test_an_essential_service_that_comes_back_does_not(stage: Stage) -> None:
     stage.up("api: {essential: true}\nweb: {depends_on: [api]}")
     stage.crash("api")

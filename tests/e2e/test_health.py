@@ -76,6 +76,24 @@ def test_who_is_only_reported_stays(stage: Stage) -> None:
     assert len([text for text in stage.notices("db") if "healthy" in text]) >= 2
 
 
+def test_what_a_check_prints_is_shown_while_it_finds_fault(stage: Stage) -> None:
+    stage.write("test -e fine && exit 0; echo 12 jobs are stuck; echo since noon >&2; exit 1\n", "check.sh")
+    check = "exec: [sh, check.sh], interval: 10ms, failure_threshold: 1, on_failure: report"
+    stage.up(f"db: {{health: {{{check}}}}}")
+    wait_healthy(stage, "db", False)
+    out = stage.svcd("status", "db").out
+    assert "  its check printed:\n    12 jobs are stuck\n    since noon\n" in out
+    (stage.directory / "fine").touch()
+    wait_healthy(stage, "db", True)
+    assert "its check printed" not in stage.svcd("status", "db").out
+
+
+def test_what_a_readiness_command_prints_is_shown_while_it_waits(stage: Stage) -> None:
+    stage.write("echo no table yet; exit 1\n", "check.sh")
+    stage.up("db: {ready: {exec: [sh, check.sh], interval: 10ms}}", wait=None)
+    stage.wait_status(lambda _: stage.row("db").check_output == ("no table yet",), "its words")
+
+
 def test_failures_below_the_threshold_are_nothing(stage: Stage) -> None:
     """The check counts its own failures: after two it succeeds, and three would have been too many."""
     stage.write("date >> looks; test $(wc -l < looks) -ne 2 -a $(wc -l < looks) -ne 3\n", "check.sh")

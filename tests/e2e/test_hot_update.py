@@ -10,9 +10,10 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
+import pytest
 from acting import Play, acts
 from clusters import wait_until
 from stage import Stage
@@ -163,13 +164,39 @@ def test_under_load_nothing_fails_and_nothing_is_handled_twice(stage: Stage) -> 
         for _ in range(3):  # and again, however often
             update(stage)
     row = stage.row("till")
-    assert (row.version, row.state, row.cause, row.restarts) == ("1", "running", "ready", 0)
+    assert (row.version, row.state, row.cause, row.restarts) == ("2", "running", "ready", 0)
     assert row.pid != old
     got = finished(play, 1, 2) + answered
     handled = play.ask("till", "self.handled")
     assert sorted(handled) == sorted(got)
     assert len(set(handled)) == len(handled)
     assert play.ask("till", "self.before") > 0
+
+
+def test_what_an_update_was_told_stays_until_it_is_taken_back(stage: Stage) -> None:
+    services = f"till: {{{TILL}, config: {{a: 1}}}}\nclock: {{ACT Clock}}"
+    play = Play(stage, SHOP, services)
+    file = stage.directory / "cluster.yaml"
+    config = stage.directory / "other.yaml"
+    config.write_text("a: 2\n")
+
+    def stands() -> tuple[object, ...]:
+        return tuple(play.ask("till", "[type(self).__name__, ctx.version, ctx.config['a']]"))
+
+    update(stage, "till", "--python", "app:Tills2", "--config", str(config))
+    assert stands() == ("Tills2", "1", 2)
+    assert "--python app:Tills2 --config … is in force" in update(stage)
+    assert stands() == ("Tills2", "1", 2)
+    stage.svcd("restart", "till")
+    assert stands() == ("Tills2", "1", 2)
+    assert "\n# svcd update till --python app:Tills2 --config … is in force\n" in "\n" + stage.svcd("config").out
+    assert update(stage, "till", "--reset").startswith("1. update  till  python, config changed;")
+    assert stands() == ("Tills", "1", 1)
+    update(stage, "till", "--version", "7")
+    assert stage.svcd("plan", str(file)).out == "1. restart till  version changed\n"
+    stage.svcd("apply", str(file))
+    assert stands() == ("Tills", "1", 1)
+    assert update(stage).startswith("1. update  till  a new version takes over in place")
 
 
 # ---- who is connected all the while ----------------------------------------------------------------------------------
@@ -216,6 +243,84 @@ def test_events_before_and_after(stage: Stage) -> None:
     play.wait("audience", "self.heard", [1, 2])
     play.ask("clock", "ctx.publish('ticked', 5)")
     play.wait("till", "self.heard", [5])
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["who listens runs", "who listens stands still"])
+def test_no_event_of_one_that_is_updated_is_lost(stage: Stage, stops: bool) -> None:
+    """Each call is published: what was handled was heard, once, or is told to be lost."""
+    play = Play(stage, SHOP, f"till: {{{TILL}}}\n{BESIDE}\n{callers(1, 2)}")
+    play.wait_heard("till")
+    for version in range(8):
+        play.wait("audience", f"len(self.heard) > {version * 20}")
+        with standing_still(stage.pid_of("audience")) if stops else nullcontext():
+            update(stage, "till", "--version", f"v{version}")
+    for number in (1, 2):
+        play.ask(f"load{number}", "await self.finish()")
+    handled = play.ask("till", "self.handled")
+    assert len(handled) > 100
+    last = f"set({handled[-8:]}) <= set(self.heard)"
+    play.wait("audience", last)
+    heard = play.ask("audience", "self.heard")
+    since = handled.index(heard[0])  # it began to listen after they had begun to call
+    missing = sorted(set(handled[since:]) - set(heard))
+    # these are some ten thousand a second: who is kept from the processor for long finds its queue full, and is told
+    wait_until(lambda: lost(stage, "till", "audience") >= len(missing), f"the loss of {missing} to be told")
+    assert lost(stage, "till", "audience") == len(missing)
+    assert len(heard) == len(set(heard))
+
+
+@contextmanager
+def standing_still(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def lost(stage: Stage, *services: str) -> int:
+    """How many events they say that they have lost."""
+    stage.read_events(0)
+    told = [text for each in services for text in stage.notices(each)]
+    return sum(int(text.split()[0]) for text in told if " lost" in text)
+
+
+def test_no_event_is_lost_for_one_that_is_updated(stage: Stage) -> None:
+    """Who is replaced hears until its successor does; some in between are heard by both."""
+    code = """
+class Ticker(Actor):
+    async def start(self):
+        await super().start()
+        self.number = 0
+        self.work = asyncio.create_task(self.tick())
+
+    async def tick(self):
+        while True:
+            self.number += 1
+            self.ctx.publish("ticked", self.number)
+            await asyncio.sleep(0.0005)
+
+class Hearer(Actor):
+    @on_event("ticker.ticked")
+    async def ticked(self, number: int) -> None:
+        with open(self.ctx.config["file"], "a") as file:
+            print(number, file=file)
+
+    @rpc
+    async def hello(self) -> str:
+        return "hello"
+"""
+    file = stage.directory / "heard"
+    services = f"ticker: {{ACT Ticker}}\nhearer: {{ACT Hearer, depends_on: [ticker], config: {{file: {file}}}}}"
+    play = Play(stage, code, services)
+    wait_until(file.exists, "the first to be heard")
+    for version in range(8):
+        update(stage, "hearer", "--version", f"v{version}")
+    play.ask("ticker", "self.work.cancel()")
+    last = play.ask("ticker", "self.number")
+    wait_until(lambda: file.read_text().endswith(f"{last}\n"), "the last to be heard")
+    heard = {int(line) for line in file.read_text().split()}
+    assert sorted(set(range(min(heard), last + 1)) - heard) == []
 
 
 def test_what_cannot_travel_is_left_out_and_named(stage: Stage) -> None:

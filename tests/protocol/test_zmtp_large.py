@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import resource
 import socket
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from svcd.protocol import zmtp
 from svcd.protocol.zmtp import BadPeer
-from svcd.protocol.zmtp_large import LARGE_BYTES, MAPPED_BYTES, Oversized, Receiver
+from svcd.protocol.zmtp_large import LARGE_BYTES, MAPPED_BYTES, REUSED_BYTES, Oversized, Receiver
 
 DEADLINE_S = 30.0
 HELLO = zmtp.hello(b"DEALER")
@@ -47,7 +48,7 @@ def take(to: Receiver, data: bytes, step: int) -> list[list[Any]]:
 SIZES = st.sampled_from([0, 1, 255, 256, LARGE_BYTES - 1, LARGE_BYTES, LARGE_BYTES * 3, MAPPED_BYTES])
 
 
-@given(st.lists(st.lists(SIZES, min_size=1, max_size=3), max_size=3), st.integers(1000, 200_000))
+@given(st.lists(st.lists(SIZES, max_size=3), max_size=3), st.integers(1000, 200_000))
 def test_pieces_do_not_matter(sizes: list[list[int]], step: int) -> None:
     messages = [[b"head", *(bytes([index % 256]) * size for size in each)] for index, each in enumerate(sizes)]
     whole = HELLO + b"".join(bytes(piece) for each in messages for piece in zmtp.pack_pieces(each, LARGE_BYTES))
@@ -58,6 +59,40 @@ def test_pieces_do_not_matter(sizes: list[list[int]], step: int) -> None:
 def test_both_ways_of_packing_say_the_same() -> None:
     for message in ([b""], [b"a", b"b" * 300], [b"x" * LARGE_BYTES, b"y"], [b"a", b"b" * LARGE_BYTES]):
         assert b"".join(map(bytes, zmtp.pack_pieces(message, LARGE_BYTES))) == zmtp.pack(message)
+
+
+@pytest.mark.parametrize("sizes", [[0], [255], [1, 255], [255, 0], [0, 1, 255], [255] * 4])
+def test_a_message_of_short_frames_is_one_piece(sizes: list[int]) -> None:
+    frames = [bytes(size) for size in sizes]
+    assert zmtp.pack_short(frames) == zmtp.pack(frames)
+    for index in range(len(frames)):
+        assert zmtp.pack_short([*frames[:index], bytes(256), *frames[index + 1 :]]) is None
+
+
+SMALL = st.lists(st.binary(max_size=255), min_size=1, max_size=4)
+
+
+@given(st.lists(SMALL, max_size=8), st.integers(1, 300))
+def test_small_messages_come_in_pieces_of_any_size(messages: list[list[bytes]], step: int) -> None:
+    assert take(receiver(), b"".join(map(zmtp.pack, messages)), step) == messages
+
+
+def test_small_messages_are_bounded_as_others_are() -> None:
+    message = zmtp.pack([b"a", b"b" * 200, b"c"])
+    of_two = Receiver(LIMIT, 2, LARGE_BYTES)
+    with pytest.raises(BadPeer, match="a message of more than 2 frames"):
+        take(of_two, HELLO + message, len(message))
+    (oversized,) = take(receiver(100), message, len(message))
+    assert isinstance(oversized, Oversized)
+
+
+def test_who_has_sent_as_much_before_gets_memory_at_once() -> None:
+    to, message = receiver(64 * LIMIT), zmtp.pack([b"head", b"x" * MAPPED_BYTES])
+    places = [take(to, message, LARGE_BYTES)[0][1].obj for _ in range(2)]
+    assert list(map(type, places)) == [mmap.mmap, bytearray]
+    to = receiver(64 * LIMIT)
+    places = [take(to, zmtp.pack([b"head", bytes(REUSED_BYTES + 1)]), MAPPED_BYTES)[0][1].obj for _ in range(2)]
+    assert list(map(type, places)) == [mmap.mmap, mmap.mmap]
 
 
 def test_large_frames_are_not_copied_on_the_way_out() -> None:

@@ -15,10 +15,10 @@ from guarded import PATIENCE_S, Guarded
 
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
-from svcd.supervisor.controller import containment, launching
-from svcd.supervisor.controller.borrowed import Borrowed
-from svcd.supervisor.controller.errands import Errand, Errands
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.processes import containment, launching
+from svcd.supervisor.controller.processes.borrowed import Borrowed
+from svcd.supervisor.controller.processes.errands import Errand, Errands
 from svcd.supervisor.core.events import ExitStatus
 from svcd.supervisor.core.spec import ServiceSpec
 

@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from svcd.supervisor import guardian
+from svcd import supervisor
 from svcd.supervisor.wiring import (
     ClusterEnded,
     Link,
@@ -116,12 +116,14 @@ class Guarded:
             "parts": parts,
             **given,
         }
-        command = [sys.executable, "-I", "-S", guardian.__file__, json.dumps(argument)]
+        kept = [each["fd"] for each in given.get("waiting", {}).values()]
+        entry = str(Path(supervisor.__file__).parent / "__main__.py")
+        command = [sys.executable, "-I", "-S", entry, json.dumps(argument)]
         if limit is not None:
             command = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command]
         with self.stderr.open("ab") as stderr:
             self.process = subprocess.Popen(
-                command, pass_fds=(lock,), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+                command, pass_fds=(lock, *kept), stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
             )
         os.close(lock)
 

@@ -9,10 +9,11 @@ from typing import Any
 
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
+from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.engine import Engine
-from svcd.supervisor.controller.lookups import Lookups
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.core import actions
 from svcd.supervisor.core import events as ev
 from svcd.supervisor.core.machine import Machine
@@ -44,10 +45,11 @@ class Neighbourhood:
         self.orders: list[Any] = []
         self.events: list[Any] = []
         self.routes = Routes(self.registry, self.machine, self.tell)
-        self.lookups = Lookups(self.registry, self.machine, self.routes, self.submit, self.tell)
+        self.asking = Asking(self.submit)
+        self.lookups = Lookups(self.registry, self.machine, self.routes, self.submit, self.asking, self.tell)
         executors: dict[type, Any] = dict.fromkeys(actions.Action.__args__, self.orders.append)
         executors[actions.PublishTransition] = self.routes.transitioned
-        executors[actions.AnswerRequest] = self.answer
+        executors[actions.AnswerRequest] = self.asking.answer
         self.engine.connect(executors, lambda changed: None)
         self.submit(ev.ServicesRegistered(0.0, tuple(each.spec for each in definitions)))
 
@@ -57,10 +59,6 @@ class Neighbourhood:
     def submit(self, event: Any) -> None:
         self.events.append(event)
         self.engine.submit(event)
-
-    def answer(self, action: actions.AnswerRequest) -> None:
-        if self.lookups.owns(action.request):
-            self.lookups.answer(action)
 
     def news(self) -> list[tuple[int, messages.Message]]:
         """What stubs were told since this was asked last."""

@@ -13,7 +13,7 @@ import pytest
 from commanded import Body, Commanded, definition, eventually, on_loop
 
 from svcd.supervisor.config.launch import HttpTarget
-from svcd.supervisor.controller import checks
+from svcd.supervisor.controller.watching import checks
 
 LONG_S = 30.0
 SHORT_S = 0.1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import secrets
 import signal
 import subprocess
@@ -153,7 +152,8 @@ tell(pid=pid)
 
 
 def test_an_unknown_machine_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(platform, "machine", lambda: "pdp11")
+    known = os.uname()
+    monkeypatch.setattr(os, "uname", lambda: os.uname_result((*known[:4], "pdp11")))
     with pytest.raises(OSError, match="cannot fork on pdp11"):
         clone.Forker()
 

@@ -14,8 +14,13 @@ from pathlib import Path
 
 import pytest
 
-from svcd.supervisor.controller import containment
-from svcd.supervisor.controller.containment import CgroupContainment, Containment, SessionContainment, is_alive
+from svcd.supervisor.controller.processes import containment
+from svcd.supervisor.controller.processes.containment import (
+    CgroupContainment,
+    Containment,
+    SessionContainment,
+    is_alive,
+)
 
 PR_SET_CHILD_SUBREAPER = 36
 

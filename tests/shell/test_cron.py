@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSimError
 
-from svcd.supervisor.controller.cron import Cron, LocalTime
+from svcd.supervisor.controller.watching.cron import Cron, LocalTime
 
 BERLIN = ZoneInfo("Europe/Berlin")  # on 2025-03-30, 02:00 is followed by 03:00; on 2025-10-26, 03:00 by 02:00
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from svcd.protocol.messages import UseReported
 from svcd.supervisor.config.launch import LaunchSpec, Program, PythonCode, ServiceDefinition
-from svcd.supervisor.controller.disuse import DisuseWatch
+from svcd.supervisor.controller.watching.disuse import DisuseWatch
 from svcd.supervisor.core.events import IdleReached
 from svcd.supervisor.core.spec import ServiceSpec
 

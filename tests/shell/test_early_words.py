@@ -10,8 +10,8 @@ import os
 import socket
 from collections.abc import Collection
 
-from svcd.supervisor.controller.notify import Assignments, NotifySocket
-from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.processes.notify import Assignments, NotifySocket
+from svcd.supervisor.controller.processes.runs import Run, Runs
 
 DEADLINE_S = 30.0
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from svcd.supervisor.controller.endpoints import Endpoints
+from svcd.supervisor.controller.python.endpoints import Endpoints
+from svcd.worker_runtime.calls.wire_socket import listen
 
 
 def mode(path: Path) -> int:
@@ -19,8 +21,10 @@ def test_each_run_has_its_own_and_it_goes_with_it(tmp_path: Path) -> None:
     endpoints = Endpoints(tmp_path / "endpoints")
     endpoints.open()
     first, second = endpoints.make(1, None, None), endpoints.make(2, None, None)
+    assert not first.exists(), "a service of our own user makes it itself"
+    for number in (1, 2):
+        listen(str(endpoints.place(number, "calls")), 1).close()
     assert {mode(each) for each in (tmp_path / "endpoints", first, second)} == {0o711}
-    endpoints.place(1, "calls").write_text("")
     endpoints.remove(1)
     endpoints.remove(1)
     assert not first.exists()
@@ -44,7 +48,9 @@ def test_a_strict_umask_does_not_shut_others_out(tmp_path: Path) -> None:
     try:
         endpoints = Endpoints(tmp_path / "endpoints")
         endpoints.open()
-        assert mode(endpoints.make(1, None, None)) == 0o711
+        listen(str(endpoints.make(1, None, None) / "calls"), 1).close()
+        assert mode(endpoints.place(1, "")) == 0o711
+        listen(str(endpoints.place(1, "events")), 1).close()
     finally:
         os.umask(before)
 
@@ -61,3 +67,16 @@ def test_it_belongs_to_the_services_user(tmp_path: Path) -> None:
     found = endpoints.make(1, 65534, 65534).stat()
     assert (found.st_uid, found.st_gid) == (65534, 65534)
     assert endpoints.make(2, 65534, None).stat().st_gid == os.getegid()
+
+
+def test_it_is_removed_when_nobody_waits(tmp_path: Path) -> None:
+    waiting: list[Callable[[], None]] = []
+    endpoints = Endpoints(tmp_path / "endpoints", waiting.append)
+    endpoints.open()
+    endpoints.remove(1)
+    assert waiting == [], "there was nothing"
+    listen(str(endpoints.place(1, "calls")), 1).close()
+    endpoints.remove(1)
+    assert endpoints.place(1, "calls").exists()
+    waiting.pop()()
+    assert not endpoints.place(1, "").exists()

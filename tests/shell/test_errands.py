@@ -12,8 +12,8 @@ import psutil
 from commanded import Body, Commanded, definition, eventually
 from guarded import is_alive
 
-from svcd.supervisor.controller import checks
-from svcd.supervisor.controller.errands import FIRST_INVOCATION, Errands
+from svcd.supervisor.controller.processes.errands import FIRST_INVOCATION, Errands
+from svcd.supervisor.controller.watching import checks
 from svcd.supervisor.wiring import INLINE_LIMIT_BYTES
 
 Play = Callable[[Body], None]

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, PythonCode, ServiceDefinition, SocketSpec
-from svcd.supervisor.controller.exchange import Exchange
-from svcd.supervisor.controller.handovers import Handovers
+from svcd.supervisor.controller.asking import Asking
+from svcd.supervisor.controller.changing.handovers import Handovers
+from svcd.supervisor.controller.processes.runs import Run
+from svcd.supervisor.controller.python.exchange import Exchange
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.routes import Routes
-from svcd.supervisor.controller.runs import Run
 from svcd.supervisor.core import events
 from svcd.supervisor.core.actions import AnswerRequest, Outcome, ServiceResult
 from svcd.supervisor.core.machine import Machine
@@ -45,17 +46,24 @@ class Scene:
         machine.handle(events.ServicesRegistered(0.0, tuple(each.spec for each in services)))
         self.asked: list[Any] = []
         self.answers: list[AnswerRequest] = []
+        self.answered: list[str] = []  # whose they are
         unused: Callable[..., None] = lambda *_: None  # noqa: E731
         routes = Routes(registry, machine, unused)
         exchange = Exchange(loop, runs, registry, unused)  # type: ignore[arg-type]
+        self.asking = Asking(self.asked.append)
         self.handovers = Handovers(
-            loop, machine, registry, runs, routes, exchange, self.asked.append,  # type: ignore[arg-type]
-            unused, unused, unused, unused, unused, unused, self.answers.append,
+            loop, machine, registry, runs, routes, exchange, self.asked.append, self.asking,  # type: ignore[arg-type]
+            unused, unused, unused, unused, unused, unused,
         )  # fmt: skip
 
     def begin(self, key: str, *names: str, version: str = "2", **more: Any) -> None:
         named = [definition(name, name.partition(".")[0], version) for name in names]
-        self.handovers.begin(key, named, False, **more)
+
+        def told(answer: AnswerRequest) -> None:
+            self.answers.append(answer)
+            self.answered.append(key)
+
+        self.handovers.begin(named, False, told, **more)
 
     def turn(self) -> str:
         """Whose turn it is."""
@@ -64,10 +72,9 @@ class Scene:
 
     def ends(self, outcome: Outcome = Outcome.DONE, text: str = "", turn: int = -1) -> None:
         event = self.asked[turn]
-        assert self.handovers.owns(event.request)
         name = event.spec.name if isinstance(event, events.UpdateRequested) else "c"
         results = () if outcome is Outcome.REFUSED else (ServiceResult(name, outcome, text),)
-        self.handovers.answer(AnswerRequest(event.request, outcome, results, text=text))
+        self.asking.answer(AnswerRequest(event.request, outcome, results, text=text))
 
 
 @pytest.fixture
@@ -88,7 +95,7 @@ def test_one_after_the_other_and_one_answer(scene: Scene) -> None:
         assert scene.answers == []
         scene.ends()
     (answer,) = scene.answers
-    assert (answer.request, answer.outcome) == ("r1", Outcome.DONE)
+    assert answer.outcome is Outcome.DONE
     assert results(answer) == [("a.0", "done"), ("a.1", "done"), ("b", "done")]
     assert len(scene.asked) == 3
 
@@ -118,7 +125,7 @@ def test_a_refusal_of_what_comes_first_is_one_of_all(scene: Scene) -> None:
     scene.begin("r1", "b", first=lambda key: events.ConfigurationApplied(0.0, key))
     scene.ends(Outcome.REFUSED, "the cluster is shutting down")
     (answer,) = scene.answers
-    assert (answer.request, answer.outcome, len(scene.asked)) == ("r1", Outcome.REFUSED, 1)
+    assert (answer.outcome, len(scene.asked)) == (Outcome.REFUSED, 1)
 
 
 def test_a_refusal(scene: Scene) -> None:
@@ -138,12 +145,12 @@ def test_who_is_being_updated_has_its_turn_after_that(scene: Scene) -> None:
         found = scene.handovers.to_come("b")
         assert found is not None
         assert found.launch.version == version
-        before = [each.request for each in scene.answers]
+        before = [*scene.answered]
         scene.ends(turn=-1)
-        assert [each.request for each in scene.answers] == ([*before, key] if key != "r3" else before)
+        assert scene.answered == ([*before, key] if key != "r3" else before)
     assert scene.turn() == "a.0"
     scene.ends()
-    assert scene.answers[-1].request == "r3"
+    assert scene.answered[-1] == "r3"
     assert scene.handovers.to_come("b") is None
 
 

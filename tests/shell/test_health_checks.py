@@ -13,8 +13,8 @@ from commanded import definition, eventually, on_loop, settled
 
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, HealthProbe
-from svcd.supervisor.controller.health import Health
 from svcd.supervisor.controller.registry import Registry
+from svcd.supervisor.controller.watching.health import Health
 from svcd.supervisor.core.actions import CeaseHealthChecks, CheckHealth
 from svcd.supervisor.core.events import Event, HealthChecked
 

@@ -12,7 +12,7 @@ import pytest
 from commanded import Body, Commanded, definition, eventually
 
 from svcd.supervisor.config.launch import ClusterSpec, HookCommand
-from svcd.supervisor.controller.hooks import Hooks
+from svcd.supervisor.controller.processes.hooks import Hooks
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import KillHook, RunHook
 from svcd.supervisor.core.events import Event, ExitStatus, HookEnded, ServicesRegistered

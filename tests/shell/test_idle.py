@@ -20,9 +20,9 @@ from svcd.supervisor.config.launch import (
     SocketSpec,
 )
 from svcd.supervisor.controller import clock
-from svcd.supervisor.controller.idle import IdleWatch, Tables, Watched
-from svcd.supervisor.controller.listening import Listener, Owner, listen
-from svcd.supervisor.controller.sockets import HeldSockets
+from svcd.supervisor.controller.processes.listening import Listener, Owner, listen
+from svcd.supervisor.controller.processes.sockets import HeldSockets
+from svcd.supervisor.controller.watching.idle import IdleWatch, Tables, Watched
 from svcd.supervisor.core.events import IdleReached
 from svcd.supervisor.core.spec import ServiceSpec
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from svcd.record import as_dict
 from svcd.supervisor.config.launch import LaunchSpec, PythonCode, ServiceDefinition
-from svcd.supervisor.controller import import_history
-from svcd.supervisor.controller.import_history import (
+from svcd.supervisor.controller.python import import_history
+from svcd.supervisor.controller.python.import_history import (
     Contents,
     HistoryError,
     ImportHistory,
@@ -111,7 +112,7 @@ GOOD = Contents("site", {"web": Recorded("code", {"numpy": 0.5})}, {"yaml": "thr
 
 
 def test_it_is_read_as_it_was_written() -> None:
-    assert decode(encode(GOOD)) == GOOD
+    assert as_dict(decode(encode(GOOD))) == as_dict(GOOD)
 
 
 @pytest.mark.parametrize(

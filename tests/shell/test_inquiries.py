@@ -10,13 +10,14 @@ import pytest
 from svcd.protocol import messages
 from svcd.protocol.messages import GetRoute, RequestRefused, Route, RouteReported
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, PythonCode, ServiceDefinition
+from svcd.supervisor.controller.asking import Asking
+from svcd.supervisor.controller.clients.inquiries import SWEEP_FROM, Inquiries
+from svcd.supervisor.controller.clients.requests import Requests
 from svcd.supervisor.controller.control import Peer
-from svcd.supervisor.controller.inquiries import SWEEP_FROM, Inquiries
-from svcd.supervisor.controller.introductions import Introductions
-from svcd.supervisor.controller.lookups import Lookups
+from svcd.supervisor.controller.python.introductions import Introductions
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.routes import Routes
 from svcd.supervisor.core.actions import PublishTransition
 from svcd.supervisor.core.events import Event, ServicesRegistered
 from svcd.supervisor.core.machine import Machine
@@ -78,9 +79,10 @@ class Scene:
         registry, machine = Registry(ClusterSpec("shop", (), definitions)), Machine()
         machine.handle(ServicesRegistered(0.0, tuple(each.spec for each in definitions)))
         nothing: Any = None
-        requests = Requests(self.sent, machine, registry, nothing, self.events.append, nothing, nothing)
+        asking = Asking(self.events.append)
+        requests = Requests(self.sent, machine, registry, nothing, asking, nothing, nothing)
         self.routes = Routes(registry, machine, nothing)
-        lookups = Lookups(registry, machine, self.routes, self.events.append, nothing)
+        lookups = Lookups(registry, machine, self.routes, self.events.append, asking, nothing)
         introductions = Introductions((self.runs,), registry, 1)
         self.inquiries = Inquiries(self.sent, registry, self.routes, lookups, introductions, requests)
 

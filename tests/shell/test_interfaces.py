@@ -14,8 +14,8 @@ import pytest
 
 from svcd import Service, on_event, rpc
 from svcd.protocol.messages import InterfaceReported, MethodDescribed
-from svcd.supervisor.controller.interfaces import SHOWN, Interfaces
-from svcd.worker_runtime.describing import interface_of
+from svcd.supervisor.controller.python.interfaces import SHOWN, Interfaces
+from svcd.worker_runtime.calls.describing import interface_of
 
 
 def service(*methods: Any) -> type:

@@ -12,9 +12,9 @@ from neighbourhood import Neighbourhood, defined
 
 from svcd.protocol.call_errors import PermissionDenied
 from svcd.supervisor.config.launch import ClusterSpec
-from svcd.supervisor.controller import introductions
-from svcd.supervisor.controller.introductions import CLIENT, Introductions
-from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.processes.runs import Run, Runs
+from svcd.supervisor.controller.python import introductions
+from svcd.supervisor.controller.python.introductions import CLIENT, Introductions
 
 STRANGER_UID = 65534
 FAMILY = """

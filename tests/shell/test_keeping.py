@@ -22,13 +22,13 @@ from svcd.protocol.messages import (
 )
 from svcd.protocol.state_parts import parts_of
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition, StatePolicy
-from svcd.supervisor.controller import statefile
-from svcd.supervisor.controller.exchange import Exchange, Exported, ExportFailed
 from svcd.supervisor.controller.journal import Journal
-from svcd.supervisor.controller.keeping import Keeping
+from svcd.supervisor.controller.processes.runs import Run
+from svcd.supervisor.controller.python import statefile
+from svcd.supervisor.controller.python.exchange import Exchange, Exported, ExportFailed
+from svcd.supervisor.controller.python.keeping import Keeping
+from svcd.supervisor.controller.python.statefile import SavedState
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.runs import Run
-from svcd.supervisor.controller.statefile import SavedState
 from svcd.supervisor.core.actions import StubOrder, TellStub
 from svcd.supervisor.core.spec import Runner, ServiceSpec
 

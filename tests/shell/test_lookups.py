@@ -93,9 +93,3 @@ def test_what_was_stopped_by_name_is_not_started_by_a_call_but_by_a_lookup() -> 
     assert not any(isinstance(each, ev.StartRequested) for each in scene.events)
     ask(scene, "billing", 2, start=True)
     assert any(isinstance(each, ev.StartRequested) for each in scene.events)
-
-
-def test_answers_of_others_requests_are_not_its_own() -> None:
-    scene = shop()
-    assert not scene.lookups.owns("r1")
-    assert scene.lookups.owns("lookup-1")

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 from commanded import eventually, on_loop, settled
 
-from svcd.supervisor.controller.notify import TURN, Assignments, NotifySocket, parse, whole_number
+from svcd.supervisor.controller.processes.notify import TURN, Assignments, NotifySocket, parse, whole_number
 
 SAY = """
 import os, socket, sys

@@ -31,7 +31,7 @@ FORK_SERVER = """
 import json, sys, types
 module = types.ModuleType("svcd.worker_runtime.stub")
 module.main = lambda stub: exec(stub["program"], {}) or 0
-module.plug = lambda: None
+module.prepare = lambda rehearse: rehearse()
 sys.modules["svcd.worker_runtime.stub"] = module
 import svcd.worker_runtime
 svcd.worker_runtime.stub = module

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from svcd.supervisor.config.launch import LaunchSpec, Program, PythonCode, ServiceDefinition
-from svcd.supervisor.controller.preload_sets import AUTO, PreloadSet, has_changed, is_found, set_of
+from svcd.supervisor.controller.python.preload_sets import AUTO, PreloadSet, has_changed, is_found, set_of
 from svcd.supervisor.core.spec import Runner, ServiceSpec
 from svcd.supervisor.preloading import state_of
 

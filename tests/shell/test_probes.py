@@ -15,8 +15,8 @@ import pytest
 from commanded import definition, eventually, on_loop, settled
 
 from svcd.supervisor.config.launch import ReadyProbe, ServiceDefinition
-from svcd.supervisor.controller import checks
-from svcd.supervisor.controller.probes import CLOSED_GRACE_S, Delay, Logged, Newline, Polled, Probe, probe_for
+from svcd.supervisor.controller.watching import checks
+from svcd.supervisor.controller.watching.probes import CLOSED_GRACE_S, Delay, Logged, Newline, Polled, Probe, probe_for
 from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessMissed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind, ServiceSpec
 

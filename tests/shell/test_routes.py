@@ -6,7 +6,7 @@ from neighbourhood import Neighbourhood, defined, route
 
 from svcd.protocol.messages import RouteChanged
 from svcd.supervisor.config.launch import ClusterSpec
-from svcd.supervisor.controller.routes import NO_METHODS, callable_by
+from svcd.supervisor.controller.python.routes import NO_METHODS, callable_by
 from svcd.supervisor.core.spec import RestartMode, RestartPolicy, StartMode
 
 WEB = 77  # the invocation of a stub that calls

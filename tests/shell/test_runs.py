@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator
 
 import pytest
 
-from svcd.supervisor.controller.runs import Run, Runs
+from svcd.supervisor.controller.processes.runs import Run, Runs
 from svcd.supervisor.core.events import (
     ExitStatus,
     LeftoversGone,

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from svcd.supervisor.config.launch import LaunchSpec, Program, Schedule, ServiceDefinition
-from svcd.supervisor.controller.schedule import LoopClock, Schedules
+from svcd.supervisor.controller.watching.schedule import LoopClock, Schedules
 from svcd.supervisor.core.events import ScheduleFired
 from svcd.supervisor.core.spec import ServiceSpec
 

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from svcd.protocol.limits import MAX_STATE_BYTES
-from svcd.supervisor.controller import statefile
-from svcd.supervisor.controller.statefile import BadStateFile, SavedState
+from svcd.supervisor.controller.python import statefile
+from svcd.supervisor.controller.python.statefile import BadStateFile, SavedState
 
 SAVED = SavedState("web", "1.0", 1_700_000_000.5, b"\x81\xa5count\x05")
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from svcd.protocol import codec
 from svcd.protocol.messages import ExceptionRaised, StatusReported
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
+from svcd.supervisor.controller.clients.status import Status, Whole
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.status import Status, Whole
 from svcd.supervisor.core.actions import Action, SpawnProcess
 from svcd.supervisor.core.events import ProcessSpawned, ProgramExecuted, ServicesRegistered, StartRequested
 from svcd.supervisor.core.machine import Machine

@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from svcd.worker_runtime.accepting import CheckPeer
-from svcd.worker_runtime.endpoint import Bounds
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.publishing import QueueBounds
-from svcd.worker_runtime.routes import Address, Routes
-from svcd.worker_runtime.wire_socket import Peer
+from svcd.worker_runtime.calls.accepting import CheckPeer
+from svcd.worker_runtime.calls.endpoint import Bounds
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.publishing import QueueBounds
+from svcd.worker_runtime.calls.routes import Address, Routes
+from svcd.worker_runtime.calls.wire_socket import Peer
 
 DEADLINE_S = 30.0
 

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NewType, NotRequired, Optional, Type
 
 import pytest
 
-from svcd.worker_runtime.annotations import Mismatch, check_of
-from svcd.worker_runtime.methods import listeners_of, methods_of, on_event, rpc
+from svcd.worker_runtime.calls.annotations import Mismatch, check_of
+from svcd.worker_runtime.calls.methods import listeners_of, methods_of, on_event, rpc
 
 
 class Colour(enum.Enum):

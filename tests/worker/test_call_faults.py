@@ -17,7 +17,7 @@ import pytest
 from svcd.protocol import call_wire, zmtp
 from svcd.protocol.call_errors import DeadlineExceeded, ServiceUnavailable
 from svcd.protocol.call_wire import Call, Credit, Result
-from svcd.worker_runtime.routes import Address
+from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, raised, settled
 from tests.worker.test_streams_and_events import History
 
@@ -25,9 +25,9 @@ ROOT = Path(__file__).parents[2]
 CALLEE = """
 import asyncio, sys
 from collections.abc import AsyncIterator
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Routes
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Routes
 
 class Slow:
     begun = 0
@@ -55,8 +55,8 @@ asyncio.run(main())
 """
 CALLER = """
 import asyncio, sys
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.routes import Address, Routes
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
 
 async def main() -> None:
     routes = Routes()

@@ -19,11 +19,11 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.worker_runtime.endpoint import Bounds
-from svcd.worker_runtime.methods import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.request import current
-from svcd.worker_runtime.wire_socket import Peer, WireSocket
+from svcd.worker_runtime.calls.endpoint import Bounds
+from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.request import current
+from svcd.worker_runtime.calls.wire_socket import Peer, WireSocket
 from tests.worker.peers_stage import Stage, play, raised, settled
 
 
@@ -590,7 +590,7 @@ def test_what_was_on_its_way_when_the_callee_closed_was_not_begun(
         unwilling = asyncio.ensure_future(raised(caller.call("billing.charge", "bob")))
         await asyncio.sleep(0)
         link._wire._flush()
-        assert all(each.said.begun for each in link.pending.values())
+        assert all(each.begun for each in link.pending.values())
         with monkeypatch.context() as patched:
             if not reads:
                 patched.setattr(WireSocket, "_read", lambda wire: None)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcd.worker_runtime.cancellation import InFlight, Token
-from svcd.worker_runtime.outcome import StateError
+from svcd.worker_runtime.calls.cancellation import InFlight, Token
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 DEADLINE_S = 30.0
 

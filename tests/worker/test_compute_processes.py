@@ -24,8 +24,8 @@ import computing
 import pytest
 
 from svcd import ComputeError, StateError
-from svcd.worker_runtime.pools import Pools
-from svcd.worker_runtime.runtime_settings import RuntimeSettings
+from svcd.worker_runtime.computing.pools import Pools
+from svcd.worker_runtime.computing.runtime_settings import RuntimeSettings
 
 DEADLINE_S = 30.0
 CONTEXT = {"name": "web", "cluster": "shop", "instance": 2, "invocation": 7, "config": {"a": [1]}}
@@ -319,8 +319,8 @@ def test_a_service_that_is_killed_leaves_none_behind(tmp_path: Path) -> None:
     import asyncio, sys
     sys.path.insert(0, {str(Path(__file__).parent)!r})
     import computing
-    from svcd.worker_runtime.pools import Pools
-    from svcd.worker_runtime.runtime_settings import RuntimeSettings
+    from svcd.worker_runtime.computing.pools import Pools
+    from svcd.worker_runtime.computing.runtime_settings import RuntimeSettings
     async def main():
         pools = Pools(RuntimeSettings(compute="processes"), {{"context": {CONTEXT!r}, "code": None, "title": "x"}})
         await pools.compute(computing.say_and_hang, ({str(tmp_path / "pid")!r},), {{}})

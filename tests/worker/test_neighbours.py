@@ -13,11 +13,11 @@ import pytest
 
 from svcd.protocol import messages
 from svcd.protocol.call_errors import Draining, PermissionDenied, ServiceUnavailable
-from svcd.worker_runtime import neighbours
-from svcd.worker_runtime.methods import on_event, rpc
-from svcd.worker_runtime.neighbours import Neighbours
+from svcd.worker_runtime.calls import neighbours
+from svcd.worker_runtime.calls.methods import on_event, rpc
+from svcd.worker_runtime.calls.neighbours import Neighbours
+from svcd.worker_runtime.calls.wire_socket import Peer
 from svcd.worker_runtime.reports import Reports
-from svcd.worker_runtime.wire_socket import Peer
 from tests.worker.peers_stage import raised, settled
 
 DEADLINE_S = 30.0

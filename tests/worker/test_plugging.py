@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 
-from svcd.worker_runtime import plugging
+import pytest
+
+from svcd.worker_runtime.forking import plugging
 
 
 def total(gaps: dict[int, int]) -> int:
@@ -30,3 +34,27 @@ def test_where_nothing_is_told_nothing_is_done(monkeypatch) -> None:  # type: ig
     plugging.plug()
     assert plugging._gaps() == {}
     assert not any(plugging._plugs)
+
+
+HEAP = """
+import ctypes
+from svcd.worker_runtime.forking import plugging
+
+libc = ctypes.PyDLL(None)
+libc.malloc.restype, libc.malloc.argtypes = ctypes.c_void_p, (ctypes.c_size_t,)
+libc.free.restype, libc.free.argtypes = None, (ctypes.c_void_p,)
+taken = [libc.malloc(2000) for _ in range(300)]
+for each in taken[::2]:
+    libc.free(each)
+PLUG
+new = [libc.malloc(2000) for _ in range(100)]
+print(sum(each > max(taken) for each in new))
+"""
+
+
+@pytest.mark.parametrize(("plug", "found"), [("plugging.plug()", "100"), ("", "0")])
+def test_what_the_c_library_has_freed_is_not_given_again(plug: str, found: str) -> None:
+    """In a process as fresh as a fork server: one that has run for long may have more gaps than are plugged."""
+    command = [sys.executable, "-c", HEAP.replace("PLUG", plug)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert ended.stdout.split() == [found]

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from svcd.worker_runtime import exceptions, forked
+from svcd.worker_runtime import exceptions
+from svcd.worker_runtime.forking import forked
 from svcd.worker_runtime.recording import HEAVY_S, Recording
 
 WORK = f"import time\nuntil = time.perf_counter() + {2 * HEAVY_S}\nwhile time.perf_counter() < until: pass\n"
@@ -67,7 +68,7 @@ BLAS = """
 import json, os, sys
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 import numpy
-from svcd.worker_runtime import forked
+from svcd.worker_runtime.forking import forked
 del os.environ["OPENBLAS_NUM_THREADS"]
 forked.look_around()
 before = numpy.random.get_state()[1].tolist()

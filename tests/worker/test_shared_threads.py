@@ -8,10 +8,10 @@ import threading
 from peers_stage import DEADLINE_S, Stage, play, settled
 
 from svcd import rpc
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.pools import Pools
-from svcd.worker_runtime.routes import Address, Routes
-from svcd.worker_runtime.runtime_settings import RuntimeSettings
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.routes import Address, Routes
+from svcd.worker_runtime.computing.pools import Pools
+from svcd.worker_runtime.computing.runtime_settings import RuntimeSettings
 
 COUNT = 3
 

@@ -9,7 +9,7 @@ import pytest
 from startables import Boom, Gated, brought_to, outcome_of, put_away, quiet, run, run_clean, watch
 
 from svcd import Startable, State, StateError
-from svcd.worker_runtime.life import AT_START, AT_STOP, FOLLOWING, Answer
+from svcd.worker_runtime.lifetime.life import AT_START, AT_STOP, FOLLOWING, Answer
 
 
 def test_the_tables_are_total() -> None:

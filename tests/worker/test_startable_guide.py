@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from svcd import State
-from svcd.worker_runtime.life import AT_START, AT_STOP, FOLLOWING
+from svcd.worker_runtime.lifetime.life import AT_START, AT_STOP, FOLLOWING
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "startable.md").read_text()
 EXAMPLES = re.findall(r"^## (.*?)$(?:(?!^## ).)*?^```python\n(.*?)^```\n\n```text\n(.*?)^```", GUIDE, re.M | re.S)

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from startables import QUIET_TICKS, Boom, Gated, outcome_of, quiet
 
 from svcd import AbortedError, Outcome, Startable, State, StateError
-from svcd.worker_runtime.life import FOLLOWING
+from svcd.worker_runtime.lifetime.life import FOLLOWING
 
 NIGHTLY = os.environ.get("SVCD_HYPOTHESIS_PROFILE") == "nightly"
 ENDS = st.sampled_from(["well", "badly", "cancelled"])

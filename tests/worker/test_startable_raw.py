@@ -443,5 +443,5 @@ with asyncio.Runner() as runner:
 def test_importing_it_costs_asyncio_and_nothing_else_of_ours() -> None:
     code = "import sys, asyncio, svcd; svcd.Startable; print(*sorted(n for n in sys.modules if n.startswith('svcd')))"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
-    rooms = ["life", "outcome", "startable"]
+    rooms = ["lifetime", "lifetime.life", "lifetime.outcome", "lifetime.startable"]
     assert ended.stdout.split() == ["svcd", "svcd.worker_runtime", *(f"svcd.worker_runtime.{room}" for room in rooms)]

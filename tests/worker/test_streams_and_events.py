@@ -18,12 +18,12 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
-from svcd.worker_runtime.link import STREAM_CREDIT
-from svcd.worker_runtime.methods import on_event, rpc
-from svcd.worker_runtime.outcome import StateError
-from svcd.worker_runtime.peers import Peers
-from svcd.worker_runtime.publishing import QueueBounds
-from svcd.worker_runtime.request import current
+from svcd.worker_runtime.calls.link import STREAM_CREDIT
+from svcd.worker_runtime.calls.methods import on_event, rpc
+from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.publishing import QueueBounds
+from svcd.worker_runtime.calls.request import current
+from svcd.worker_runtime.lifetime.outcome import StateError
 from tests.worker.peers_stage import Stage, play, settled
 
 

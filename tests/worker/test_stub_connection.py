@@ -10,7 +10,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from svcd.protocol.messages import (
     Welcome,
 )
 from svcd.worker_runtime import sampling
-from svcd.worker_runtime.connection import HELD_LIMIT, Connection
+from svcd.worker_runtime.calls.connection import HELD_LIMIT, Connection
 from svcd.worker_runtime.process import Process, Settings
 
 DEADLINE_MS = 30_000
@@ -178,15 +179,37 @@ def test_what_a_slow_controller_did_not_take_goes_out_when_it_reads_again(contro
     ends.loop.run_until_complete(asyncio.wait_for(turn(), DEADLINE_MS / 1000))
 
 
-def test_what_was_half_sent_is_sent_whole_to_the_next_controller(controller: Any, ends: Ends) -> None:
-    sent = 0
-    while len(ends.connection._held) < 5:
-        ends.connection.send(StateChanged("web", 7, "stopping", str(sent) + "x" * 4000))
-        sent += 1
-    half = ends.connection._under_way
-    assert isinstance(half, StateChanged)
+@contextmanager
+def deaf_controller(path: str) -> Iterator[Callable[[], socket.socket]]:
+    """One that answers the hello, reads nothing, and leaves the place free."""
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(path)
+        listening.listen()
+
+        def accept() -> socket.socket:
+            connected, _ = listening.accept()
+            connected.sendall(zmtp.hello(b"ROUTER"))
+            return connected
+
+        yield accept
+        os.unlink(path)
+
+
+def test_what_was_half_sent_is_sent_whole_to_the_next_controller(controller: Any) -> None:
     controller.vanish()
-    ends.turn_until_told("lost")
+    controller.path = str(controller.directory / "deaf")  # libzmq may yet unlink the other one
+    with deaf_controller(controller.path) as accept:
+        ends = Ends(controller)
+        connected = accept()
+        ends.turn_until_told("back")
+        sent = 0
+        while len(ends.connection._held) < 5:
+            ends.connection.send(StateChanged("web", 7, "stopping", str(sent) + "x" * 4000))
+            sent += 1
+        half = ends.connection._under_way
+        assert isinstance(half, StateChanged)
+        connected.close()
+        ends.turn_until_told("lost")
     controller.open()
     ends.turn_until_told("back")
     # the loop goes on meanwhile: what does not fit into the socket at once is sent later
@@ -194,6 +217,7 @@ def test_what_was_half_sent_is_sent_whole_to_the_next_controller(controller: Any
     assert isinstance(ready, RemoteReady)
     assert said[0] == half
     assert [int(each.error.rstrip("x")) for each in said] == list(range(sent - 6, sent))
+    ends.close()
 
 
 @pytest.mark.parametrize(
@@ -346,11 +370,11 @@ assert sys.path == path and "svcd_service_code" not in sys.modules
 sys.path.insert(0, os.environ["THEIRS"])
 import both.part
 del sys.path[0]
-gc.collect(); gc.freeze()
+signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+gc.collect(); stub.prepare(); gc.freeze()
 pid = os.fork()
 if pid == 0:
     os.environ["PYTHONPATH"] = sys.argv[1]
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os._exit(stub.main(json.loads(os.environ.pop("SVCD_STUB"))))
 _, status = os.waitpid(pid, 0)
 print("exit", os.waitstatus_to_exitcode(status))
@@ -383,7 +407,8 @@ def test_a_fork_of_the_warm_server(controller: Any, tmp_path: Path) -> None:
 
 
 def test_patience_begins_with_a_loss_and_ends_with_a_return() -> None:
-    stub = Process(Settings("web", 7, "/nowhere", controller_timeout_s=1000))
+    stub = Process()
+    stub.take(Settings("web", 7, "/nowhere", controller_timeout_s=1000))
     try:
         stub._on_lost()
         first = stub._patience
@@ -394,4 +419,4 @@ def test_patience_begins_with_a_loss_and_ends_with_a_return() -> None:
         assert first.cancelled()
         assert stub._patience is None
     finally:
-        stub._loop.close()
+        stub.loop.close()

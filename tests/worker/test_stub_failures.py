@@ -12,7 +12,7 @@ import pytest
 from svcd.protocol.call_errors import RemoteError
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised
-from svcd.worker_runtime import calling
+from svcd.worker_runtime.calls import calling
 from svcd.worker_runtime.exceptions import bounded, describe, one_line
 
 UP = ("loaded", "initialized", "starting", "running")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from svcd.protocol.messages import ExceptionRaised
-from svcd.worker_runtime.runtime_settings import BadRuntime, RuntimeSettings
+from svcd.worker_runtime.computing.runtime_settings import BadRuntime, RuntimeSettings
 
 UP = ("loaded", "initialized", "starting", "running")
 KINDS = pytest.mark.parametrize("compute", ["threads", "processes"])

@@ -19,8 +19,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from svcd.worker_runtime.outcome import StateError
-from svcd.worker_runtime.thread_pool import Job, ThreadPool
+from svcd.worker_runtime.computing.thread_pool import Job, ThreadPool
+from svcd.worker_runtime.lifetime.outcome import StateError
 
 DEADLINE_S = 30.0
 WORD: ContextVar[str] = ContextVar("word", default="none")
@@ -115,7 +115,7 @@ def test_threads_have_names_that_the_kernel_knows() -> None:
 
 STACK = """
 import ctypes, sys, threading
-from svcd.worker_runtime.thread_pool import ThreadPool
+from svcd.worker_runtime.computing.thread_pool import ThreadPool
 
 def stack_bytes():  # of this thread, by what pthread itself says
     lib = ctypes.CDLL(None)

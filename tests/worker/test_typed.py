@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from svcd.worker_runtime import typed
-from svcd.worker_runtime.annotations import Mismatch, check_of
-from svcd.worker_runtime.methods import method_of
+from svcd.worker_runtime.calls import typed
+from svcd.worker_runtime.calls.annotations import Mismatch, check_of
+from svcd.worker_runtime.calls.methods import method_of
 
 
 class Colour(enum.Enum):

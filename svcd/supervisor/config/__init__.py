@@ -1,4 +1,4 @@
 """From bytes to validated, immutable specs. Importing this package imports no parser: take what you need by module.
 
-``launch`` and ``plan`` are stdlib only (the daemon reads them); ``load`` brings YAML and pydantic (the CLI uses it).
+``launch`` and ``plan`` are stdlib only (the daemon reads them); ``load`` brings YAML (the CLI uses it).
 """

@@ -8,12 +8,12 @@ from __future__ import annotations
 import grp
 import os
 import pwd
-from dataclasses import dataclass
 
+from svcd.record import record
 from svcd.supervisor.config.units import RefusedError, near_miss
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Identity:
     """None: svcd's own stays."""
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Final
 
+from svcd.record import record, replace
 from svcd.supervisor.config import child_keys, graph
 from svcd.supervisor.config.launch import LaunchSpec, LogPolicy, Program, PythonCode, ServiceDefinition, StatePolicy
 from svcd.supervisor.config.leaves import parse_name
@@ -33,7 +33,7 @@ class BadChild(Exception):  # noqa: N818 - it says what is
         self.problems = problems
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Family:
     """What a child finds around it. ``names``: service -> the full names of its instances; ``may_call``: the services
     that the parent may call.

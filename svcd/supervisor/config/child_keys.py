@@ -1,16 +1,16 @@
 """The keys of a child service's definition: those of cluster.yaml that make sense for one, with its types and defaults.
 
-Must not import the validator: what ``shape`` has built of it, this room says in plain tables. A test holds the two
+Must not import ``shape``: what that declares with all its words, this room says in plain tables. A test holds the two
 together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, Final, get_args
 
+from svcd.record import record
 from svcd.supervisor.config import leaves
 from svcd.supervisor.config.targets import Address, Pattern, Url
 from svcd.supervisor.config.tree import Loc, kind_of
@@ -22,7 +22,7 @@ Find = Callable[[Loc, str, str], None]
 """Notes what is wrong at a place, and how to mend it."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Leaf:
     """A single value: ``type`` is one of ``leaves`` or ``targets``, or what ``leaves.choice`` makes."""
 
@@ -35,7 +35,7 @@ class Leaf:
         return parsed.parse(value)
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Block:
     """A mapping with known keys; ``many``: one from names to such mappings. ``expand``: a short form made long.
     ``is_there``: also where nothing is written, with all its defaults.
@@ -192,7 +192,7 @@ def _block(value: Any, block: Block, at: Loc, find: Find) -> SimpleNamespace:
             found[name] = _leaf(written[key], kind, (*at, key), find) if key in written else kind.default
         else:
             found[name] = _inner(written.get(key), kind, (*at, key), find)
-    return SimpleNamespace(**found, model_fields_set=frozenset(written))
+    return SimpleNamespace(**found, written_keys=frozenset(written))
 
 
 def _inner(value: Any, block: Block, at: Loc, find: Find) -> Any:

@@ -6,16 +6,16 @@ Must not decide what is to be done about it (the core does) and must not read an
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final
 
+from svcd.record import record
 from svcd.supervisor.config.launch import ClusterSpec, Program, PythonCode, ServiceDefinition
 from svcd.supervisor.core.spec import ReadyKind
 
 _Look = Callable[[ServiceDefinition], Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """One service that both clusters have. ``keys``: what differs, as it is written in the file ("command",
     "env.LOG_LEVEL"). ``needs_restart``: a process that runs has got some of it, and only a new one gets the rest.
@@ -31,7 +31,7 @@ class Change:
         return self.new.spec.name
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Comparison:
     """``added`` and ``changed`` in the order of the new cluster, ``removed`` in that of the old one. ``unchanged``: the
     names that stay as they are. ``cluster``: the keys at the top of the file that differ.

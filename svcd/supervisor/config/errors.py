@@ -6,8 +6,9 @@ Must not look for problems: it only records, sorts and words them.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
+
+from svcd.record import record
 
 
 class Mark(NamedTuple):
@@ -18,7 +19,7 @@ class Mark(NamedTuple):
     column: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Problem:
     """One thing that is wrong. ``key`` is dotted (``services.web.restart``), empty for the file as a whole;
     ``suggestion`` says how to mend it.

@@ -6,10 +6,10 @@ Must not resolve anything else of a service; the order of starts is the core's.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
+from svcd.record import record
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.tree import Loc, Node, locate
 from svcd.supervisor.config.units import near_miss
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the daemon checks child services with these functions, and 
 MAX_CYCLES: Final = 50  # nobody reads more at once
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Vertex:
     """A service in the graph. ``type`` None: not known, for its own definition is wrong. ``node``: its mapping.
     ``has_health``, None: not known either. ``instances``: how many there are of it.

@@ -5,13 +5,13 @@ Must not hold policy (``core.spec`` has that) and must not look anything up: no 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+from svcd.record import field, record
 from svcd.supervisor.core.spec import ServiceSpec
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Program:
     """Any executable: ``argv[0]`` is looked up on the service's PATH. A string command is ``/bin/sh -c``
     here already.
@@ -20,7 +20,7 @@ class Program:
     argv: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PythonCode:
     """Code for the remote-service stub. Exactly one of ``entry`` (module:name), ``script`` (absolute path), ``code``.
 
@@ -43,7 +43,7 @@ class PythonCode:
     preload_auto: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LogPolicy:
     """Where the output goes. ``driver`` "none" discards it. Sizes are bytes."""
 
@@ -53,7 +53,7 @@ class LogPolicy:
     merge_stderr: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HttpTarget:
     """An http or https URL that answers with ``status``, and with a body in which ``body`` (a regular expression)
     is found.
@@ -64,7 +64,7 @@ class HttpTarget:
     body: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadyProbe:
     """What the shell needs to watch for readiness: the field that ``ReadyKind`` asks for.
 
@@ -82,7 +82,7 @@ class ReadyProbe:
     interval_s: float = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthProbe:
     """What the shell needs to check health: exactly one of tcp, ``http``, ``argv`` and ``method`` (of a Python
     service: returns None or True when healthy). A check without an answer within ``timeout_s`` has failed.
@@ -97,7 +97,7 @@ class HealthProbe:
     timeout_s: float = 3.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HookCommand:
     """A command that runs as the service would: its user, environment, directory and logs."""
 
@@ -105,7 +105,7 @@ class HookCommand:
     timeout_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SocketSpec:
     """A socket that svcd listens on for the service: ``path`` (a Unix socket, absolute) or ``host`` and ``port``.
 
@@ -131,7 +131,7 @@ def address(spec: SocketSpec) -> str:
     return where if spec.type == "stream" else f"{where} ({spec.type})"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Schedule:
     """When a task runs: a cron expression of five fields, in local time, or an interval. Exactly one is set."""
 
@@ -139,7 +139,7 @@ class Schedule:
     every_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StatePolicy:
     """Whether a Python service's state is kept over its runs, and how often it is saved beside its stops; 0: never."""
 
@@ -147,7 +147,7 @@ class StatePolicy:
     every_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LaunchSpec:
     """Everything that the shell needs to run one service.
 
@@ -155,7 +155,8 @@ class LaunchSpec:
     own; ``groups``: the supplementary groups to set, when a user is given. ``umask`` None: svcd's own. ``hooks``: by
     the value of ``core.spec.Hook``. ``port``: what {port} was replaced by, for those who look. ``may_call``: services
     (names of the file) that it may call without depending on them; ``max_children``: child services at a time.
-    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be.
+    ``hot_update``: changes are brought in by a successor beside the run that serves, where that can be. ``given``: keys
+    ("python", "version", "config") whose values are not the files', but were told to ``svcd update``.
     """
 
     run: Program | PythonCode
@@ -179,9 +180,10 @@ class LaunchSpec:
     state: StatePolicy = field(default_factory=StatePolicy)
     version: str | None = None
     hot_update: bool = False
+    given: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceDefinition:
     """One service, or one instance of one: ``service`` is the name in the file, ``spec.name`` is that name, with
     ".0", ".1", … when ``instances`` is more than 1 or was scaled.
@@ -194,7 +196,7 @@ class ServiceDefinition:
     instances: int = 1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ClusterSpec:
     """A whole, validated cluster. ``files``: the absolute paths that were named, in layer order.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import Annotated, Any, Final
 
+from svcd.record import entity
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import (
     DURATION_PATTERN,
@@ -27,9 +27,6 @@ from svcd.supervisor.config.units import (
     show_signal,
     show_size,
 )
-
-if TYPE_CHECKING:  # the daemon reads values with these types (``child``), and pays for no validator
-    from pydantic_core import core_schema
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 NAME_RULE: Final = "letters, digits, - and _, beginning with a letter or digit, at most 64"
@@ -50,7 +47,7 @@ _MAX_INT: Final = 2**64 - 1
 _SCALAR: Final = {"type": ["string", "number", "boolean"]}
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Parsed:
     """Annotation: the value is read by ``parse``, which raises ``RefusedError``; ``schema`` is for editors.
 
@@ -62,13 +59,8 @@ class Parsed:
     schema: dict[str, Any]
     show: Callable[[Any], Any] = lambda value: value
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - see above
 
-        return core_schema.no_info_plain_validator_function(self.parse)
-
-
-@dataclass(slots=True, eq=False)
+@entity
 class Shorthand:
     """Annotation of a mapping: ``expand`` turns its short form into the long one; ``schema`` describes the short,
     ``words`` both.
@@ -77,11 +69,6 @@ class Shorthand:
     expand: Callable[[Any], Any]
     words: str
     schema: dict[str, Any]
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - see above
-
-        return core_schema.no_info_before_validator_function(self.expand, handler(source))
 
 
 class Later:
@@ -94,11 +81,6 @@ class Later:
     def parse(self, value: Any) -> None:
         if not any(_same(value, each) for each in self.accepted):
             raise RefusedError(f"not available yet; it comes with the {self.release} release", "remove it")
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
-        from pydantic_core import core_schema  # noqa: PLC0415 - see above
-
-        return core_schema.no_info_plain_validator_function(self.parse)
 
 
 def _same(value: Any, other: Any) -> bool:

@@ -1,6 +1,6 @@
 """The whole road from files to a validated cluster; every problem on the way is reported, all at once.
 
-Must not be imported by the daemon: it brings the YAML reader and the validator.
+Must not be imported by the daemon: it brings the YAML reader.
 """
 
 from __future__ import annotations
@@ -9,15 +9,14 @@ import os
 from collections.abc import Callable
 from collections.abc import Mapping as Environment
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
-
+from svcd.record import entity, field, replace
 from svcd.supervisor.config import graph
 from svcd.supervisor.config.addresses import Resolved, check_shared_targets, check_sockets, free_port
 from svcd.supervisor.config.as_written import plain_service
+from svcd.supervisor.config.block import Block, ShapeError
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition, address
 from svcd.supervisor.config.layers import with_defaults
@@ -25,7 +24,7 @@ from svcd.supervisor.config.leaves import NAME, NAME_RULE
 from svcd.supervisor.config.resolve import resolve
 from svcd.supervisor.config.runtime import check_own_environment
 from svcd.supervisor.config.service_source import OnRuntime, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import MAX_INSTANCES, Block, Cluster, Service
+from svcd.supervisor.config.shape import MAX_INSTANCES, Cluster, Service
 from svcd.supervisor.config.sources import Gathered, gather
 from svcd.supervisor.config.templates import PORT, mentions, substituted
 from svcd.supervisor.config.tree import Mapping, Node, Scalar, Sequence, as_texts, kind_of, plain
@@ -71,9 +70,10 @@ def load(
     environ = dict(environ)  # os.environ decodes each time that it is read
     findings = Findings()
     gathered = gather(files, environ, findings)
-    reading = _Reading(findings, gathered, environ, tuple(profiles), dict(scales or {}), free_port, among)
+    around = _surroundings(findings, gathered, environ)
     if on_runtime is not None:
-        reading.around.on_runtime = on_runtime
+        around.on_runtime = on_runtime
+    reading = _Reading(findings, gathered, tuple(profiles), dict(scales or {}), free_port, around, among)
     check_own_environment(environ, findings)
     reading.shape_cluster()
     if running is not None and reading.cluster is not None:
@@ -120,7 +120,7 @@ def is_chosen(service: Mapping, profiles: Listing[str]) -> bool:
     return not written or not set(written).isdisjoint(profiles)
 
 
-@dataclass(slots=True)
+@entity
 class _Reading:
     """One run of ``load`` over what was gathered. ``ports``: full name -> {port}, filled as ports are chosen.
     ``merged``: the services over the defaults; None for what is no mapping. ``asks_for_profiles``: they were named by
@@ -129,21 +129,15 @@ class _Reading:
 
     findings: Findings
     gathered: Gathered
-    environ: dict[str, str]
     profiles: tuple[str, ...]
     scales: dict[str, int]
     free_port: Callable[[], int]
+    around: Surroundings
     among: ClusterSpec | None = None
     asks_for_profiles: bool = True
     ports: dict[str, int] = field(default_factory=dict)
     cluster: Cluster | None = None
-    around: Surroundings = field(init=False)
     merged: dict[str, Mapping | None] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        defaults = _mapping(self.gathered.root.entries.get("defaults"))
-        passed_on = {name: value for name, value in self.environ.items() if name not in NOT_PASSED_ON}
-        self.around = Surroundings(self.findings, passed_on, self.gathered.directories, defaults)
 
     @property
     def name(self) -> str:
@@ -354,13 +348,18 @@ def _shape(
     bad: set[str] = set()
     while True:
         try:
-            return block.model_validate(values), frozenset(bad)
-        except ValidationError as error:
+            return block.read(values), frozenset(bad)
+        except ShapeError as error:
             found = add_findings(error, node, block, prefix, bad, findings)
             if not found & values.keys():
                 return None, frozenset(bad | found)
             bad |= found
             values = {key: item for key, item in values.items() if key not in found}
+
+
+def _surroundings(findings: Findings, gathered: Gathered, environ: dict[str, str]) -> Surroundings:
+    passed_on = {name: value for name, value in environ.items() if name not in NOT_PASSED_ON}
+    return Surroundings(findings, passed_on, gathered.directories, _mapping(gathered.root.entries.get("defaults")))
 
 
 def _plain_top(key: str, node: Node) -> Any:

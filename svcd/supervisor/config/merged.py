@@ -11,19 +11,18 @@ import re
 from collections.abc import Iterator
 from collections.abc import Mapping as Environment
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic.fields import FieldInfo
-
+from svcd.record import record
 from svcd.supervisor.config.as_written import plain_at
+from svcd.supervisor.config.block import Block, Key, block_of, key_names, keys_of, leaf_of
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.layers import is_given, with_defaults
 from svcd.supervisor.config.load import is_chosen
 from svcd.supervisor.config.reader import resolve
-from svcd.supervisor.config.schema import block_of, leaf_of, shown_default
-from svcd.supervisor.config.shape import Block, Cluster, Service, key_names
+from svcd.supervisor.config.schema import shown_default
+from svcd.supervisor.config.shape import Cluster, Service
 from svcd.supervisor.config.sources import gather
 from svcd.supervisor.config.tree import Loc, Mapping, Node, Scalar, Sequence, dotted
 from svcd.supervisor.config.wording import block_at
@@ -35,7 +34,7 @@ _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\
 _INDENT: Final = "  "
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Row:
     """One value: a word or number, a list of those, or an empty mapping. ``file``: as it was named, "default", or
     "environment NAME"; ``line`` and ``column`` count from 1, 0 where there are none. ``variables``: names of the
@@ -58,7 +57,7 @@ class Row:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MergedView:
     """``files``: those that were read, in the order in which they were merged. ``rows``: in the order of the result."""
 
@@ -149,7 +148,7 @@ def _rows(block: type[Block], node: Mapping, path: Loc) -> Iterator[Row]:
             yield from _written_rows(child, (*path, key))
     for key, name in key_names(block).items():
         if not is_given(node, key) and not (block is Cluster and key in ("services", "defaults", "include")):
-            yield from _default_rows(block.model_fields[name], (*path, key))
+            yield from _default_rows(keys_of(block)[name], (*path, key))
 
 
 def _written_rows(node: Node, path: Loc) -> Iterator[Row]:
@@ -169,12 +168,12 @@ def _written_rows(node: Node, path: Loc) -> Iterator[Row]:
         yield Row(path, plain_at(node, within), mark.file, mark.line, mark.column, _variables(node))
 
 
-def _default_rows(field: FieldInfo, path: Loc) -> Iterator[Row]:
-    default = None if field.is_required() else field.get_default()
+def _default_rows(field: Key, path: Loc) -> Iterator[Row]:
+    default = None if field.is_required else field.default
     block = block_of(field)
     if isinstance(default, Block):
         for key, name in key_names(type(default)).items():
-            yield from _default_rows(type(default).model_fields[name], (*path, key))
+            yield from _default_rows(keys_of(type(default))[name], (*path, key))
     elif block is None and leaf_of(field) is not None and shown_default(field) is not None:
         yield Row(path, shown_default(field), DEFAULT)
 

@@ -5,9 +5,10 @@ Must not open a socket (``addresses`` tries them) and must not read a clock.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from svcd.record import record
+from svcd.supervisor.config.block import keys_of
 from svcd.supervisor.config.launch import Schedule as LaunchSchedule
 from svcd.supervisor.config.launch import SocketSpec
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
@@ -21,7 +22,7 @@ MAX_SOCKETS: Final = 12
 """So many descriptors fit into one message to the launcher, with those that it needs itself."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Occasions:
     """``sockets`` have absolute paths. ``schedule``: of a task."""
 
@@ -101,7 +102,7 @@ def _socket(name: str, index: int, block: SocketBlock, notes: Notes, around: Sur
     host, port, path = block.listen
     mark = notes.mark("sockets", index, "listen")
     if path is None:
-        if block.mode != SocketBlock.model_fields["mode"].get_default():
+        if block.mode != keys_of(SocketBlock)["mode"].default:
             notes.find(("sockets", index, "mode"), "goes with unix:", "remove it")
         return SocketSpec(name, block.type.value, host, port)
     path = around.absolute(path, mark)

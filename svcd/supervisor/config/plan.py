@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import MISSING, fields
 from enum import Enum
 from typing import Any, Final, TypeVar
 
+from svcd.record import defaults_of, field_names
 from svcd.supervisor.config.launch import (
     ClusterSpec,
     HealthProbe,
@@ -122,7 +122,7 @@ def _encode_launch(launch: LaunchSpec, shared: Mapping[str, str]) -> dict[str, A
 
 
 def _encode(value: Any) -> dict[str, Any]:
-    """The fields of a dataclass that do not hold their default."""
+    """The fields of a record that do not hold their default."""
     cls = type(value)
     encoded = {}
     for name, default in _DEFAULTS[cls].items():
@@ -223,6 +223,7 @@ _DECODERS: Final[dict[type, dict[str, _Decoder]]] = {
         "sockets": _many(SocketSpec),
         "schedule": _optional(_one(Schedule)),
         "may_call": tuple,
+        "given": tuple,
         "state": _one(StatePolicy),
     },
     Program: {"argv": tuple},
@@ -245,12 +246,5 @@ _APART: Final = {
 """Fields that are written apart."""
 
 
-def _defaults_of(cls: Any) -> dict[str, Any]:
-    """Field name -> default; a field without one gets MISSING, which nothing equals."""
-    return {
-        each.name: each.default_factory() if each.default_factory is not MISSING else each.default
-        for each in fields(cls)
-    }
-
-
-_DEFAULTS: Final = {cls: _defaults_of(cls) for cls in _DECODERS}
+ABSENT: Final = object()  # equal to no value
+_DEFAULTS: Final = {cls: dict.fromkeys(field_names(cls), ABSENT) | defaults_of(cls) for cls in _DECODERS}

@@ -47,7 +47,7 @@ def restart_policy(block: Service, notes: Notes) -> RestartPolicy:
 def _backoff(block: Restart, notes: Notes) -> Backoff:
     initial, longest = block.backoff.initial, block.backoff.max
     if initial > longest:
-        written = block.backoff.model_fields_set
+        written = block.backoff.written_keys
         if {"initial", "max"} <= written:
             loc = ("restart", "backoff", "max")
             notes.find(loc, "is shorter than initial", "make it at least as long as initial")

@@ -11,11 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic.fields import FieldInfo
-
+from svcd.supervisor.config.block import Block, Key, key_names, keys_of, leaf_of
 from svcd.supervisor.config.leaves import Later, Parsed, Shorthand
-from svcd.supervisor.config.schema import leaf_of, shown_default
-from svcd.supervisor.config.shape import BLOCKS, Block, key_names
+from svcd.supervisor.config.schema import shown_default
+from svcd.supervisor.config.shape import BLOCKS
 
 _MARKED: Final = re.compile(r"(<!-- keys of (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _LATER: Final = re.compile(r"(<!-- later keys -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -37,9 +36,9 @@ def table(block: type[Block]) -> str:
     """The keys of one block that can be used now."""
     rows = ["| key | value | default | meaning |", "|---|---|---|---|"]
     for key, name in key_names(block).items():
-        field = block.model_fields[name]
+        field = keys_of(block)[name]
         if not isinstance(leaf_of(field), Later):
-            rows.append(f"| `{key}` | {_words(field)} | {_default(field)} | {_cell(field.description or '')} |")
+            rows.append(f"| `{key}` | {_words(field)} | {_default(field)} | {_cell(field.description)} |")
     return "\n".join(rows) + "\n"
 
 
@@ -48,7 +47,7 @@ def later_table() -> str:
     rows = ["| key | comes with | accepted now |", "|---|---|---|"]
     for place, block in BLOCKS.items():
         for key, name in key_names(block).items():
-            leaf = leaf_of(block.model_fields[name])
+            leaf = leaf_of(keys_of(block)[name])
             if isinstance(leaf, Later):
                 where = f"{place.removeprefix('services.NAME').lstrip('.')}.{key}".lstrip(".")
                 accepted = ", ".join(f"`{json.dumps(each)}`" for each in leaf.accepted)
@@ -60,13 +59,13 @@ def _place(word: str) -> str:
     return "" if word == _TOP else word
 
 
-def _words(field: FieldInfo) -> str:
+def _words(field: Key) -> str:
     leaf = leaf_of(field)
     return leaf.words if isinstance(leaf, Parsed | Shorthand) else "mapping"
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(field: Key) -> str:
+    if field.is_required:
         return "required"
     default: Any = shown_default(field)
     if default is None:

@@ -10,6 +10,7 @@ import warnings
 
 from svcd.supervisor.config import envfile, runtime
 from svcd.supervisor.config.accounts import Identity, identity
+from svcd.supervisor.config.block import key_names, keys_of
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import (
     HookCommand,
@@ -34,7 +35,7 @@ from svcd.supervisor.config.probing import ready_timeout_s, resolve_health, reso
 from svcd.supervisor.config.programs import check_directory, check_file, find_program
 from svcd.supervisor.config.reader import decode, read_bytes
 from svcd.supervisor.config.service_source import Notes, ServiceSource, Surroundings
-from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, Hooks, key_names
+from svcd.supervisor.config.shape import PROGRAM_ONLY_KEYS, PYTHON_ONLY_KEYS, Hooks
 from svcd.supervisor.config.tree import Loc, Mapping, Scalar, Sequence, dotted, find
 from svcd.supervisor.config.units import RefusedError
 from svcd.supervisor.config.words import RUN_KEYS, UpdateMode
@@ -156,7 +157,7 @@ class _Resolution:
         value = getattr(self._block, key)
         if key == "state":
             return value is not None and bool(value.keep)
-        return bool(value != type(self._block).model_fields[key].get_default())
+        return bool(value != keys_of(type(self._block))[key].default)
 
     def _resolve_identity(self) -> Identity:
         if self._source.bad & {"user", "group"}:

@@ -10,17 +10,17 @@ what a process finds in its environment is what holds for it.
 from __future__ import annotations
 
 from collections.abc import Mapping as Environment
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from svcd.record import record
+from svcd.supervisor.config.block import key_names, keys_of, leaf_of
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.leaves import Parsed
 from svcd.supervisor.config.reader import resolve
-from svcd.supervisor.config.schema import leaf_of
 from svcd.supervisor.config.service_source import Notes, ServiceSource
-from svcd.supervisor.config.shape import Runtime, key_names
+from svcd.supervisor.config.shape import Runtime
 from svcd.supervisor.config.tree import Mapping
 from svcd.supervisor.config.units import RefusedError, near_miss
 
@@ -33,7 +33,7 @@ _ON_THE_WIRE: Final = {"stack_size": "stack_size_bytes"}
 _NUMBERS: Final = ("compute_threads", "max_blocking_threads")
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Setting:
     """One of them. ``shown``: as it is written in a file. ``mark``: who says it, None for nobody; ``variable``: which
     variable says it.
@@ -121,7 +121,7 @@ def of_variables(settings: tuple[Setting, ...]) -> dict[str, Any]:
 
 
 def default_of(key: str) -> Setting:
-    return _setting(key, Runtime.model_fields[key_names(Runtime)[key]].get_default())
+    return _setting(key, keys_of(Runtime)[key_names(Runtime)[key]].default)
 
 
 # ---- one setting -----------------------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def _setting(key: str, value: Any) -> Setting:
 
 
 def _leaf(key: str) -> Parsed:
-    leaf = leaf_of(Runtime.model_fields[key_names(Runtime)[key]])
+    leaf = leaf_of(keys_of(Runtime)[key_names(Runtime)[key]])
     assert isinstance(leaf, Parsed)
     return leaf
 

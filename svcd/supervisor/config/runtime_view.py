@@ -7,16 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping as Environment
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from svcd.record import record
 from svcd.supervisor.config.load import Running, load
 from svcd.supervisor.config.merged import scalar
 from svcd.supervisor.config.runtime import Setting
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RuntimeView:
     """Service as it is called in the file -> its settings, in the order of the file. ``others``: the services that have
     none.

@@ -6,12 +6,11 @@ Must not be stricter than ``load``: what an editor underlines in red is wrong.
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Annotated, Any, Final, get_args, get_origin
+from typing import Any, Final
 
-from pydantic.fields import FieldInfo
-
+from svcd.supervisor.config.block import Block, Key, block_of, key_names, keys_of, leaf_of
 from svcd.supervisor.config.leaves import NAME, Later, Parsed, Shorthand
-from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Service, Socket, key_names
+from svcd.supervisor.config.shape import BLOCKS, Cluster, Edge, Service, Socket
 from svcd.supervisor.config.words import RUN_KEYS
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -35,13 +34,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def _object(block: type[Block]) -> dict[str, Any]:
-    properties = {key: _property(block.model_fields[name]) for key, name in key_names(block).items()}
-    required = [key for key, name in key_names(block).items() if block.model_fields[name].is_required()]
+    properties = {key: _property(keys_of(block)[name]) for key, name in key_names(block).items()}
+    required = [key for key, name in key_names(block).items() if keys_of(block)[name].is_required]
     needs = {"required": required} if required and block is not Cluster else {}
     return {"type": "object", "properties": properties, "additionalProperties": False, **needs}
 
 
-def _property(field: FieldInfo) -> dict[str, Any]:
+def _property(field: Key) -> dict[str, Any]:
     leaf, block = leaf_of(field), block_of(field)
     if isinstance(leaf, Later):
         return {"description": f"Comes with the {leaf.release} release.", "enum": list(leaf.accepted)}
@@ -52,7 +51,7 @@ def _property(field: FieldInfo) -> dict[str, Any]:
     if isinstance(leaf, Parsed):
         return {**head, "anyOf": [*leaf.schema.get("anyOf", [leaf.schema]), _VARIABLE, _NULL]}
     assert block is not None
-    if block is Service and field.is_required():
+    if block is Service and field.is_required:
         return {**head, "minProperties": 1, **_many(block, [], {"pattern": f"^{NAME.pattern}$"})}
     if block is Socket:
         return {**head, "anyOf": [{"type": "array", "items": _reference(block)}, _NULL]}
@@ -80,37 +79,9 @@ def _not_both(first: str, second: str) -> dict[str, Any]:
 # ---- what a field is -----------------------------------------------------------------------------------------------
 
 
-def leaf_of(field: FieldInfo) -> Parsed | Shorthand | Later | None:
-    """The annotation that reads the value of a field; None for a plain block."""
-    for each in (*field.metadata, *_annotations(field.annotation)):
-        if isinstance(each, Parsed | Shorthand | Later):
-            return each
-    return None
-
-
-def block_of(field: FieldInfo) -> type[Block] | None:
-    """The block that a field holds, or holds many of; None for a single value."""
-    return next((each for each in _types(field.annotation) if issubclass(each, Block)), None)
-
-
-def shown_default(field: FieldInfo) -> Any:
+def shown_default(field: Key) -> Any:
     """The default as it would be written; None when there is none to show."""
     leaf = leaf_of(field)
-    if not isinstance(leaf, Parsed) or field.is_required() or field.get_default() is None:
+    if not isinstance(leaf, Parsed) or field.is_required or field.default is None:
         return None
-    return leaf.show(field.get_default())
-
-
-def _annotations(annotation: Any) -> list[Any]:
-    """What ``Annotated`` says within ``Annotated[...] | None``."""
-    if get_origin(annotation) is Annotated:
-        return list(annotation.__metadata__)
-    return [found for each in get_args(annotation) for found in _annotations(each)]
-
-
-def _types(annotation: Any) -> list[type]:
-    """Every class that an annotation names."""
-    inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
-    if inner:
-        return [found for each in inner for found in _types(each)]
-    return [annotation] if isinstance(annotation, type) else []
+    return leaf.show(field.default)

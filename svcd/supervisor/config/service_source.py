@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from collections.abc import Mapping as Environment
-from dataclasses import dataclass, field
 from typing import Any
 
+from svcd.record import entity, field
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.layers import is_given
 from svcd.supervisor.config.shape import Service
@@ -20,7 +20,7 @@ from svcd.supervisor.config.units import RefusedError
 OnRuntime = Callable[[str, tuple[Any, ...]], None]
 
 
-@dataclass(slots=True)
+@entity
 class Surroundings:
     """What all services share. ``directories``: file as named by the user -> its absolute directory. ``names``: service
     -> the full names of its instances, of those that are chosen. ``on_runtime``: told the runtime settings of each.
@@ -52,7 +52,7 @@ class Surroundings:
         return os.path.normpath(os.path.join(self.directories[mark.file], path))
 
 
-@dataclass(slots=True)
+@entity
 class ServiceSource:
     """A service as it was written. ``node``: with the defaults merged in; ``own``: without them.
 

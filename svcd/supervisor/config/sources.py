@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping as Environment
 from collections.abc import Sequence as Listing
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.interpolation import interpolate
 from svcd.supervisor.config.layers import overlay
@@ -28,7 +28,7 @@ VARIABLES: Final = {"SVCD_MAX_PARALLEL": "max_parallel", "SVCD_CONTROLLER_TIMEOU
 _parse_include = list_of(parse_path, "[base.yaml]", single=True)
 
 
-@dataclass(slots=True)
+@entity
 class Gathered:
     """``root``: all files as one. ``names``: the files as messages call them, in the order in which they are merged;
     ``directories``: of these, absolute.

@@ -5,9 +5,9 @@ Must not touch keys, nor other words in braces, nor choose a port.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Final
 
+from svcd.record import replace
 from svcd.supervisor.config.reader import resolve
 from svcd.supervisor.config.tree import Mapping, Node, Scalar, Sequence
 

@@ -5,16 +5,16 @@ Must not judge what it holds: types and names are checked by ``shape`` and ``res
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from svcd.record import entity
 from svcd.supervisor.config.errors import Mark
 
 Plain: TypeAlias = bool | int | float | str | None
 Loc: TypeAlias = tuple[int | str, ...]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Scalar:
     """``text`` is what was written (after interpolation), ``value`` what it means; ``quoted``: it is text for sure.
 
@@ -30,13 +30,13 @@ class Scalar:
     variables: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Sequence:
     mark: Mark
     items: list[Node]
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Mapping:
     """``key_marks``: where each key of ``entries`` was written."""
 

@@ -1,4 +1,4 @@
-"""From the validator's errors to findings in a user's words, at the place in the file.
+"""From what is wrong with a block to findings in a user's words, at the place in the file.
 
 Must not decide what is allowed: that is ``shape``'s.
 """
@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from pydantic import ValidationError
-
+from svcd.supervisor.config.block import Block, Fault, ShapeError, key_names, keys_of
 from svcd.supervisor.config.errors import Findings
-from svcd.supervisor.config.shape import BLOCKS, Block, Cluster, Edge, Hook, Service, key_names
+from svcd.supervisor.config.shape import BLOCKS, Cluster, Edge, Hook, Service
 from svcd.supervisor.config.tree import Loc, Node, dotted, kind_of, locate
 from svcd.supervisor.config.units import RefusedError, near_miss
 
@@ -49,30 +48,29 @@ HABITS: Final = {
 
 
 def add_findings(
-    error: ValidationError, root: Node, block: type[Block], prefix: Loc, told: set[str], findings: Findings
+    error: ShapeError, root: Node, block: type[Block], prefix: Loc, told: set[str], findings: Findings
 ) -> set[str]:
     """Record every error of validating ``root`` as ``block``; ``prefix``: where root stands; ``told``: keys of which
     enough was said. Returns the bad keys.
     """
     bad = set[str]()
-    for each in error.errors(include_url=False, include_input=True):
-        loc: Loc = each["loc"]
+    for each in error.problems:
+        loc = each.loc
         if loc and loc[0] in told:
             continue
         if loc:
             bad.add(str(loc[0]))
-        if each["type"] == "value_error":
-            refused = each["ctx"]["error"]
-            for one in (refused, *refused.others):
+        if each.refused is not None:
+            for one in (each.refused, *each.refused.others):
                 add_refusal(one, root, loc, prefix, findings)
-        elif each["type"] == "extra_forbidden":
+        elif each.fault is Fault.UNKNOWN:
             text, suggestion = _unknown(block, loc)
             findings.add(locate(root, loc, prefer_key=True), dotted((*prefix, *loc)), text, suggestion)
-        elif each["type"] == "missing":
+        elif each.fault is Fault.MISSING:
             key = loc[-1]
             findings.add(locate(root, loc[:-1]), dotted((*prefix, *loc[:-1])), f"{key}: is missing", f"add {key}:")
         else:
-            text, suggestion = _wrong_kind(each["type"], block, loc, each["input"])
+            text, suggestion = _wrong_kind(each.fault, block, loc, each.value)
             findings.add(locate(root, loc), dotted((*prefix, *loc)), text, suggestion)
     return bad
 
@@ -119,11 +117,11 @@ def _unknown(block: type[Block], loc: Loc) -> tuple[str, str]:
 def _present(block: type[Block]) -> list[str]:
     """The keys that can be used now, in order."""
     names = {name: key for key, name in key_names(block).items()}
-    return [names[name] for name, field in block.model_fields.items() if field.description]
+    return [names[name] for name, each in keys_of(block).items() if each.description]
 
 
-def _wrong_kind(kind: str, block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
+def _wrong_kind(fault: Fault, block: type[Block], loc: Loc, value: Any) -> tuple[str, str]:
     example = "{web: {command: [python3, server.py]}}" if loc == ("services",) else block_at(block, loc).example
-    if kind == "list_type":
+    if fault is Fault.NOT_A_LIST:
         return f"must be a list, not {kind_of(value)}", f"write one such as [{example}]"
     return f"must be a mapping, not {kind_of(value)}", f"write one such as {example}"

@@ -12,7 +12,6 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final
 
 import zmq
@@ -21,6 +20,7 @@ from svcd.protocol import codec
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused
+from svcd.record import record
 
 # pyzmq's enumerations cost more than the calls they are passed to
 POLLIN: Final = int(zmq.POLLIN)
@@ -32,7 +32,7 @@ MAX_CORRELATION_BYTES: Final = 16
 END_LINGER_MS: Final = 500
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Peer:
     """One connection: where to send, and who the kernel says is there."""
 

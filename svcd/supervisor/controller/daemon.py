@@ -15,66 +15,66 @@ import socket
 import traceback
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from svcd.protocol import messages
 from svcd.protocol.places import Places
+from svcd.record import record
 from svcd.supervisor import wiring
 from svcd.supervisor.config import plan
 from svcd.supervisor.config.launch import ServiceDefinition
-from svcd.supervisor.controller import clock, containment, launching, takedown
-from svcd.supervisor.controller.announcements import Announcements
-from svcd.supervisor.controller.borrowed import Borrowed
-from svcd.supervisor.controller.callers import Callers
-from svcd.supervisor.controller.changes import Changes
-from svcd.supervisor.controller.children import Children
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.asking import Asking
+from svcd.supervisor.controller.changing.changes import Changes
+from svcd.supervisor.controller.changing.children import Children
+from svcd.supervisor.controller.changing.handovers import Handovers
+from svcd.supervisor.controller.changing.reload import Reload
+from svcd.supervisor.controller.clients.audience import Audience
+from svcd.supervisor.controller.clients.inquiries import Inquiries
+from svcd.supervisor.controller.clients.publishing import Publisher
+from svcd.supervisor.controller.clients.requests import Requests
+from svcd.supervisor.controller.clients.self_reports import SelfReports
+from svcd.supervisor.controller.clients.status import Status, Whole
+from svcd.supervisor.controller.clients.stories import Stories
 from svcd.supervisor.controller.control import Control, Peer
-from svcd.supervisor.controller.endpoints import Endpoints
 from svcd.supervisor.controller.engine import Engine
-from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.controller.exchange import Exchange
-from svcd.supervisor.controller.fork_servers import ForkServers
-from svcd.supervisor.controller.handovers import Handovers
-from svcd.supervisor.controller.health import Health
-from svcd.supervisor.controller.hooks import Hooks
-from svcd.supervisor.controller.import_history import ImportHistory
-from svcd.supervisor.controller.inquiries import Inquiries
-from svcd.supervisor.controller.introductions import Introductions
 from svcd.supervisor.controller.journal import Journal
-from svcd.supervisor.controller.keeping import Keeping
-from svcd.supervisor.controller.lookups import Lookups
-from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.publishing import Publisher
+from svcd.supervisor.controller.part_news import PartNews
+from svcd.supervisor.controller.parts import Parts, Receiver
+from svcd.supervisor.controller.processes import containment, launching, takedown
+from svcd.supervisor.controller.processes.announcements import Announcements
+from svcd.supervisor.controller.processes.borrowed import Borrowed
+from svcd.supervisor.controller.processes.errands import Errands
+from svcd.supervisor.controller.processes.hooks import Hooks
+from svcd.supervisor.controller.processes.runs import Runs
+from svcd.supervisor.controller.python.admissions import Admissions
+from svcd.supervisor.controller.python.callers import Callers
+from svcd.supervisor.controller.python.endpoints import Endpoints
+from svcd.supervisor.controller.python.exchange import Exchange
+from svcd.supervisor.controller.python.fork_servers import ForkServers
+from svcd.supervisor.controller.python.import_history import ImportHistory
+from svcd.supervisor.controller.python.introductions import Introductions
+from svcd.supervisor.controller.python.keeping import Keeping
+from svcd.supervisor.controller.python.lookups import Lookups
+from svcd.supervisor.controller.python.routes import Routes
+from svcd.supervisor.controller.python.stubs import Stubs
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.reload import Reload
-from svcd.supervisor.controller.requests import Requests
-from svcd.supervisor.controller.routes import Routes
-from svcd.supervisor.controller.runs import Runs
-from svcd.supervisor.controller.sampling import Sampler
+from svcd.supervisor.controller.shutdown import COLLECTOR, EVERYTHING, Shutdown
 from svcd.supervisor.controller.spawning import Spawner
-from svcd.supervisor.controller.status import Status, Whole
-from svcd.supervisor.controller.stories import Stories
-from svcd.supervisor.controller.stubs import Stubs
-from svcd.supervisor.controller.timers import Timers
+from svcd.supervisor.controller.watching.health import Health
+from svcd.supervisor.controller.watching.sampling import Sampler
+from svcd.supervisor.controller.watching.timers import Timers
 from svcd.supervisor.core import actions, events
 from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Runner
 from svcd.supervisor.core.states import WITH_PROCESS, State
 
-COLLECTOR: Final = "collector"
-BOOT: Final = "boot"
-LAST_FLUSH_S: Final = 1.0
-LAST_ERRAND_S: Final = 5.0  # for killed ones to be gone
-HURRIED_HOOK_S: Final = 1.0
 ENDED_BADLY: Final = frozenset({State.BACKOFF, State.FAILED, State.UNAVAILABLE})
-OUR_CODE_ENDED: Final = 70  # worker_runtime.foreign
-EVERYTHING: Final = ""  # as the service of a FlushRequested
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arguments:
     """What the guardian says on the command line, as one JSON object."""
 
@@ -100,9 +100,6 @@ class Daemon:
         self._registry = Registry(self._cluster)
         self._guardian_pid = os.getppid()
         self._run_id = secrets.token_hex(8)
-        self._ended = loop.create_future()
-        self._signals = 0
-        self._exit_code = 0
         self._whole = Whole()
 
         mains: set[int] = set()
@@ -111,30 +108,20 @@ class Daemon:
         self._journal = Journal(loop, Path(arguments.state_dir) / "svcd.log")
         self._machine = Machine(self._cluster.max_parallel)
         self._engine = Engine(self._machine)
+        self._asking = Asking(self._engine.submit)
         self._timers = Timers(loop, self._engine.submit)
         self._runs = Runs(self._engine.submit, self._containment, mains)
         self._control = Control(loop, self._receive)
         self._records = Records(self._row_changed)
         self._publisher = Publisher(self._control, self._journal, self._whole)
         link = wiring.Link(socket.socket(fileno=arguments.guardian_fd))
-        self._parts = Parts(loop, link, self._part_receivers(), self._guardian_lost)
+        self._parts = Parts(loop, link, {}, self._guardian_lost)
+        self._audience = Audience(self._parts.pids)
         history = ImportHistory(Path(arguments.state_dir), arguments.site, self._journal.note)
         self._fork_servers = ForkServers(loop, self._parts, self._runs, self._registry, history, self._journal.note)
-        self._parts.receivers.update(self._fork_servers.receivers)
         self._status = Status(
             self._registry, arguments.state_dir, self._machine, self._records, self._whole, self._part_pids
         )
-        self._requests = Requests(
-            self._control,
-            self._machine,
-            self._registry,
-            self._status,
-            self._engine.submit,
-            self._shut_down,
-            self._may_ask,
-        )
-        self._stories = Stories(self._control, self._machine, self._records)
-        self._requests.receivers.update(self._stories.receivers)
         self._sampler = Sampler(loop, self._programs, self._records.take_usage)
         self._around = launching.Surroundings(
             self._cluster,
@@ -144,14 +131,36 @@ class Daemon:
             Borrowed(self._places.run_dir),
         )
         self._errands = Errands(loop, self._parts, self._containment, mains, self._around, self._run_id)
-        self._endpoints = Endpoints(self._places.endpoints)
+        self._hooks = Hooks(
+            self._errands,
+            self._registry,
+            self._machine,
+            self._engine.submit,
+            self._runs.status_of,
+            self._notice,
+        )
+        self._shutdown = Shutdown(loop, self._asking, self._errands, self._hooks, self._parts, self._enter)
+        self._requests = Requests(
+            self._control,
+            self._machine,
+            self._registry,
+            self._status,
+            self._asking,
+            self._shutdown.begin,
+            self._may_ask,
+        )
+        self._stories = Stories(self._control, self._machine, self._records)
+        self._requests.receivers.update(self._stories.receivers)
+        self._endpoints = Endpoints(self._places.endpoints, lambda work: loop.run_in_executor(None, work))
         self._routes = Routes(self._registry, self._machine, self._tell_stub)
-        self._lookups = Lookups(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._lookups = Lookups(
+            self._registry, self._machine, self._routes, self._engine.submit, self._asking, self._tell_stub
+        )
         introductions = Introductions((self._runs, self._errands.runs), self._registry, self._guardian_pid)
         self._inquiries = Inquiries(
             self._control, self._registry, self._routes, self._lookups, introductions, self._requests
         )
-        self._children = Children(self._registry, self._machine, self._routes, self._engine.submit, self._tell_stub)
+        self._children = Children(self._registry, self._machine, self._routes, self._asking, self._tell_stub)
         self._stubs = Stubs(
             self._control,
             self._runs,
@@ -159,9 +168,8 @@ class Daemon:
             self._engine.submit,
             self._endpoints,
             self._routes,
-            self._lookups,
-            introductions,
         )
+        self._admissions = Admissions(introductions, self._registry, self._runs, self._stubs.send)
         self._callers = Callers(loop, self._engine.submit, self._records.take_next_run, self._notice, self._ask_use)
         self._spawner = Spawner(
             loop,
@@ -179,15 +187,9 @@ class Daemon:
             self._fork_servers,
         )
         self._reload = Reload(self._errands, self._registry, self._places, arguments.site, self._notice)
-        self._hooks = Hooks(
-            self._errands,
-            self._registry,
-            self._machine,
-            self._engine.submit,
-            self._runs.status_of,
-            self._notice,
+        self._health = Health(
+            loop, self._registry, self._errands, self._engine.submit, self._ask_health, self._records.take_check_output
         )
-        self._health = Health(loop, self._registry, self._errands, self._engine.submit, self._ask_health)
         self._exchange = Exchange(loop, self._runs, self._registry, self._stubs.send)
         self._keeping = Keeping(
             loop,
@@ -209,16 +211,26 @@ class Daemon:
             self._routes,
             self._exchange,
             self._engine.submit,
+            self._asking,
             self._keeping.tell,
             self._stubs.tell,
             self._stubs.send,
             self._spawner.spawn_from,
             self._switch_run,
             self._notice,
-            self._answer,
         )
         self._stubs.definition_of, self._stubs.on_loaded = self._handovers.definition_of, self._handovers.loaded
+        self._stubs.is_successor = self._handovers.is_successor
         self._handovers.on_taken_over = self._keeping.taken_over
+        self._self_reports = SelfReports(
+            self._machine,
+            self._registry,
+            self._records,
+            self._keeping,
+            self._publisher,
+            self._notice,
+            self._handovers.is_successor,
+        )
         for kind, receive in self._listeners().items():
             self._stubs.hears(kind, receive)
         self._changes = Changes(
@@ -230,6 +242,20 @@ class Daemon:
             self._handovers,
         )
         self._requests.receivers.update(self._changes.receivers)
+        news = PartNews(
+            self._parts,
+            self._runs,
+            self._errands,
+            self._stubs,
+            self._fork_servers,
+            self._spawner,
+            self._records,
+            self._status,
+            self._journal,
+            self._notice,
+        )
+        own: dict[type, Receiver] = {wiring.SignalReceived: self._on_signal, wiring.Flushed: self._on_flushed}
+        self._parts.receivers.update({**news.receivers, **self._fork_servers.receivers, **own})
         loop.set_exception_handler(self._on_internal_error)
         self._engine.connect(self._executors(), self._status.views_changed)
 
@@ -241,8 +267,8 @@ class Daemon:
         self._engine.submit(events.ServicesRegistered(clock.now(), tuple(each.spec for each in self._cluster.services)))
         self._whole.state = "starting"
         self._open_doors()  # not before: who asks through them would hear of a cluster without services
-        self._engine.submit(events.StartRequested(clock.now(), BOOT, ()))
-        await self._ended
+        self._asking.ask(lambda key: events.StartRequested(clock.now(), key, ()), self._booted)
+        await self._shutdown.ended
         await self._close()
 
     @property
@@ -271,6 +297,7 @@ class Daemon:
         if kind in self._stubs.receivers:
             self._stubs.receivers[kind](peer, message)
         elif kind in self._requests.receivers:
+            self._audience.asked(peer.pid)
             self._requests.receive(peer, correlation, message)
         elif isinstance(message, messages.GetRoute):
             self._inquiries.receive(peer, correlation, message)
@@ -280,129 +307,29 @@ class Daemon:
     def _listeners(self) -> dict[type[messages.Message], Callable[[Any], None]]:
         """What stubs say that is not for the core, and who hears it."""
         return {
-            messages.ExceptionRaised: self._take_exception,
-            messages.ResourceSampled: self._take_sample,
-            messages.HealthReported: self._take_health,
-            messages.ImportsRecorded: self._take_imports,
-            messages.EventsLost: self._take_events_lost,
-            messages.UseReported: self._take_use,
+            **self._self_reports.receivers,
+            messages.HealthReported: self._health.take_answer,
+            messages.ImportsRecorded: self._fork_servers.recorded,
+            messages.UseReported: self._callers.disuse.take,
+            messages.PeerAsked: self._admissions.asked,
+            messages.ServiceLookup: self._lookups.begin,
             messages.StateExported: self._exchange.receive,
             messages.InterfaceReported: self._handovers.described,
             messages.HandedOver: self._handovers.handed_over,
             **self._children.receivers,
         }
 
-    def _part_receivers(self) -> dict[type, Callable[[Any, list[int]], None]]:
-        return {
-            wiring.ProcessBorn: self._on_born,
-            wiring.ProcessReaped: self._on_reaped,
-            wiring.ProgramExecuted: self._on_executed,
-            wiring.SpawnRejected: self._on_rejected,
-            wiring.PartStarted: self._on_part_started,
-            wiring.PartEnded: self._on_part_ended,
-            wiring.SignalReceived: self._on_signal,
-            wiring.Flushed: self._on_flushed,
-            wiring.OutputLost: self._on_output_lost,
-            wiring.StreamBegan: self._on_stream_began,
-        }
-
-    def _on_born(self, message: wiring.ProcessBorn, fds: list[int]) -> None:
-        if Errands.owns(message.invocation):
-            self._errands.runs.born(message.invocation, message.pid, fds[0])
-            return
-        self._runs.born(message.invocation, message.pid, fds[0])
-        run = self._runs.get(message.invocation)
-        if run is not None:
-            self._stubs.spawned(run)
-            self._status.changed(message.service)
-
-    def _on_reaped(self, message: wiring.ProcessReaped, fds: list[int]) -> None:
-        status = events.ExitStatus(message.code, message.signal)
-        if message.invocation is None:
-            self._runs.orphan_reaped(message.pid, status)
-            self._errands.runs.orphan_reaped()
-        else:
-            self._stubs.hear_last_words(message.invocation)
-            self._doubt_interpreter(message)
-            self._runs_of(message.invocation).reaped(message.invocation, status, message.pid)
-
-    def _doubt_interpreter(self, message: wiring.ProcessReaped) -> None:
-        """It may be anything that can be executed. Exit code 70 is our own code's, which has said why."""
-        if message.service is None or message.invocation is None or message.code in (None, OUR_CODE_ENDED):
-            return
-        interpreter = self._stubs.never_spoke(message.service, message.invocation)
-        if interpreter is not None and not Errands.owns(message.invocation):
-            text = f"{interpreter} ended before svcd's code in it spoke: is it a Python, 3.11 or later?"
-            self._notice(message.service, text)
-
-    def _runs_of(self, invocation: int) -> Runs:
-        return self._errands.runs if Errands.owns(invocation) else self._runs
-
-    def _on_executed(self, message: wiring.ProgramExecuted, fds: list[int]) -> None:
-        self._runs_of(message.invocation).executed(message.invocation)
-
-    def _on_rejected(self, message: wiring.SpawnRejected, fds: list[int]) -> None:
-        self._runs_of(message.invocation).rejected(message.invocation, message.reason, message.born)
-
-    def _on_part_started(self, message: wiring.PartStarted, fds: list[int]) -> None:
-        self._journal.note("part started", part=message.part, pid=message.pid)
-        self._parts.started(message, fds)
-        self._status.changed()
-
-    def _on_part_ended(self, message: wiring.PartEnded, fds: list[int]) -> None:
-        self._journal.note("part ended", part=message.part, pid=message.pid, code=message.code, signal=message.signal)
-        self._parts.ended(message)
-        self._fork_servers.part_ended(message)
-        self._runs.launcher_lost(message.part)
-        self._errands.runs.launcher_lost(message.part)
-        self._status.changed()
-
-    def _on_signal(self, message: wiring.SignalReceived, fds: list[int]) -> None:
+    def _on_signal(self, message: wiring.SignalReceived, _fds: list[int]) -> None:
         if message.signal == signal.SIGHUP:
             self._reload.begin()
-            return
-        self._signals += 1
-        level = events.ShutdownLevel(min(self._signals, events.ShutdownLevel.KILL.value))
-        self._shut_down(None, level, signal.Signals(message.signal).name)
+        else:
+            self._shutdown.on_signal(message.signal)
 
-    def _on_flushed(self, message: wiring.Flushed, fds: list[int]) -> None:
+    def _on_flushed(self, message: wiring.Flushed, _fds: list[int]) -> None:
         if message.service == EVERYTHING:
-            self._finish()
+            self._shutdown.finish()
         else:
             self._records.take_tail(message.service, message.tail)
-
-    def _on_output_lost(self, message: wiring.OutputLost, fds: list[int]) -> None:
-        text = f"{message.lost_bytes} bytes of {message.stream} lost: {message.reason}"
-        self._notice(message.service, text)
-
-    def _on_stream_began(self, message: wiring.StreamBegan, fds: list[int]) -> None:
-        self._spawner.stream_began(message, fds)
-
-    def _take_exception(self, message: messages.ExceptionRaised) -> None:
-        self._records.take_exception(message)
-        self._keeping.take_exception(message)
-        self._publisher.exception(message)
-
-    def _take_sample(self, message: messages.ResourceSampled) -> None:
-        if self._machine.services[message.service].invocation != message.invocation:
-            return  # one that takes over, or was replaced
-        self._records.take_usage(message.service, clock.now(), message.cpu_s, message.rss_bytes)
-
-    def _take_events_lost(self, message: messages.EventsLost) -> None:
-        count = max(0, message.count)
-        self._records.take_events_lost(message.service, count)
-        events = f"{count} event{'' if count == 1 else 's'}"
-        own = self._registry[message.service].service or message.service
-        is_slow = own == message.subscriber or message.service == message.subscriber
-        self._notice(
-            message.service,
-            f"{events} of {message.publisher} lost: its methods do not keep up with them"
-            if is_slow
-            else f"{events} lost for {message.subscriber}, which does not keep up with them",
-        )
-
-    def _take_use(self, message: messages.UseReported) -> None:
-        self._callers.disuse.take(message)
 
     def _ask_use(self, invocation: int) -> None:
         self._stubs.send(invocation, messages.ReportUse(invocation))
@@ -451,8 +378,8 @@ class Daemon:
             actions.CancelTimer: self._timers.cancel,
             actions.PublishTransition: self._publish_transition,
             actions.PublishNotice: self._publish_notice,
-            actions.AnswerRequest: self._answer,
-            actions.EndCluster: self._end_cluster,
+            actions.AnswerRequest: self._asking.answer,
+            actions.EndCluster: self._shutdown.end,
         }
 
     def _publish_transition(self, action: actions.PublishTransition) -> None:
@@ -480,14 +407,8 @@ class Daemon:
             self._records.take_notice(service, clock.now(), text)
         self._publisher.notice(service, text)
 
-    def _take_health(self, message: messages.HealthReported) -> None:
-        self._health.take_answer(message)
-
     def _tell_stub(self, invocation: int, message: messages.Message) -> None:
         self._stubs.send(invocation, message)
-
-    def _take_imports(self, message: messages.ImportsRecorded) -> None:
-        self._fork_servers.recorded(message)
 
     def _ask_health(self, service: str, invocation: int, token: int, method: str) -> None:
         self._stubs.check_health(invocation, token, method)
@@ -511,28 +432,19 @@ class Daemon:
         self._records.forget(action.service)
         self._status.forget(action.service)
 
-    def _answer(self, action: actions.AnswerRequest) -> None:
-        if self._handovers.owns(action.request):
-            self._handovers.answer(action)
-        elif self._lookups.owns(action.request):
-            self._lookups.answer(action)
-        elif self._children.owns(action.request):
-            self._children.answer(action)
-        elif action.request != BOOT:
-            self._requests.answer(action)
-        elif self._whole.state == "starting":
-            self._enter("running", action.text)
+    def _booted(self, answer: actions.AnswerRequest) -> None:
+        if self._whole.state == "starting":
+            self._enter("running", answer.text)
 
     def _enter(self, state: str, text: str = "") -> None:
         """The cluster as a whole goes on to ``state``."""
         if self._whole.state == state:
             return
-        self._whole.state = state
+        self._whole.state, self._whole.cause = state, text
         self._status.changed()
         self._publisher.cluster(state, text)
 
-    # ---- the end
-    # --------------------------------------------------------------------------------------------------------
+    # ---- the end -----------------------------------------------------------------------------------------------------
 
     def _on_internal_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """A fault of ours in some callback: it costs what it was about, it is told, and supervision goes on."""
@@ -541,35 +453,10 @@ class Daemon:
         self._journal.note("internal error", text=context.get("message", ""), traceback=told)
         self._notice("", f"internal error of svcd ({context.get('message', '')}): see svcd.log in the state directory")
 
-    def _shut_down(self, request: str | None, level: events.ShutdownLevel, by: str) -> None:
-        """``request`` None: nobody waits for the end."""
-        self._enter("stopping", f"asked by {by}")
-        self._engine.submit(events.ShutdownRequested(clock.now(), request, level))
-        if level is not events.ShutdownLevel.DRAIN:
-            delay_s = 0.0 if level is events.ShutdownLevel.KILL else HURRIED_HOOK_S
-            self._loop.call_later(delay_s, self._hooks.kill_all)
-
-    def _end_cluster(self, action: actions.EndCluster) -> None:
-        """Nothing runs any more, but perhaps what tells somebody of it: on_failure hooks."""
-        self._exit_code = action.exit_code
-        self._hooks.when_none(self._end_errands)
-
-    def _end_errands(self) -> None:
-        self._loop.call_later(LAST_ERRAND_S, self._last_flush)
-        self._errands.end(self._last_flush)
-
-    def _last_flush(self) -> None:
-        """Let the collector write out what the pipes still hold, then say so and go."""
-        self._parts.send(COLLECTOR, wiring.FlushRequested(0, EVERYTHING, 0))
-        self._loop.call_later(LAST_FLUSH_S, self._finish)
-
-    def _finish(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
-
     async def _close(self) -> None:
         await self._keeping.close()
-        self._enter("ended", "")
+        self._enter("ended", self._whole.cause)
+        await self._audience.wait()
         self._sampler.close()
         self._health.close()
         self._callers.close()
@@ -579,7 +466,7 @@ class Daemon:
         self._endpoints.close()
         self._containment.close()
         self._journal.close()
-        self._parts.send_guardian(wiring.ClusterEnded(self._exit_code))
+        self._parts.send_guardian(wiring.ClusterEnded(self._shutdown.exit_code))
         await self._parts.drained()
         self._parts.close()
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 
 from svcd.protocol.messages import ExceptionRaised
+from svcd.record import entity, field
 
 LAST_LINES: Final = 10
 NOTICES_KEPT: Final = 32  # per service
@@ -18,13 +18,14 @@ LINE_LIMIT: Final = 400
 TRACEBACK_LIMIT: Final = 4 * 1024  # its end is kept: many failed services must fit into one status
 
 
-@dataclass(slots=True)
+@entity
 class Record:
     """One service's. ``cpu_percent`` is of one core, over the last sampling interval; ``cpu_s`` and
     ``cpu_at`` are its base.
     """
 
     last_output: tuple[str, ...] = ()
+    check_output: tuple[str, ...] = ()  # of the command that has last found it unready or unhealthy
     exception: str | None = None
     cpu_percent: float | None = None
     memory_bytes: int | None = None
@@ -58,6 +59,7 @@ class Records:
         record.cpu_percent = record.memory_bytes = record.cpu_s = None
         record.text = ""
         record.events_lost = 0
+        record.check_output = ()
 
     def end_run(self, service: str) -> None:
         self.begin_run(service)
@@ -81,6 +83,13 @@ class Records:
         text = tail.get("stderr", "").strip("\n") or tail.get("stdout", "").strip("\n")
         self.of(service).last_output = tuple(line[:LINE_LIMIT] for line in text.splitlines()[-LAST_LINES:])
         self._changed(service)
+
+    def take_check_output(self, service: str, lines: tuple[str, ...]) -> None:
+        """What a command has printed that looked at it: nothing, if it has found it well."""
+        record = self.of(service)
+        if record.check_output != lines:
+            record.check_output = lines
+            self._changed(service)
 
     def take_notice(self, service: str, at: float, text: str) -> None:
         """Something worth telling of it, at the monotonic moment ``at``, that was no transition."""

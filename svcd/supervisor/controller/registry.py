@@ -6,9 +6,9 @@ Must not decide when a new definition takes effect: the core says so (``AdoptSpe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from typing import Protocol
 
+from svcd.record import replace
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 
 

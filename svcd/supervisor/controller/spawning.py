@@ -12,17 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
-from svcd.supervisor.controller import launching
-from svcd.supervisor.controller.announcements import Announcements
-from svcd.supervisor.controller.errands import Errands
-from svcd.supervisor.controller.fork_servers import ForkServers, needs_fork_server
-from svcd.supervisor.controller.listening import CannotListen
 from svcd.supervisor.controller.parts import Parts
-from svcd.supervisor.controller.probes import Logged, Probe, probe_for
+from svcd.supervisor.controller.processes import launching
+from svcd.supervisor.controller.processes.announcements import Announcements
+from svcd.supervisor.controller.processes.errands import Errands
+from svcd.supervisor.controller.processes.listening import CannotListen
+from svcd.supervisor.controller.processes.runs import Run, Runs
+from svcd.supervisor.controller.processes.sockets import HeldSockets
+from svcd.supervisor.controller.python.fork_servers import ForkServers, needs_fork_server
 from svcd.supervisor.controller.records import Records
 from svcd.supervisor.controller.registry import Registry
-from svcd.supervisor.controller.runs import Run, Runs
-from svcd.supervisor.controller.sockets import HeldSockets
+from svcd.supervisor.controller.watching.probes import Logged, Probe, probe_for
 from svcd.supervisor.core import actions
 from svcd.supervisor.core.events import Event
 from svcd.supervisor.wiring import StreamBegan
@@ -101,7 +101,8 @@ class Spawner:
             probe.sent()
 
     def _probe_for(self, definition: ServiceDefinition, run: Run) -> Probe | None:
-        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands)
+        said = self._records.take_check_output
+        probe = probe_for(self._loop, self._submit, definition, run.invocation, self._errands, said)
         if probe is not None:
             self._probes[run.invocation] = probe
             run.clean_up.append(lambda: self._probes.pop(run.invocation).close())

@@ -5,9 +5,9 @@ Must not carry anything that only the shell knows (pids, descriptors). An order 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from svcd.record import record
 from svcd.supervisor.core.events import TimerKind
 from svcd.supervisor.core.spec import Hook
 from svcd.supervisor.core.states import State
@@ -37,7 +37,7 @@ class Outcome(Enum):
     REFUSED = "refused"  # not carried out at all
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnProcess:
     """Make a process for this invocation: answered by ``ProcessSpawned`` or ``SpawnFailed``."""
 
@@ -45,7 +45,7 @@ class SpawnProcess:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnSuccessor:
     """As ``SpawnProcess``, from the definition that the service is being updated to, beside the run that serves."""
 
@@ -53,21 +53,21 @@ class SpawnSuccessor:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HoldRoutes:
     """Who calls this service waits from now on, no longer than its deadline."""
 
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReleaseRoutes:
     """Calls go where they went before."""
 
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SwitchRun:
     """From now on this invocation is the service, by its new definition; calls go there. ``old`` is being retired."""
 
@@ -76,7 +76,7 @@ class SwitchRun:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TellStub:
     """``reason`` goes with STOP: why, in words for a log."""
 
@@ -86,7 +86,7 @@ class TellStub:
     reason: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TellParent:
     """Tell the run that has created ``child`` that a run of this one has ended by itself: badly, for ``error``, or
     well.
@@ -99,7 +99,7 @@ class TellParent:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AwaitReadiness:
     """Begin the service's own readiness probe. It ends with the invocation."""
 
@@ -107,7 +107,7 @@ class AwaitReadiness:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CheckHealth:
     """Check the health of this run from now on, each result a ``HealthChecked``, until ``CeaseHealthChecks`` or the
     end of the invocation.
@@ -117,13 +117,13 @@ class CheckHealth:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CeaseHealthChecks:
     service: str
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RunHook:
     """Run the service's command for this moment: answered by ``HookEnded``, after its own timeout at the latest.
 
@@ -136,7 +136,7 @@ class RunHook:
     cause: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KillHook:
     """SIGKILL to a hook that still runs; its ``HookEnded`` follows."""
 
@@ -145,7 +145,7 @@ class KillHook:
     hook: Hook
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AwaitDemand:
     """Watch the sockets of an on-demand service that is down: the first connection is a ``DemandArose``.
 
@@ -155,26 +155,26 @@ class AwaitDemand:
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CeaseAwaitingDemand:
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AdoptSpec:
     """From now on this service is what its newest configuration says: no process of the older one is left."""
 
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ForgetService:
     """This service was removed; nothing of it runs."""
 
     service: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalProcess:
     """Send ``signal`` to the service's process group (``group``), or to its main process alone."""
 
@@ -184,7 +184,7 @@ class SignalProcess:
     group: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class KillProcess:
     """SIGKILL to every process of the invocation, descendants included."""
 
@@ -192,7 +192,7 @@ class KillProcess:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ArmTimer:
     """One timer of each kind per service: arming it again replaces it."""
 
@@ -202,13 +202,13 @@ class ArmTimer:
     delay_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class CancelTimer:
     service: str
     kind: TimerKind
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublishTransition:
     """A service went from ``old`` to ``new`` at ``at``, after ``spent_s`` seconds in ``old``, because of ``cause``.
 
@@ -225,7 +225,7 @@ class PublishTransition:
     transaction: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PublishNotice:
     """Something worth telling that is no transition (a dependency with ``on_crash: notify`` crashed, say)."""
 
@@ -234,7 +234,7 @@ class PublishNotice:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceResult:
     """What became of one service of a request; ``text`` says why when it is not DONE."""
 
@@ -243,7 +243,7 @@ class ServiceResult:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class AnswerRequest:
     """The end of a request: exactly one for each. ``also`` names services that it moved without being named."""
 
@@ -254,7 +254,7 @@ class AnswerRequest:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndCluster:
     """Nothing runs any more and nothing will: the daemon ends with this exit code."""
 

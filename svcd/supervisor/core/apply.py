@@ -8,9 +8,9 @@ process relies on is kept for it until it ends.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final
 
+from svcd.record import record
 from svcd.supervisor.core import checks, events, graph
 from svcd.supervisor.core.actions import CeaseAwaitingDemand, ForgetService
 from svcd.supervisor.core.cluster import Cluster
@@ -30,7 +30,7 @@ HAS_CHANGED: Final = "its configuration has changed"
 RETRIED: Final = frozenset({State.FAILED, State.UNAVAILABLE, State.BACKOFF})
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """What a change of configuration means for the units that there are. Lists are in the order in which they came.
 

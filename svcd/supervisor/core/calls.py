@@ -75,7 +75,7 @@ class Calls:
         """Nobody uses it: down again, unless something that is up needs it."""
         if run.doomed or unit.spec.start is not StartMode.ON_DEMAND or self._wishes.is_needed(unit):
             return False
-        self._cluster.begin(f"{unit.name} is {IDLE}")
+        self._cluster.begin(f"{unit.name} is {IDLE}", f"idleness of {unit.name}")
         self._cluster.requests.overtake(unit.name, Intent.STOP, f"its stop: {IDLE}", self._cluster.out)
         self._wishes.put_down(unit, IDLE)
         return True
@@ -91,7 +91,7 @@ class Calls:
         elif unit.spec.overlap is Overlap.QUEUE:
             unit.queued = True
         elif unit.spec.overlap is Overlap.KILL and unit.run is not None:
-            self._cluster.begin(f"schedule of {unit.name}")
+            self._cluster.begin(f"schedule of {unit.name}", f"schedule of {unit.name}")
             self._endings.mark(unit, Mark.RESTART, SCHEDULED, f"{unit.name} runs again: {SCHEDULED}")
         else:
             text = f"{SCHEDULED}, but the run before is {unit.state.value}: skipped"
@@ -115,6 +115,6 @@ class Calls:
                 self._wishes.put_down(unit, COVERED_NO_MORE)
 
     def _wake(self, unit: Unit, cause: str, reason: str) -> None:
-        self._cluster.begin(cause)
+        self._cluster.begin(cause, cause)
         unit.asked = True
         self._wishes.wake_for(unit, reason)

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from svcd.supervisor.core import restart
 from svcd.supervisor.core.events import ExitStatus
-from svcd.supervisor.core.spec import Condition, Intensity, ReadyKind, Runner
+from svcd.supervisor.core.restart import Ending
+from svcd.supervisor.core.spec import Condition, Intensity, ReadyKind, RestartPolicy, Runner
 from svcd.supervisor.core.states import State
-from svcd.supervisor.core.unit import Edge, Mark, Run, Unit
+from svcd.supervisor.core.unit import CONDEMNED, Edge, Mark, Run, Unit
 
 CHAIN_LENGTH: Final = 32  # links that are followed for those who ask for all
 CHAIN_LIMIT: Final = 4  # links of a chain of causes that are spelled out
@@ -58,8 +60,19 @@ def exit_words(status: ExitStatus | None) -> str:
 
 def end_words(unit: Unit, run: Run) -> str:
     """Why a run that nobody asked to end has ended, or ends."""
-    said = run.error or ("" if run.from_outside else run.mark_text)
+    said = run.error or (run.mark_text if run.mark in CONDEMNED else "")
     return with_remarks(said or run.kill_text or exit_words(run.status), run)
+
+
+def forbidding_words(policy: RestartPolicy, ending: Ending) -> str:
+    """The rule by which there is no restart after this end."""
+    status = ending.status
+    if status is not None and restart.prevents_restart(policy, ending):
+        what = status.code if status.signal is None else SIGNAL_NAMES.get(status.signal, status.signal)
+        return f"restart.prevent_codes has {what}"
+    if any(each is ending.end for each, _ in policy.by_cause):
+        return f"restart.by_cause.{ending.end.value} is never"
+    return "restart.policy is never"
 
 
 def stopped_words(unit: Unit, run: Run) -> str:

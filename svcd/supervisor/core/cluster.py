@@ -87,9 +87,9 @@ class Cluster:
 
     # ---- transactions ----
 
-    def begin(self, cause: str) -> None:
-        """A new cause: what follows from the present event is one transaction."""
-        self.transaction = self.ledger.begin(cause, self.at)
+    def begin(self, cause: str, kind: str = "") -> None:
+        """A new cause: what follows from the present event is one transaction. ``kind``: of what may come often."""
+        self.transaction = self.ledger.begin(cause, self.at, kind)
 
     def enlist(self, unit: Unit) -> None:
         """What this unit does from now on belongs to the present transaction."""

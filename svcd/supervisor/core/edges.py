@@ -95,8 +95,18 @@ def relies(edge: Edge) -> bool:
 
 def is_spared(edge: Edge) -> bool:
     """Whether the dependent does without this target: for another instance of the same service, or for its fallback."""
-    if edge.group is not None and any(stands(each) for each in edge.group.edges if each is not edge):
+    if is_lent(edge):
         return True
+    return edge.group is not None and any(carries(each) for each in edge.group.edges if each is not edge)
+
+
+def carries(edge: Edge) -> bool:
+    """Whether the dependent has by this edge what it needs: the target itself, or who stands in for it in this run."""
+    return stands(edge) or is_lent(edge)
+
+
+def is_lent(edge: Edge) -> bool:
+    """Whether the dependent's run relies on the fallback of the target."""
     run = edge.dependent.run
     return run is not None and any(each.instead_of is edge.target for each in run.borrowed)
 

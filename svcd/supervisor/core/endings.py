@@ -94,7 +94,7 @@ class Endings:
         elif self._draining.is_due(unit, run) and not self._in_hurry():
             self._leave_running(unit, run)
             self._draining.begin(unit, run)
-        elif run.executed and unit.state in _SERVED and self._begins(unit, run, Hook.PRE_STOP):
+        elif run.from_outside and run.executed and unit.state in _SERVED and self._begins(unit, run, Hook.PRE_STOP):
             self._leave_running(unit, run)
             self._cluster.go(unit, State.STOPPING, run.mark_text)
             self.run_hook(unit, run, Hook.PRE_STOP, run.mark_text)
@@ -347,7 +347,7 @@ class Endings:
         if run is None or run.mark is not None:
             return
         if own is None or unit.name not in own.moving:
-            self._cluster.begin(f"{unit.name} {verb}: {words}")
+            self._cluster.begin(f"{unit.name} {verb}: {words}", f"end of {unit.name}")
             self._cluster.enlist(unit)
 
     def spread_crash(self, unit: Unit, run: Run, words: str, verb: str = "crashed", completes: bool = False) -> None:
@@ -420,13 +420,14 @@ class Endings:
         cluster, policy = self._cluster, unit.spec.restart
         words = causes.end_words(unit, run)
         unit.stumbled = run.running_since is None
-        verdict = restart.decide(policy, unit.record, self.ending(unit, run, run.status), cluster.jitter)
+        ending = self.ending(unit, run, run.status)
+        verdict = restart.decide(policy, unit.record, ending, cluster.jitter)
         if verdict.fate is Fate.COMPLETE:
             unit.stumbled = unit.given_up = False
             cluster.go(unit, State.COMPLETED, words)
             self.release_stood_in(unit, f"{unit.name} has completed")
         elif verdict.fate is Fate.FAIL:
-            self._give_up(unit, State.FAILED, words)
+            self._give_up(unit, State.FAILED, words, causes.forbidding_words(policy, ending))
         elif verdict.fate is Fate.GIVE_UP:
             self._give_up(unit, State.UNAVAILABLE, causes.intensity_words(policy.intensity, words))
         else:
@@ -436,9 +437,9 @@ class Endings:
             cluster.requests.look(unit, cluster.out)  # it runs again within this event
             unit.queued, unit.again, unit.reason = False, True, "its scheduled time had come meanwhile"
 
-    def _give_up(self, unit: Unit, state: State, words: str) -> None:
+    def _give_up(self, unit: Unit, state: State, words: str, forbidden: str = "") -> None:
         cluster = self._cluster
-        unit.given_up = unit.up
+        unit.given_up, unit.forbidden = unit.up, forbidden
         cluster.go(unit, state, words)
         if Hook.ON_FAILURE in unit.spec.hooks:
             cluster.out.append(RunHook(unit.name, unit.last_invocation or 0, Hook.ON_FAILURE, words))

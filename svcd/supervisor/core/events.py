@@ -9,9 +9,9 @@ shell, that a restart's backoff may use.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 
+from svcd.record import record
 from svcd.supervisor.core.spec import Hook, ServiceSpec
 
 
@@ -31,6 +31,7 @@ class StubPhase(Enum):
     STARTING = "starting"
     RUNNING = "running"  # started, or resumed
     PAUSED = "paused"
+    LEAVING = "leaving"  # wants to end by itself, once its requests have: it is to be told to drain, and to stop
     DRAINED = "drained"  # no request is in flight, and none is taken any more
     STOPPING = "stopping"
 
@@ -48,7 +49,7 @@ class TimerKind(Enum):
     HOOK = "hook"  # a hook that runs while the cluster is in a hurry is killed
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ExitStatus:
     """How a main process ended: exactly one of ``code`` (0 to 255) and ``signal`` (a number) is set."""
 
@@ -59,7 +60,7 @@ class ExitStatus:
 # ---- what people ask for; ``request`` is an opaque id, answered once by ``actions.AnswerRequest`` -------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServicesRegistered:
     """New services. They come all together or not at all: dependencies may point at each other."""
 
@@ -67,7 +68,7 @@ class ServicesRegistered:
     specs: tuple[ServiceSpec, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpecChange:
     """A new spec for a service that is registered. ``needs_restart``: a process of the old one does not do for it.
     ``needs_new_checks``: its health is looked at in another way.
@@ -78,7 +79,7 @@ class SpecChange:
     needs_new_checks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConfigurationApplied:
     """A change of what is registered, all of it or nothing. Services that are not named stay as they are.
 
@@ -94,7 +95,7 @@ class ConfigurationApplied:
     cause: str = "change of configuration"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class UpdateRequested:
     """Replace the running service by one of this spec without losing a request. ``forced``: an interface that is not
     compatible is no obstacle.
@@ -106,7 +107,7 @@ class UpdateRequested:
     forced: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StartRequested:
     """Start these services and what they require; an empty tuple means every eager service."""
 
@@ -115,7 +116,7 @@ class StartRequested:
     services: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopRequested:
     """``unneeded``: afterwards also whatever runs only because something else needed it, and is needed no more."""
 
@@ -125,7 +126,7 @@ class StopRequested:
     unneeded: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestartRequested:
     """``rolling``: one after the other, each once the one before is running again; the first failure ends it."""
 
@@ -135,21 +136,21 @@ class RestartRequested:
     rolling: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PauseRequested:
     at: float
     request: str
     services: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ResumeRequested:
     at: float
     request: str
     services: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SignalRequested:
     at: float
     request: str
@@ -157,7 +158,7 @@ class SignalRequested:
     signal: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ShutdownRequested:
     """Take the cluster down. ``request`` None: nobody waits for the answer (a signal asked)."""
 
@@ -166,7 +167,7 @@ class ShutdownRequested:
     level: ShutdownLevel
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RequestAbandoned:
     """Whoever asked no longer waits. What was asked for stays in force."""
 
@@ -177,7 +178,7 @@ class RequestAbandoned:
 # ---- what calls for a service ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DemandArose:
     """Somebody connected to a socket that is held for this service (on demand)."""
 
@@ -186,7 +187,7 @@ class DemandArose:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class IdleReached:
     """Nobody has used this on-demand service for its idle timeout."""
 
@@ -195,7 +196,7 @@ class IdleReached:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ScheduleFired:
     """The time of a scheduled task has come."""
 
@@ -206,7 +207,7 @@ class ScheduleFired:
 # ---- what happened to a process ---------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessSpawned:
     at: float
     service: str
@@ -214,7 +215,7 @@ class ProcessSpawned:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class MainProcessNamed:
     """The run goes on in another of its processes (MAINPID), whose end is its end."""
 
@@ -224,7 +225,7 @@ class MainProcessNamed:
     pid: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class SpawnFailed:
     """No program runs: fork, set-up or exec failed. If there was a process, it is gone and was reaped."""
 
@@ -235,7 +236,7 @@ class SpawnFailed:
     jitter: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProgramExecuted:
     """exec succeeded (programs only)."""
 
@@ -244,7 +245,7 @@ class ProgramExecuted:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadinessReached:
     """The probe asked for by ``actions.AwaitReadiness`` succeeded."""
 
@@ -253,7 +254,7 @@ class ReadinessReached:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadinessFailed:
     """The probe cannot succeed any more; a mere timeout is the core's own ``TimerKind.READY``."""
 
@@ -263,7 +264,7 @@ class ReadinessFailed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ReadinessMissed:
     """One try of the probe found it not ready; there are more to come. ``reason`` says what was wrong."""
 
@@ -273,7 +274,7 @@ class ReadinessMissed:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ProcessExited:
     """The main process ended. ``leftovers``: something that it started still lives."""
 
@@ -285,7 +286,7 @@ class ProcessExited:
     jitter: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class LeftoversGone:
     """Nothing of the invocation is left, after a ``ProcessExited`` that had left something behind."""
 
@@ -295,7 +296,7 @@ class LeftoversGone:
     jitter: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthChecked:
     """One health check ended. ``text`` says what was wrong."""
 
@@ -306,7 +307,7 @@ class HealthChecked:
     text: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WatchdogPinged:
     """A sign of life: WATCHDOG=1 of a program, the event loop of a stub."""
 
@@ -315,7 +316,7 @@ class WatchdogPinged:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class WatchdogTriggered:
     """The service says itself that it has failed (WATCHDOG=trigger)."""
 
@@ -324,7 +325,7 @@ class WatchdogTriggered:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimeoutExtended:
     """The service asks for more time (EXTEND_TIMEOUT_USEC): whatever bounds it now ends ``by_s`` from now, at the
     earliest.
@@ -336,7 +337,7 @@ class TimeoutExtended:
     by_s: float
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopAnnounced:
     """A program says that it ends (STOPPING=1)."""
 
@@ -345,7 +346,7 @@ class StopAnnounced:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HookEnded:
     """A command that ``actions.RunHook`` asked for is over; ``error`` None: with exit code 0."""
 
@@ -360,7 +361,7 @@ class HookEnded:
 # ---- what a stub said ---------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StubConnected:
     """``RemoteReady`` arrived and the peer is the process that was spawned."""
 
@@ -369,7 +370,7 @@ class StubConnected:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StubReported:
     """The stub reached ``phase``. ``error`` (one line) comes with STOPPING when the service ends badly by itself."""
 
@@ -380,7 +381,7 @@ class StubReported:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class EndpointOpened:
     """The service takes requests from now on: before it stops, it drains."""
 
@@ -389,7 +390,7 @@ class EndpointOpened:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class InterfaceChecked:
     """What this run offers, compared with what the one before offers: ``differences`` that break callers, in words."""
 
@@ -399,7 +400,7 @@ class InterfaceChecked:
     differences: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HandedOver:
     """This run has nothing in flight any more and has exported its state; or ``error``: why it could not."""
 
@@ -409,7 +410,7 @@ class HandedOver:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class DrainProgressed:
     """A draining service has so many requests in flight."""
 
@@ -419,7 +420,7 @@ class DrainProgressed:
     in_flight: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ConnectionLost:
     """The stub's connection is gone while its process lives."""
 
@@ -428,7 +429,7 @@ class ConnectionLost:
     invocation: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class TimerFired:
     """The timer of ``kind`` that was armed for this invocation ran out."""
 

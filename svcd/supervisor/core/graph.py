@@ -143,7 +143,7 @@ def _falls(edge: Edge, unit: Unit, found: Mapping[Unit, None]) -> bool:
     if edge.instead_of is unit:
         return True
     beside = edge.group.edges if edge.group is not None else ()
-    return unit.run is not None and not any(edges.stands(each) and each.target not in found for each in beside)
+    return unit.run is not None and not any(edges.carries(each) and each.target not in found for each in beside)
 
 
 def in_order_of_stopping(units: Mapping[Unit, None], incoming: EdgesTo) -> list[Unit]:

@@ -6,10 +6,10 @@ Must not change anything, and must not decide what a change means: ``apply.read`
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
+from svcd.record import record
 from svcd.supervisor.core import descent, edges, events, graph
 from svcd.supervisor.core.apply import HAS_CHANGED, Change, read
 from svcd.supervisor.core.spec import DependencyKind, OnCrash, ServiceSpec, StartMode
@@ -34,7 +34,7 @@ class Verb(Enum):
     RESTART = "restart"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Step:
     verb: Verb
     service: str

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from svcd.record import entity, field
 from svcd.supervisor.core import causes
 from svcd.supervisor.core.actions import Action, AnswerRequest, Outcome, ServiceResult
 from svcd.supervisor.core.errors import DuplicateRequest
@@ -47,7 +47,7 @@ if set(OVERTAKES) != set(Intent):
     raise AssertionError("the table of intents lacks one")
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Request:
     """``open_goals``: service -> the last invocation before the request, for what is not settled yet.
 

@@ -6,9 +6,9 @@ Must not know services or timers: pure functions of a policy, a record and the e
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from enum import Enum
 
+from svcd.record import entity, field, record
 from svcd.supervisor.core.events import ExitStatus
 from svcd.supervisor.core.spec import Backoff, Intensity, RestartMode, RestartPolicy, RunEnd
 
@@ -22,7 +22,7 @@ class Fate(Enum):
     RESTART = "restart"
 
 
-@dataclass(slots=True)
+@entity
 class RestartRecord:
     """The automatic restarts so far. ``attempt`` is the n of the next backoff."""
 
@@ -34,7 +34,7 @@ class RestartRecord:
         self.times.clear()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Ending:
     """How a run ended by itself.
 
@@ -52,7 +52,7 @@ class Ending:
     end: RunEnd = RunEnd.EXIT
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Verdict:
     fate: Fate
     delay_s: float = 0.0

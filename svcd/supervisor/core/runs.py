@@ -238,6 +238,8 @@ class Runs:
             return False
         if phase is StubPhase.STOPPING:
             return self.on_stopping(unit, run, error)
+        if phase is StubPhase.LEAVING:
+            return self._on_leaving(unit, run)
         if phase is StubPhase.DRAINED:
             return self._endings.on_drained(unit, run)
         if unit.state in (State.RUNNING, State.PAUSED):
@@ -283,13 +285,7 @@ class Runs:
         if run.from_outside:
             endings.enter_stopping(unit, run, run.mark_text)
             return True
-        words = error or "stops by itself"
-        note_end(run, self._cluster.at)
-        hoped = endings.ending(unit, run, ExitStatus(code=0))
-        verb = verb_of(error is None and restart.succeeded(unit.spec.restart, hoped))
-        completes = error is None and restart.completes(unit.spec.restart, hoped)
-        endings.note_crash(unit, words, verb)
-        run.mark, run.error = Mark.SELF, error
+        words, verb, completes = self._note_own_end(unit, run, error)
         if run.hook is not None:
             self._cluster.out.append(KillHook(unit.name, run.invocation, run.hook))
         if run.frozen:
@@ -297,6 +293,27 @@ class Runs:
         endings.enter_stopping(unit, run, words)
         endings.spread_crash(unit, run, words, verb, completes)
         return True
+
+    def _on_leaving(self, unit: Unit, run: Run) -> bool:
+        """The service wants to end, well, and has requests to finish first: whoever requires it hears of it now."""
+        if run.mark is not None or not run.spawned:
+            return False  # it is to end anyhow
+        words, verb, completes = self._note_own_end(unit, run, None)
+        run.mark_text = words
+        self._endings.tell(unit, run)
+        self._endings.spread_crash(unit, run, words, verb, completes)
+        return True
+
+    def _note_own_end(self, unit: Unit, run: Run, error: str | None) -> tuple[str, str, bool]:
+        """It ends by itself: in which words, with which verb, and whether it stays so and is no crash."""
+        endings, policy = self._endings, unit.spec.restart
+        words = error or "stops by itself"
+        note_end(run, self._cluster.at)
+        hoped = endings.ending(unit, run, ExitStatus(code=0))
+        verb = verb_of(error is None and restart.succeeded(policy, hoped))
+        endings.note_crash(unit, words, verb)
+        run.mark, run.error = Mark.SELF, error
+        return words, verb, error is None and restart.completes(policy, hoped)
 
     # ---- hooks ----
 

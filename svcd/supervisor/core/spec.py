@@ -6,8 +6,9 @@ Durations are seconds; signals are numbers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
+
+from svcd.record import field, record
 
 
 class Runner(Enum):
@@ -107,7 +108,7 @@ class ReadyKind(Enum):
     LOG = "log"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Dependency:
     """An edge from a dependent to the service that it depends on.
 
@@ -122,7 +123,7 @@ class Dependency:
     group: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Backoff:
     """Delays between restarts: ``initial_s * factor**n``, at most ``max_s``, spread by ±``jitter`` (0 to 1)."""
 
@@ -132,7 +133,7 @@ class Backoff:
     jitter: float = 0.1
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Intensity:
     """At most ``restarts`` restarts in any window of ``within_s`` seconds; None: unlimited."""
 
@@ -140,7 +141,7 @@ class Intensity:
     within_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class RestartPolicy:
     """When and how soon a service that ended by itself is started again.
 
@@ -158,7 +159,7 @@ class RestartPolicy:
     by_cause: tuple[tuple[RunEnd, RestartMode], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class StopPolicy:
     """How a service is asked to end, and how long it may take before everything of it gets SIGKILL."""
 
@@ -168,7 +169,7 @@ class StopPolicy:
     drain_grace_s: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class HealthPolicy:
     """What follows from health checks. Failures count from ``start_period_s`` after ``running`` on.
 
@@ -181,7 +182,7 @@ class HealthPolicy:
     on_failure: HealthAction = HealthAction.RESTART
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class PausePolicy:
     """The signals that pause and resume a program: SIGSTOP and SIGCONT."""
 
@@ -189,7 +190,7 @@ class PausePolicy:
     resume_signal: int = 18
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class ServiceSpec:
     """A service as the core sees it.
 

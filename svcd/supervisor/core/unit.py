@@ -6,10 +6,10 @@ Must not decide anything; the machine's other rooms read and write these.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final, Protocol
 
+from svcd.record import entity, field
 from svcd.supervisor.core.actions import PublishTransition, StubOrder
 from svcd.supervisor.core.events import ExitStatus, TimerKind
 from svcd.supervisor.core.ledger import Transaction
@@ -64,6 +64,8 @@ class View(Protocol):
     def listening(self) -> bool: ...
     @property
     def draining(self) -> int | None: ...
+    @property
+    def not_restarted(self) -> str: ...
 
 
 class Mark(Enum):
@@ -84,7 +86,7 @@ CONDEMNED: Final = {Mark.UNREADY: RunEnd.START, Mark.UNHEALTHY: RunEnd.HEALTH, M
 FROM_OUTSIDE: Final = frozenset({Mark.ASKED, Mark.RESTART, Mark.DEPENDENCY})
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Run:
     """One invocation, from the order to spawn until nothing of it is left."""
 
@@ -139,7 +141,7 @@ class Run:
         return self.mark in FROM_OUTSIDE
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Unit:
     """One service."""
 
@@ -183,6 +185,7 @@ class Unit:
     stood_in: dict[Edge, None] = field(default_factory=dict)  # edges of dependents that rely on the fallback instead
     standing_in: bool = False  # woken as a fallback
     given_up: bool = False  # ended for good, and has not served since
+    forbidden: str = ""  # the rule by which it was not restarted when it failed last
     parent: Unit | None = None  # whose run has created it
     children: dict[Unit, None] = field(default_factory=dict)  # of its present run, or of its last, which end
 
@@ -251,6 +254,11 @@ class Unit:
         return self.run.in_flight if self.run is not None and self.state is State.DRAINING else None
 
     @property
+    def not_restarted(self) -> str:
+        """The rule that forbids a restart, where it has failed."""
+        return self.forbidden if self.state is State.FAILED else ""
+
+    @property
     def is_out(self) -> bool:
         """Asked to run, and given up: its fallback stands in."""
         return self.up and not self.again and self.state in (State.FAILED, State.UNAVAILABLE)
@@ -261,7 +269,7 @@ class Unit:
         return self.fallback.name if self.is_out and self.fallback is not None and self.fallback.serving else None
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Group:
     """Edges of one dependent of which any one is enough, and how many of them are what."""
 
@@ -271,7 +279,7 @@ class Group:
     standing: int = 0
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Edge:
     """``dependent`` depends on ``target``. The flags are kept up to date by the room ``edges``.
 

@@ -11,10 +11,10 @@ started beside the old one, with the same sockets, and takes over once it is rea
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from svcd.record import entity
 from svcd.supervisor.core import causes, events
 from svcd.supervisor.core.actions import (
     AnswerRequest,
@@ -66,7 +66,7 @@ class Step(Enum):
 BEFORE_THE_SWITCH: Final = frozenset(Step) - {Step.RETIRING, Step.ABANDONING}
 
 
-@dataclass(slots=True, eq=False)
+@entity
 class Update:
     """``other``: the run beside the unit's own: the successor, and after the switch the old one. ``request`` None:
     nobody waits for the answer.
@@ -228,6 +228,9 @@ class Updates:
             if update.step in BEFORE_THE_SWITCH:
                 where = update.step.value
                 self._fail(update, f"the new version failed ({where}): {error or 'it ended by itself'}", is_ending=True)
+            return True
+        if phase is StubPhase.LEAVING and update.step in BEFORE_THE_SWITCH:
+            self._fail(update, f"the new version failed ({update.step.value}): it ended by itself")
             return True
         if phase is StubPhase.LOADED and update.step is Step.LOADING:
             self._enter(update, Step.CHECKING)

@@ -1,0 +1,57 @@
+"""What the controller publishes (topic frame = tag), every one with a sequence number."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from svcd.protocol.messages.base import Message
+from svcd.protocol.messages.from_stub import ExceptionRaised
+from svcd.record import record
+
+
+@record
+class ServiceTransitioned(Message):
+    """A service changed its state; ``spent_s`` is how long it was in ``old``."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    service: str
+    invocation: int | None
+    old: str
+    new: str
+    cause: str
+    spent_s: float
+    transaction: int = 0
+
+
+@record
+class NoticeGiven(Message):
+    """``service`` empty: about the cluster."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    service: str
+    text: str
+
+
+@record
+class ExceptionRecorded(Message):
+    """A stub reported an exception that user code did not handle."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    exception: ExceptionRaised
+
+
+@record
+class ClusterStateChanged(Message):
+    """``state``: starting, running, stopping, ended (the last message of all)."""
+
+    direction: ClassVar[str] = "published"
+    sequence: int
+    at: float
+    state: str
+    text: str = ""

@@ -1,0 +1,1 @@
+"""Changes of what is configured: applied, rolled out, updated in place, children among them."""

@@ -1,0 +1,1 @@
+"""What clients ask and are told: requests, status, stories, events."""

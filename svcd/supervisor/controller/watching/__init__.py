@@ -1,0 +1,1 @@
+"""What is watched from outside: readiness, health, use, resources and the calendar."""

@@ -1,0 +1,1 @@
+"""Calls between services: endpoints, connections, requests, streams and events, on both ends."""

@@ -1,0 +1,1 @@
+"""What a stub gains by being a fork: its code imported, rehearsed and packed before, opened after."""

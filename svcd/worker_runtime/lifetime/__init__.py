@@ -1,0 +1,1 @@
+"""The lifecycle primitive, and a service's life built on it."""
