@@ -6,10 +6,16 @@ Usage: ``python -m benchmarks.bare NAME ARGUMENT…``; the answer is a line of J
 
 from __future__ import annotations
 
+import asyncio
+import atexit
+import importlib
 import json
 import os
+import shutil
 import signal
+import socket
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -84,6 +90,79 @@ def _fork(file: str) -> Spawn:
     return spawn
 
 
+def _loop(file: str) -> Spawn:
+    """Fork as above, and in each do what any Python service has to, rehearsed: an event loop, three words with
+    somebody on a Unix socket, a module imported, an object of its class started. Nothing is decided or watched.
+    """
+    import gc  # noqa: PLC0415
+
+    import svcd.worker_runtime.stub  # noqa: F401, PLC0415 - what the fork server has imported
+
+    directory = tempfile.mkdtemp()
+    path = f"{directory}/echo"
+    Path(directory, "mine.py").write_text("class Mine:\n    async def start(self): pass\n")
+    sys.path.insert(0, directory)
+    listening = socket.socket(socket.AF_UNIX)
+    listening.bind(path)
+    listening.listen(4096)
+    echo = os.fork()
+    if echo == 0:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        asyncio.run(_echo(listening))
+    listening.close()
+    atexit.register(_clear, echo, directory)
+    for _ in range(8):
+        asyncio.run(_live(path))
+        sys.modules.pop("mine")
+    gc.collect()
+    gc.freeze()
+    kept: list[int] = []
+
+    async def serve(number: int) -> None:
+        _connected = await _live(path)
+        say(file, str(number), time.monotonic_ns())
+        await asyncio.Event().wait()
+
+    def spawn(number: int) -> int:
+        out, err = os.pipe(), os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.setsid()
+            os.dup2(out[1], 1)
+            os.dup2(err[1], 2)
+            asyncio.run(serve(number))
+        os.close(out[1])
+        os.close(err[1])
+        kept.extend((out[0], err[0]))
+        return pid
+
+    return spawn
+
+
+async def _live(path: str) -> asyncio.StreamWriter:
+    reader, writer = await asyncio.open_unix_connection(path)
+    for _ in range(3):
+        writer.write(bytes(200))
+        await reader.readexactly(200)
+    await importlib.import_module("mine").Mine().start()
+    return writer
+
+
+async def _echo(listening: socket.socket) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while said := await reader.read(1000):
+            writer.write(said)
+
+    server = await asyncio.start_unix_server(answer, sock=listening)
+    await server.serve_forever()
+
+
+def _clear(echo: int, directory: str) -> None:
+    os.kill(echo, signal.SIGKILL)
+    os.waitpid(echo, 0)
+    shutil.rmtree(directory)
+
+
 def _end(pids: list[int]) -> float:
     """Seconds from the first signal to the last reaping."""
     began = time.monotonic()
@@ -124,7 +203,10 @@ def replace(spawn: Spawn, marks: Marks, rounds: int, burst: int) -> dict[str, li
 def main(name: str, first: str, file: str, *numbers: str) -> None:
     marks = Marks(Path(file))
     kind, what = name.split("-")
-    spawn = _fork(file) if what == "fork" else {"program": _program, "vfork": _vfork}[what](first, file)
+    if what in ("fork", "loop"):
+        spawn = {"fork": _fork, "loop": _loop}[what](file)
+    else:
+        spawn = {"program": _program, "vfork": _vfork}[what](first, file)
     answer = boot(spawn, marks, *map(int, numbers)) if kind == "boot" else replace(spawn, marks, *map(int, numbers))
     print(json.dumps(answer))
 

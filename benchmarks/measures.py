@@ -98,9 +98,11 @@ def boot_programs(bench: Bench) -> list[Figure]:
 
 def boot_python(bench: Bench) -> list[Figure]:
     found = {key: median(values) for key, values in _boot(bench, "fork", PYTHON_SERVICES).items()}
+    loop = median(bench.bare("boot-loop", PYTHON_SERVICES)["boot_s"] for _ in range(ROUNDS))
     what = f"{PYTHON_SERVICES} Python services"
     return [
         Figure(f"boot of {what}: until all are ready", found["settled"], "s", found["bare"], "ratio <= 1.5"),
+        Figure("  the same, beside forks with an event loop", found["settled"], "s", loop),
         Figure("CPU of each between its fork and that", found["cpu"], "ms", None),
         Figure(f"shutdown of {what}", found["end"], "s", found["bare_end"]),
     ]
