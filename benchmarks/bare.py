@@ -42,8 +42,10 @@ def _vfork(first: str, file: str) -> Spawn:
     return spawn
 
 
-def _program(first: str, file: str) -> Spawn:
-    """fork and exec, with pipes as above: what anybody needs who sets something up in between (user, limits, death)."""
+def _forked(live: Callable[[int], object]) -> Spawn:
+    """Fork, with a session and both output streams on pipes, as capturing output needs; the child does not return
+    from ``live``, which gets its number.
+    """
     kept: list[int] = []
 
     def spawn(number: int) -> int:
@@ -53,7 +55,7 @@ def _program(first: str, file: str) -> Spawn:
             os.setsid()
             os.dup2(out[1], 1)
             os.dup2(err[1], 2)
-            os.execv(first, [first, file, str(number)])
+            live(number)
         os.close(out[1])
         os.close(err[1])
         kept.extend((out[0], err[0]))
@@ -62,42 +64,37 @@ def _program(first: str, file: str) -> Spawn:
     return spawn
 
 
-def _fork(file: str) -> Spawn:
-    """Fork from a warm interpreter, with pipes as above."""
+def _program(first: str, file: str) -> Spawn:
+    """fork and exec: what anybody needs who sets something up in between (user, limits, death)."""
+    return _forked(lambda number: os.execv(first, [first, file, str(number)]))
+
+
+def _freeze() -> None:
+    """What a fork server has imported and does before it forks."""
     import gc  # noqa: PLC0415
 
-    import svcd.worker_runtime.stub  # noqa: F401, PLC0415 - what the fork server has imported
+    import svcd.worker_runtime.stub  # noqa: F401, PLC0415
 
     gc.collect()
     gc.freeze()
-    kept: list[int] = []
 
-    def spawn(number: int) -> int:
-        out, err = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os.dup2(out[1], 1)
-            os.dup2(err[1], 2)
-            say(file, str(number), time.monotonic_ns())
-            while True:
-                signal.pause()
-        os.close(out[1])
-        os.close(err[1])
-        kept.extend((out[0], err[0]))
-        return pid
 
-    return spawn
+def _fork(file: str) -> Spawn:
+    """Fork from a warm interpreter."""
+    _freeze()
+
+    def live(number: int) -> None:
+        say(file, str(number), time.monotonic_ns())
+        while True:
+            signal.pause()
+
+    return _forked(live)
 
 
 def _loop(file: str) -> Spawn:
     """Fork as above, and in each do what any Python service has to, rehearsed: an event loop, three words with
     somebody on a Unix socket, a module imported, an object of its class started. Nothing is decided or watched.
     """
-    import gc  # noqa: PLC0415
-
-    import svcd.worker_runtime.stub  # noqa: F401, PLC0415 - what the fork server has imported
-
     directory = tempfile.mkdtemp()
     path = f"{directory}/echo"
     Path(directory, "mine.py").write_text("class Mine:\n    async def start(self): pass\n")
@@ -107,36 +104,20 @@ def _loop(file: str) -> Spawn:
     listening.listen(4096)
     echo = os.fork()
     if echo == 0:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         asyncio.run(_echo(listening))
     listening.close()
     atexit.register(_clear, echo, directory)
     for _ in range(8):
         asyncio.run(_live(path))
         sys.modules.pop("mine")
-    gc.collect()
-    gc.freeze()
-    kept: list[int] = []
+    _freeze()
 
     async def serve(number: int) -> None:
         _connected = await _live(path)
         say(file, str(number), time.monotonic_ns())
         await asyncio.Event().wait()
 
-    def spawn(number: int) -> int:
-        out, err = os.pipe(), os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.setsid()
-            os.dup2(out[1], 1)
-            os.dup2(err[1], 2)
-            asyncio.run(serve(number))
-        os.close(out[1])
-        os.close(err[1])
-        kept.extend((out[0], err[0]))
-        return pid
-
-    return spawn
+    return _forked(lambda number: asyncio.run(serve(number)))
 
 
 async def _live(path: str) -> asyncio.StreamWriter:
