@@ -17,7 +17,6 @@ import re
 import signal
 import socket
 import sys
-from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NoReturn
 
@@ -175,15 +174,12 @@ def _wait_for_ground(link: socket.socket, parts: Sequence[str]) -> NoReturn:
         os.setsid()
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         begun = Headstart(parts)
-        received = array("i")
-        space = socket.CMSG_SPACE(2 * received.itemsize)
-        text, controls, _, _ = link.recvmsg(MAX_MESSAGE_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+        text, received, _, _ = socket.recv_fds(link, MAX_MESSAGE_BYTES, 2)
         if not text:
             begun.end()
             os._exit(0)
-        for _, _, content in controls:
-            received.frombytes(content)
         lock, log = received
+        os.set_inheritable(log, False)
         null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         for source, own in ((null, 0), (log, 1), (log, 2)):
             os.dup2(source, own)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-from array import array
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -37,14 +36,11 @@ def wait(fd: int) -> str:
     os.closerange(STANDARD_STREAMS, fd)
     os.closerange(fd + 1, LAST_FD)
     with socket.socket(fileno=fd) as link:
-        received = array("i")
-        text, controls, _, _ = link.recvmsg(
-            MAX_ARGUMENT_BYTES, socket.CMSG_SPACE(MAX_DESCRIPTORS * received.itemsize), socket.MSG_CMSG_CLOEXEC
-        )
+        text, received, _, _ = socket.recv_fds(link, MAX_ARGUMENT_BYTES, MAX_DESCRIPTORS)
     if not text:
         os._exit(GONE)
-    for _, _, content in controls:
-        received.frombytes(content)
+    for each in received:
+        os.set_inheritable(each, False)
     for number, own in enumerate(received[:STANDARD_STREAMS]):
         os.dup2(own, number)
         os.close(own)
