@@ -59,7 +59,7 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
 def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> StatusReported:
     """The status once it is settled, or at the deadline. Raises ``DaemonEnded``."""
     with Client(ground.places.run_dir, pid, "start") as client:
-        client.subscribe(b"ClusterStateChanged")
+        client.subscribe(_patience_s(deadline), b"ClusterStateChanged")
         while True:
             report = client.ask(GetStatus(), StatusReported, _patience_s(deadline))
             if not wait or report.state != "starting" or (deadline is not None and time.monotonic() >= deadline):

@@ -19,11 +19,19 @@ from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.wire import Wire, wait
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode, ProtocolError
-from svcd.protocol.messages import Message, PlanReported, RequestAccepted, RequestEnded, RequestRefused
+from svcd.protocol.messages import (
+    Message,
+    PlanReported,
+    RequestAccepted,
+    RequestEnded,
+    RequestRefused,
+    SubscriptionConfirmed,
+)
 
 ANSWER_PATIENCE_S: Final = 10.0
 LAST_WORDS_S: Final = 0.1
 SUBSCRIBE: Final = b"\x01"  # the first byte of a message to a publisher, before the topic
+CONFIRMATION: Final = SubscriptionConfirmed.__name__.encode() + b":"  # and a word of one's own
 
 REFUSAL_EXITS: Final = {
     ErrorCode.UNKNOWN_SERVICE: Exit.USAGE,
@@ -195,9 +203,25 @@ class Client:
 
     # ---- events --------------------------------------------------------------------------------------------------
 
-    def subscribe(self, topic: bytes = b"") -> None:
-        """Begin to receive events whose type begins with ``topic``. Those of the first moments may be missed."""
-        self._events = Wire(str(self.run_dir / "events"), b"SUB", [(SUBSCRIBE + topic,)])
+    def subscribe(self, patience_s: float, topic: bytes = b"") -> None:
+        """Begin to receive events whose type begins with ``topic``: all that happen after this. Raises
+        ``CommandFailed`` if the daemon does not confirm that in time.
+        """
+        confirmation = CONFIRMATION + str(os.getpid()).encode()
+        opening = [(SUBSCRIBE + each,) for each in (topic, confirmation)]
+        events = self._events = Wire(str(self.run_dir / "events"), b"SUB", opening)
+        ends = {} if self._daemon_fd is None else {self._daemon_fd: select.POLLIN}
+        deadline = time.monotonic() + patience_s
+        early: list[list[bytes]] = []
+        while not (early and early[-1][0] == confirmation):
+            if not wait((events,), ends, _left_s(deadline)):
+                raise CommandFailed(
+                    f"cannot hear the daemon in {self.run_dir}: no word within {patience_s:g} s", Exit.NO_DAEMON
+                )
+            if not events.messages and self.is_gone():
+                raise DaemonEnded("the daemon has ended before it told anything", Exit.NO_DAEMON)
+            early.append(events.messages.popleft())
+        events.messages.extendleft(reversed(early[:-1]))
 
     def wait(self, timeout_s: float | None) -> None:
         """Until an event, an answer, a watched descriptor or the daemon's end is there, or the time is over."""
@@ -216,9 +240,11 @@ class Client:
         self._events.turn()
         while self._events.messages:
             try:
-                return codec.decode(self._events.messages.popleft()[-1])
+                event = codec.decode(self._events.messages.popleft()[-1])
             except ProtocolError:
                 continue
+            if not isinstance(event, SubscriptionConfirmed):  # another's, or of a connection that was lost meanwhile
+                return event
         return None
 
 

@@ -41,7 +41,6 @@ OWN: Final = "svcd"
 FORMAT_VARIABLE: Final = "SVCD_CONSOLE_FORMAT"
 FIRST_PATIENCE_S: Final = 60.0
 PATIENCE_S: Final = 5.0
-FIRST_LOOK_S: Final = 0.3  # what was published before our subscription arrived is found by looking again
 LOOK_EVERY_S: Final = 1.0  # while the live view is up: causes change without a transition
 REDRAW_EVERY_S: Final = 0.125
 
@@ -69,7 +68,7 @@ class Console:
         self._output = Output(self._pieces.append, Form.NAMED, ())
 
     def run(self) -> None:
-        self._client.subscribe()
+        self._client.subscribe(FIRST_PATIENCE_S)
         report = self._client.ask(GetStatus(), StatusReported, FIRST_PATIENCE_S)
         self._meet(report)
         logs = self._state_dir / "logs"
@@ -139,7 +138,7 @@ class Console:
             self._say_summary()
         elif self._state in ("stopping", "ended") and report.cause:  # it was told before we were there
             self._tell(OWN, report.cause, "yellow")
-        self._look_at = time.monotonic() + FIRST_LOOK_S
+        self._look_at = self._next_look()
 
     def _open_followers(self, names: Iterable[str]) -> None:
         marks = read_marks(self._state_dir)
@@ -205,8 +204,11 @@ class Console:
                 self._say_state(row.name, old, row.state, row.cause, row.since, None)
         self._sequence = max(self._sequence, report.sequence)
         self._enter(report.state)
+        self._look_at = self._next_look()
+
+    def _next_look(self) -> float | None:
         is_watched = self._live is not None and self._is_moving()
-        self._look_at = time.monotonic() + LOOK_EVERY_S if is_watched else None
+        return time.monotonic() + LOOK_EVERY_S if is_watched else None
 
     # ---- what is said ------------------------------------------------------------------------------------------------
 

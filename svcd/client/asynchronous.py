@@ -147,7 +147,8 @@ class AsyncClient:
         ``ExceptionRecorded`` and ``ClusterStateChanged``, or only those of ``kinds``.
 
         Over when the cluster has ended; ``ClusterUnavailable`` where it was killed. ``timeout``: seconds for all of it.
-        Those of the first moments may be missed.
+        Entered by ``async with``, it misses nothing of what happens after that; else those of the first moments may be
+        missed.
         """
         from svcd.client.news import Events  # noqa: PLC0415 - most never listen
 

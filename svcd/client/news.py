@@ -6,6 +6,8 @@ Must not remember what was: who wants to know how things stand asks for the stat
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 from collections import deque
 from typing import Final
 
@@ -20,6 +22,7 @@ from svcd.protocol.messages import (
     Message,
     NoticeGiven,
     ServiceTransitioned,
+    SubscriptionConfirmed,
 )
 from svcd.protocol.zmtp_large import Frame
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
@@ -28,15 +31,18 @@ MAX_WAITING: Final = 10_000
 REDIAL_S: Final = 0.02
 REDIAL_MAX_S: Final = 1.0
 ENDED: Final = "ended"
+PATIENCE_S: Final = 10.0  # for a controller to confirm a subscription, which takes it less than a millisecond
+
+_numbers: Final = itertools.count(1)
 
 Event = ServiceTransitioned | NoticeGiven | ExceptionRecorded | ClusterStateChanged
 KINDS: Final = (ServiceTransitioned, NoticeGiven, ExceptionRecorded, ClusterStateChanged)
 
 
 class Events:
-    """``async for``, or ``async with`` where it may be left early. Heard from the moment it is made; over when the
-    cluster has ended. Numbers (``sequence``) that are missing are events that were lost: who is slower than they come
-    keeps the last ten thousand.
+    """``async with``, and ``async for`` in it: everything that happens from the moment at which it is entered is heard.
+    By ``async for`` alone those of the first moments may be missed. Over when the cluster has ended. Numbers
+    (``sequence``) that are missing are events that were lost: who is slower than they come keeps the last ten thousand.
     """
 
     def __init__(self, place: Place, kinds: tuple[type, ...], timeout: float | None) -> None:
@@ -57,25 +63,46 @@ class Events:
     async def __anext__(self) -> Event:
         line = self._line
         while not line.waiting:
-            if line.error is not None:
-                error, line.error = line.error, None
-                raise error
+            self._raise_error()
             if line.is_over:
                 raise StopAsyncIteration
-            await self._wait(line)
+            if not await self._wait(self._deadline_s):
+                line.end(DeadlineExceeded("no such event came in time"))
         return line.waiting.popleft()
 
-    async def _wait(self, line: Line) -> None:
+    async def begun(self) -> None:
+        """Once what happens is heard. Raises ``ClusterUnavailable``, ``DeadlineExceeded``."""
+        line, patience_s = self._line, self._loop.time() + PATIENCE_S
+        deadline_s = patience_s if self._deadline_s is None else min(self._deadline_s, patience_s)
+        while not (line.is_confirmed or line.is_over):
+            if await self._wait(deadline_s):
+                continue
+            line.end(
+                ClusterUnavailable(f"the controller has not confirmed within {PATIENCE_S:g} s that it tells its events")
+                if deadline_s == patience_s
+                else DeadlineExceeded("the controller did not confirm in time that it tells its events")
+            )
+        self._raise_error()
+
+    def _raise_error(self) -> None:
+        error, self._line.error = self._line.error, None
+        if error is not None:
+            raise error
+
+    async def _wait(self, deadline_s: float | None) -> bool:
+        """For news; False when there was none until ``deadline_s``."""
+        line = self._line
         if line.wake is not None:
             raise RuntimeError("two tasks wait for the same events")
         line.wake = self._loop.create_future()
         try:
-            async with asyncio.timeout_at(self._deadline_s):
+            async with asyncio.timeout_at(deadline_s):
                 await line.wake
         except TimeoutError:
-            line.end(DeadlineExceeded("no such event came in time"))
+            return False
         finally:
             line.wake = None
+        return True
 
     async def aclose(self) -> None:
         """Hear no more."""
@@ -83,6 +110,7 @@ class Events:
         self._line.end()
 
     async def __aenter__(self) -> Events:
+        await self.begun()
         return self
 
     async def __aexit__(self, *_error: object) -> None:
@@ -100,7 +128,8 @@ class Events:
 
 class Line:
     """The connection, made again when it is lost, and what has come and not been taken. ``is_over``: nothing more
-    comes; ``error``: why, if it was not the cluster's end or one's own.
+    comes; ``error``: why, if it was not the cluster's end or one's own. ``is_confirmed``: whether whatever happens from
+    now on comes here.
     """
 
     def __init__(self, place: Place, topics: frozenset[str], loop: asyncio.AbstractEventLoop) -> None:
@@ -111,6 +140,8 @@ class Line:
         self.wake: asyncio.Future[None] | None = None
         self.error: CallError | None = None
         self.is_over = False
+        self.is_confirmed = False
+        self._word = f"{os.getpid()}.{next(_numbers)}"
         self._wire: WireSocket | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._delay_s = REDIAL_S
@@ -126,6 +157,7 @@ class Line:
         self._wire = WireSocket(self._loop, connected, b"SUB", MAX_MESSAGE_BYTES, handlers)
         for topic in sorted({*self._topics, ClusterStateChanged.__name__}):  # that one tells the end
             self._wire.say((b"\x01" + topic.encode(),))
+        self._wire.say((f"\x01{SubscriptionConfirmed.__name__}:{self._word}".encode(),))  # and tell when you do
 
     def _unreachable(self, error: OSError) -> None:
         if self._place.has_ended():
@@ -141,6 +173,7 @@ class Line:
 
     def _lost(self, why: str) -> None:
         self._wire = None
+        self.is_confirmed = False
         if not self.is_over:
             self._retry = self._loop.call_later(self._delay_s, self.connect)
             self._delay_s = min(2 * self._delay_s, REDIAL_MAX_S)
@@ -151,6 +184,9 @@ class Line:
             event: Message = codec.decode(bytes(frames[-1]))
         except (ProtocolError, IndexError):
             return
+        if isinstance(event, SubscriptionConfirmed) and event.word == self._word:
+            self.is_confirmed = True
+            self._rouse()
         if not isinstance(event, Event):
             return
         if type(event).__name__ in self._topics:

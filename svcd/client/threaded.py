@@ -139,9 +139,14 @@ class Client:
         ``ExceptionRecorded`` and ``ClusterStateChanged``, or only those of ``kinds``.
 
         Over when the cluster has ended; ``ClusterUnavailable`` where it was killed. ``timeout``: seconds for all of it.
-        Those of the first moments may be missed.
         """
-        return Rows(self, self.run_here(lambda: self._client.events(*kinds, timeout=timeout)))
+
+        async def begun() -> AsyncIterator[Event]:
+            events = self._client.events(*kinds, timeout=timeout)
+            await events.begun()
+            return events
+
+        return Rows(self, self.run(begun))
 
     @property
     def is_open(self) -> bool:

@@ -176,7 +176,7 @@ class Process:
             return self._live()
         finally:
             self._close_pools()
-            self._connection.close()
+            self._connection.close(last=self._reports.end)
 
     # ---- the service ---------------------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from svcd.protocol.messages import ExceptionRaised, Message, StateChanged
+from svcd.protocol.messages import EndAnnounced, ExceptionRaised, Message, StateChanged
 from svcd.worker_runtime.exceptions import describe, one_line
 
 
@@ -40,6 +40,13 @@ class Reports:
         print_text(record.traceback)
         self._send(record)
         return record
+
+    @property
+    def end(self) -> EndAnnounced | None:
+        """To be said last, where it ends because of an error that was reported: that must not come after the exit."""
+        last = self.last_state
+        has_failed = last is not None and last.state == "stopping" and last.error is not None
+        return EndAnnounced(self.service, self.invocation) if has_failed else None
 
     def failed(self, phase: str, error: BaseException) -> None:
         """The service ends because of ``error``."""

@@ -49,6 +49,8 @@ class FakeDaemon:
         self.replies: dict[type, Reply] = {messages.GetStatus: self.status}
         self.raw_before: list[list[bytes]] = []
         self.arrived = threading.Condition()
+        self._subscribed = threading.Semaphore(0)
+        self._publishing = threading.Lock()
         self._later: queue.Queue[messages.Message] = queue.Queue()
         self._last: tuple[bytes, bytes] | None = None
         self._end = threading.Event()
@@ -92,8 +94,7 @@ class FakeDaemon:
 
     def wait_subscriber(self) -> None:
         """Until somebody's subscription has arrived: what is published from now on is heard."""
-        assert self._publisher.poll(PATIENCE_S * 1000), "nobody subscribed"
-        self._publisher.recv()
+        assert self._subscribed.acquire(timeout=PATIENCE_S), "nobody subscribed"
 
     def publish(self, kind: type, **fields: Any) -> None:
         """Publish an event with the next sequence number, and be from now on as it says."""
@@ -101,7 +102,8 @@ class FakeDaemon:
             self.state = fields["state"]
         self.sequence += 1
         message = kind(sequence=self.sequence, at=time.time(), **fields)
-        self._publisher.send_multipart([kind.__name__.encode(), codec.encode(message)])
+        with self._publishing:
+            self._publisher.send_multipart([kind.__name__.encode(), codec.encode(message)])
 
     def transition(self, service: str, old: str, new: str, cause: str = "", spent_s: float = 0.0) -> None:
         self.rows = [replace(each, state=new, cause=cause) if each.name == service else each for each in self.rows]
@@ -111,6 +113,7 @@ class FakeDaemon:
 
     def _serve(self) -> None:
         while not self._end.is_set():
+            self._confirm()
             if self._router.poll(TURN_MS):
                 route, correlation, body = self._router.recv_multipart()
                 self._last = route, correlation
@@ -124,6 +127,17 @@ class FakeDaemon:
                     self._router.send_multipart([route, correlation, codec.encode(reply)])
             while self._last is not None and not self._later.empty():
                 self._router.send_multipart([*self._last, codec.encode(self._later.get())])
+
+    def _confirm(self) -> None:
+        """Answer who wants to know whether it has subscribed."""
+        with self._publishing:
+            while self._publisher.poll(0):
+                topic = self._publisher.recv()[1:]
+                name, _, word = topic.partition(b":")
+                if name == messages.SubscriptionConfirmed.__name__.encode() and word:
+                    answer = codec.encode(messages.SubscriptionConfirmed(word.decode()))
+                    self._publisher.send_multipart([topic, answer])
+                    self._subscribed.release()
 
     def close(self) -> None:
         self._end.set()

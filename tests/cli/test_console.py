@@ -156,7 +156,7 @@ def test_events_that_were_missed_are_found_by_looking(
 ) -> None:
     daemon.wait_subscriber()
     plain.line()
-    daemon.wait_asked(GetStatus, 2)  # its own second look is over: only the hole makes it look again
+    daemon.wait_asked(GetStatus)  # from here on only the hole makes it look again
     daemon.sequence += 1  # one that never comes
     daemon.rows = [row("db", "failed", cause="exit code 7"), row("web", "waiting", cause="for db (failed)")]
     daemon.publish(NoticeGiven, service="", text="a hole before me")
@@ -167,7 +167,7 @@ def test_events_that_were_missed_are_found_by_looking(
 def test_a_summary_counts_what_was_missed(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
     daemon.wait_subscriber()
     plain.line()
-    daemon.wait_asked(GetStatus, 2)
+    daemon.wait_asked(GetStatus)
     daemon.sequence += 1  # one that never comes: web is running, too
     daemon.rows = [row("db"), row("web")]
     daemon.publish(ClusterStateChanged, state="running")
@@ -178,7 +178,7 @@ def test_a_summary_counts_what_was_missed(daemon: FakeDaemon, directories: Direc
 def test_who_joins_the_cluster_later_is_shown_too(daemon: FakeDaemon, directories: Directories, plain: Plain) -> None:
     daemon.wait_subscriber()
     plain.line()
-    daemon.wait_asked(GetStatus, 2)
+    daemon.wait_asked(GetStatus)
     new = writer(directories, "new")
     new.write(b"before it was known\n")
     assert plain.line() == "new  | before it was known\n"

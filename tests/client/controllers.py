@@ -40,17 +40,19 @@ class Controller:
         self._lock: int | None = places.claim_lock(self._places)
         places.record_pid(self._lock, os.getpid())
         self.answer: Answer = silent
+        self.confirms = True
         self.asked: list[messages.Message] = []
         self._routes: dict[bytes, None] = {}
         self._thread: threading.Thread | None = None
+        self._publishing = threading.Lock()
         self.open()
 
     def open(self) -> None:
         self._end = threading.Event()
         self._context: zmq.Context[Any] = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
-        self.publisher = self._context.socket(zmq.XPUB)
-        for each, name in ((self._router, "control"), (self.publisher, "events")):
+        self._publisher = self._context.socket(zmq.XPUB)
+        for each, name in ((self._router, "control"), (self._publisher, "events")):
             each.linger = 0
             each.bind(f"ipc://{self._places.run_dir / name}")
         self._thread = threading.Thread(target=self._serve)
@@ -62,7 +64,7 @@ class Controller:
             self._thread.join(PATIENCE_S)
             self._thread = None
             self._router.close()
-            self.publisher.close()
+            self._publisher.close()
             self._context.term()
 
     def end(self) -> None:
@@ -74,12 +76,27 @@ class Controller:
             self._lock = None
 
     def publish(self, message: messages.Message) -> None:
-        self.publisher.send_multipart([type(message).__name__.encode(), codec.encode(message)])
+        self.publish_frames(type(message).__name__.encode(), codec.encode(message))
+
+    def publish_frames(self, *frames: bytes) -> None:
+        with self._publishing:
+            self._publisher.send_multipart(frames)
 
     def _serve(self) -> None:
         while not self._end.is_set():
+            self._confirm()
             if self._router.poll(TURN_MS):
                 route, *frames = self._router.recv_multipart()
                 self.asked.append(codec.decode(frames[-1]))
                 for answer in self.answer(frames):
                     self._router.send_multipart([route, *answer])
+
+    def _confirm(self) -> None:
+        """Answer who wants to know whether it has subscribed."""
+        with self._publishing:
+            while self._publisher.poll(0):
+                topic = self._publisher.recv()[1:]
+                name, _, word = topic.partition(b":")
+                if name == messages.SubscriptionConfirmed.__name__.encode() and word and self.confirms:
+                    answer = codec.encode(messages.SubscriptionConfirmed(word.decode()))
+                    self._publisher.send_multipart([topic, answer])

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from controllers import PATIENCE_S, Controller
 
-from svcd import ClusterStateChanged, ClusterUnavailable, NoticeGiven, ServiceTransitioned
+from svcd import ClusterStateChanged, ClusterUnavailable, DeadlineExceeded, NoticeGiven, ServiceTransitioned
 from svcd.client import news
 from svcd.client.news import Events
 
@@ -32,17 +32,10 @@ def ended(sequence: int) -> ClusterStateChanged:
     return ClusterStateChanged(sequence, 0.0, "ended")
 
 
-async def subscribed(controller: Controller, count: int) -> None:
-    """Until so many subscriptions are in force."""
-    for _ in range(count):
-        assert await asyncio.to_thread(controller.publisher.poll, PATIENCE_S * 1000)
-        controller.publisher.recv()
-
-
 def test_all_of_them_until_the_end(controller: Controller) -> None:
     async def scene(controller: Controller) -> None:
         events = Events(controller.place, (), PATIENCE_S)
-        await subscribed(controller, 4)
+        await events.begun()
         sent = [notice(1), moved(2), ended(3)]
         for each in sent:
             controller.publish(each)
@@ -56,7 +49,6 @@ def test_of_one_kind(controller: Controller) -> None:
 
     async def scene(controller: Controller) -> None:
         async with Events(controller.place, (ServiceTransitioned,), PATIENCE_S) as events:
-            await subscribed(controller, 2)
             for each in (notice(1), moved(2), ended(3)):
                 controller.publish(each)
             assert [each async for each in events] == [moved(2)]
@@ -67,10 +59,9 @@ def test_of_one_kind(controller: Controller) -> None:
 def test_what_is_not_understood_is_passed_over(controller: Controller) -> None:
     async def scene(controller: Controller) -> None:
         async with Events(controller.place, (), PATIENCE_S) as events:
-            await subscribed(controller, 4)
-            controller.publisher.send_multipart([b"NoticeGiven", b"\xc1"])
-            controller.publisher.send_multipart([b"NoticeGiven"])
-            controller.publisher.send_multipart([b"NoticeGiven of a later version", b"\x93\x02\xa1a\x80"])
+            controller.publish_frames(b"NoticeGiven", b"\xc1")
+            controller.publish_frames(b"NoticeGiven")
+            controller.publish_frames(b"NoticeGiven of a later version", b"\x93\x02\xa1a\x80")
             controller.publish(ended(1))
             assert [each async for each in events] == [ended(1)]
 
@@ -82,7 +73,7 @@ def test_who_does_not_read_loses_the_oldest(controller: Controller, monkeypatch:
 
     async def scene(controller: Controller) -> None:
         events = Events(controller.place, (), PATIENCE_S)
-        await subscribed(controller, 4)
+        await events.begun()
         for number in range(100):
             controller.publish(notice(number))
         controller.publish(ended(100))
@@ -97,10 +88,13 @@ def test_who_does_not_read_loses_the_oldest(controller: Controller, monkeypatch:
 def test_a_controller_that_comes_back_is_heard_again(controller: Controller) -> None:
     async def scene(controller: Controller) -> None:
         events = Events(controller.place, (), PATIENCE_S)
-        await subscribed(controller, 4)
+        await events.begun()
         await asyncio.to_thread(controller.close)
         await asyncio.to_thread(controller.open)
-        await subscribed(controller, 4)
+        async with asyncio.timeout(PATIENCE_S):
+            while events._line.is_confirmed:
+                await asyncio.sleep(0.005)
+        await events.begun()
         controller.publish(ended(7))
         assert [each async for each in events] == [ended(7)]
 
@@ -117,6 +111,25 @@ def test_an_end_without_a_word(controller: Controller) -> None:
             await anext(events)
         with pytest.raises(ClusterUnavailable, match="has ended"):
             Events(controller.place, (), None)
+
+    play(controller, scene)
+
+
+def test_a_controller_that_does_not_confirm(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(news, "PATIENCE_S", 0.05)
+    controller.confirms = False
+
+    async def scene(controller: Controller) -> None:
+        for timeout, error, text in (
+            (None, ClusterUnavailable, "has not confirmed within 0.05 s that it tells its events"),
+            (0.01, DeadlineExceeded, "did not confirm in time"),
+        ):
+            events = Events(controller.place, (), timeout)
+            with pytest.raises(error, match=text):
+                async with events:
+                    raise AssertionError("it must not be entered")
+            with pytest.raises(StopAsyncIteration):
+                await anext(events)
 
     play(controller, scene)
 

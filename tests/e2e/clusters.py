@@ -228,7 +228,9 @@ class Cluster:
             return False
         while self._events.poll(0):
             _, body = self._events.recv_multipart()
-            self.trace.append(codec.decode(body))
+            event = codec.decode(body)
+            if not isinstance(event, messages.SubscriptionConfirmed):  # somebody else's
+                self.trace.append(event)
         return True
 
     def wait_status(self, condition: Callable[[messages.StatusReported], Any], what: str) -> messages.StatusReported:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,14 @@ import zmq
 from svcd.protocol import codec
 from svcd.protocol.errors import ErrorCode
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import ClusterStateChanged, GetStatus, Message, RequestAccepted, RequestRefused
+from svcd.protocol.messages import (
+    ClusterStateChanged,
+    GetStatus,
+    Message,
+    RequestAccepted,
+    RequestRefused,
+    SubscriptionConfirmed,
+)
 from svcd.supervisor.controller.control import TURN, Control, Peer
 
 DEADLINE_S = 30.0
@@ -46,6 +54,17 @@ class Scene:
         made.linger = 0
         self.sockets.append(made)
         return made
+
+    def subscriber(self, *topics: bytes) -> zmq.Socket[bytes]:
+        made = self.socket(zmq.SUB)
+        for each in topics:
+            made.subscribe(each)
+        made.connect(f"ipc://{self.paths[1]}")
+        return made
+
+    async def told(self, subscriber: zmq.Socket[bytes]) -> tuple[bytes, Message]:
+        """What is published to it next; the loop goes on meanwhile."""
+        return await self.answer(subscriber)
 
     async def answer(self, dealer: zmq.Socket[bytes]) -> tuple[bytes, Message]:
         """The next answer; the loop goes on meanwhile."""
@@ -152,6 +171,24 @@ def test_a_flood_is_answered_whole_and_does_not_hold_up_the_loop(tmp_path: Path)
     run(tmp_path, body)
 
 
+def test_what_has_come_can_be_heard_out_at_once(tmp_path: Path) -> None:
+    async def body(scene: Scene) -> None:
+        """The loop does not run meanwhile: nobody else takes anything."""
+        dealer, sent, most = scene.dealer(), 0, 0
+        deadline_s = time.monotonic() + DEADLINE_S
+        while most <= TURN or len(scene.heard) < sent:
+            assert time.monotonic() < deadline_s, f"at most {most} at once, {len(scene.heard)} of {sent}"
+            if len(scene.heard) == sent:  # they may have come in small numbers
+                for _ in range(TURN * 5 + 3):
+                    dealer.send_multipart([b"", ASK])
+                    sent += 1
+            before = len(scene.heard)
+            scene.control.hear_out()
+            most = max(most, len(scene.heard) - before)
+
+    run(tmp_path, body)
+
+
 def test_a_peer_that_left_is_no_error(tmp_path: Path) -> None:
     async def body(scene: Scene) -> None:
         assert not scene.control.send(b"nobody", b"", RequestAccepted())
@@ -162,15 +199,35 @@ def test_a_peer_that_left_is_no_error(tmp_path: Path) -> None:
 
 def test_events_reach_subscribers_with_their_tag(tmp_path: Path) -> None:
     async def body(scene: Scene) -> None:
-        subscriber = scene.socket(zmq.SUB)
-        subscriber.subscribe(b"")
-        subscriber.connect(f"ipc://{scene.paths[1]}")
         event = ClusterStateChanged(1, 2.0, "running", "")
-        async with asyncio.timeout(DEADLINE_S):
-            while not await asyncio.to_thread(subscriber.poll, 20):
-                scene.control.publish(event)  # until the subscription has arrived
-        tag, body = subscriber.recv_multipart()
-        assert (tag, codec.decode(body)) == (b"ClusterStateChanged", event)
+        for number in (*range(20), 7):  # a word may have been used before
+            subscriber = scene.subscriber(b"ClusterState", b"SubscriptionConfirmed:%d" % number)
+            assert await scene.told(subscriber) == (
+                b"SubscriptionConfirmed:%d" % number,
+                SubscriptionConfirmed(str(number)),
+            )
+            scene.control.publish(event)  # once, at once
+            assert await scene.told(subscriber) == (b"ClusterStateChanged", event)
+
+    run(tmp_path, body)
+
+
+@pytest.mark.parametrize("strange", [b"SubscriptionConfirmed:\xff", b"Confirmed:x", b"x" * 300])
+def test_a_strange_subscription_is_answered_by_nothing_and_others_are(tmp_path: Path, strange: bytes) -> None:
+    async def body(scene: Scene) -> None:
+        hostile = scene.subscriber(strange, b"ClusterState")
+        honest = scene.subscriber(b"SubscriptionConfirmed:honest")
+        assert await scene.told(honest) == (b"SubscriptionConfirmed:honest", SubscriptionConfirmed("honest"))
+        assert not hostile.poll(0)
+
+    run(tmp_path, body)
+
+
+def test_a_flood_of_subscriptions_holds_nobody_up(tmp_path: Path) -> None:
+    async def body(scene: Scene) -> None:
+        words = [b"SubscriptionConfirmed:%d" % number for number in range(TURN * 3 + 1)]
+        subscriber = scene.subscriber(*words)
+        assert sorted([(await scene.told(subscriber))[0] for _ in words]) == sorted(words)
 
     run(tmp_path, body)
 

@@ -219,6 +219,14 @@ def test_a_reconnected_stub_is_welcomed_and_the_old_connection_is_forgotten(scen
     assert len(scene.events) == 1
 
 
+def test_its_last_word_is_answered(scene: Scene) -> None:
+    scene.spawned()
+    scene.ready(GENUINE)
+    scene.hear(FOREIGN, messages.EndAnnounced("web", 7))
+    scene.hear(GENUINE, messages.EndAnnounced("web", 7))
+    assert scene.sent.messages == [(GENUINE.route, messages.EndNoted(7))]
+
+
 def test_the_end_of_the_run_ends_its_connection(scene: Scene) -> None:
     scene.spawned()
     scene.ready(GENUINE)

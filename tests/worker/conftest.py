@@ -22,6 +22,8 @@ import zmq
 from svcd.protocol import codec
 from svcd.protocol.messages import (
     CheckHealth,
+    EndAnnounced,
+    EndNoted,
     ExceptionRaised,
     HealthReported,
     Init,
@@ -119,8 +121,11 @@ class Stub:
 
     def end(self, may_have_said_more: bool = False) -> tuple[int, str, str]:
         """Wait for the end: exit code (negative: signal), stdout, stderr."""
+        deadline, more = time.monotonic() + DEADLINE_S, list[Message]()
+        while self.controller.notes_ends and self.process.poll() is None and time.monotonic() < deadline:
+            more += self.controller.rest()
         out, _ = self.process.communicate(timeout=DEADLINE_S)
-        more = [codec.decode(frames[-1]) for frames in self.controller.rest()]
+        more += self.controller.rest()
         assert may_have_said_more or more == [], f"it said more than it should: {more}"
         self.errors.seek(0)
         return self.process.returncode, out.decode(errors="replace"), self.errors.read().decode(errors="replace")
@@ -149,6 +154,7 @@ class Controller:
         self.path = str(directory / "control")
         self.context = zmq.Context()
         self.stubs: list[Stub] = []
+        self.notes_ends = True
         self.open()
 
     def open(self) -> None:
@@ -187,9 +193,9 @@ class Controller:
             if time.monotonic() > deadline:
                 os.kill(stub.process.pid, signal.SIGABRT)  # faulthandler shows where it hangs
                 pytest.fail(f"the stub said nothing: {stub.end(True)}")
-        route, correlation, body = self.router.recv_multipart()
-        assert correlation == b""
-        message = codec.decode(body)
+        route, message = self._take()
+        if message is None:
+            return
         if isinstance(message, RemoteReady):
             next(each for each in self.stubs if each.process.pid == message.pid).route = route
         speaker = next(each for each in self.stubs if each.route == route)
@@ -200,16 +206,26 @@ class Controller:
         said = []
         while len(said) < count:
             assert self.router.poll(DEADLINE_S * 1000), f"{count} messages expected, got {said}"
-            said.append(codec.decode(self.router.recv_multipart()[-1]))
+            said += filter(None, self._take()[1:])
         assert self.rest() == []
         return said
 
-    def rest(self) -> list[list[bytes]]:
+    def rest(self) -> list[Message]:
         """What has been said and not been received."""
-        frames = []
+        said: list[Message] = []
         while not self.router.closed and self.router.poll(10):
-            frames.append(self.router.recv_multipart())
-        return frames
+            said += filter(None, self._take()[1:])
+        return said
+
+    def _take(self) -> tuple[bytes, Message | None]:
+        """A message and whose it is. What is answered at once, as the real one does it, is None."""
+        route, correlation, body = self.router.recv_multipart()
+        assert correlation == b""
+        message = codec.decode(body)
+        if isinstance(message, EndAnnounced) and self.notes_ends:
+            self.router.send_multipart((route, b"", codec.encode(EndNoted(message.invocation))))
+            return route, None
+        return route, message
 
     def close(self) -> None:
         for stub in self.stubs:

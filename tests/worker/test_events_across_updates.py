@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +13,7 @@ import pytest
 from svcd.worker_runtime.calls import publishing
 from svcd.worker_runtime.calls.methods import on_event
 from svcd.worker_runtime.calls.peers import Peers
-from svcd.worker_runtime.calls.publishing import Publisher, QueueBounds
+from svcd.worker_runtime.calls.publishing import Listening, Publisher, QueueBounds
 from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, settled
 
@@ -30,7 +33,7 @@ class Audience:
         self.heard.append(number)
 
 
-LISTENS = [("audience", (b"ticked",))]
+LISTENS = [Listening("audience", (b"ticked",))]
 
 
 def address(peers: Peers) -> Address:
@@ -45,7 +48,7 @@ async def listening(stage: Stage, clock: Peers) -> tuple[Audience, Peers]:
     assert peers.subscriptions is not None
     await peers.subscriptions.wait_heard(20)
     assert clock.publisher is not None
-    assert clock.publisher.listeners() == [("audience", (b"ticked",))]
+    assert clock.publisher.listeners() == [Listening("audience", (b"ticked",), os.getpid())]
     return audience, peers
 
 
@@ -139,6 +142,51 @@ def test_who_does_not_come_has_lost_them_counted(monkeypatch: pytest.MonkeyPatch
         assert clock.take_losses() == [("clock", "audience", 3)]
         clock.publish("ticked", 4)
         assert clock.take_losses() == []
+
+    play(scene)
+
+
+def test_whose_process_lives_may_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As who has come may read late. One that replaces the publisher meanwhile expects it, too."""
+    monkeypatch.setattr(publishing, "SEATS_KEPT_S", 0.01)
+
+    async def scene(stage: Stage) -> None:
+        clock = stage.client("clock", lambda peer: "audience")
+        here = Listening("audience", (b"ticked",), os.getpid())
+        gone = Listening("gone", (b"ticked",), child_that_has_ended())
+        clock.expect([here, gone])
+        place = Address("", str(stage.directory / "clock.events"))
+        assert place.events is not None
+        assert clock.listeners() == [here, gone]  # before it has published anything
+        clock.publish_at(place.events, lambda: None)
+        clock.publish("ticked", 1)
+        assert clock.publisher is not None
+        await settled(lambda: clock.listeners() == [here])
+        assert clock.take_losses() == [("clock", "gone", 1)]
+        clock.publish("ticked", 2)
+        audience = Audience()
+        stage.found["clock"] = (place,)
+        stage.serve(audience)
+        await settled(lambda: audience.heard == [1, 2])
+        assert clock.listeners() == [here]
+        assert clock.take_losses() == []
+
+    play(scene)
+
+
+def child_that_has_ended() -> int:
+    with subprocess.Popen([sys.executable, "-c", ""]) as child:
+        return child.pid
+
+
+def test_who_may_not_listen_any_more_has_no_seat() -> None:
+    async def scene(stage: Stage) -> None:
+        clock = stage.client("clock")
+        clock.expect(LISTENS)
+        clock.publish_at(str(stage.directory / "clock.events"), lambda: None)
+        clock.publish("ticked", 1)
+        clock.dismiss("audience", "its permission was taken away")
+        assert clock.listeners() == []
 
     play(scene)
 

@@ -19,6 +19,8 @@ import pytest
 
 from svcd.protocol import codec, zmtp
 from svcd.protocol.messages import (
+    EndAnnounced,
+    EndNoted,
     ExceptionRaised,
     Init,
     Ping,
@@ -91,6 +93,38 @@ def test_a_controller_that_comes_back_is_greeted_and_told_where_it_stands(contro
     stub.stop("all well")
     stub.expect_states("stopping")
     assert stub.end() == (0, "stop: all well\n", "")
+
+
+FAILS = """
+import svcd
+class Web(svcd.Service):
+    async def start(self): raise ValueError("no luck")
+"""
+
+
+def test_one_that_fails_ends_when_that_was_heard(controller: Any) -> None:
+    """The exit is seen elsewhere than the reason: nobody may see it first."""
+    controller.notes_ends = False
+    stub = controller.spawn()
+    stub.run(code=FAILS)
+    stub.expect_states("loaded", "initialized", "starting")
+    stub.expect_failure("start")
+    stub.expect(EndAnnounced)
+    with pytest.raises(subprocess.TimeoutExpired):
+        stub.process.wait(0.05)
+    stub.tell(Ping(7), EndNoted(7))
+    assert stub.end()[0] == 1
+
+
+def test_one_that_fails_does_not_wait_for_a_controller_that_is_gone(controller: Any) -> None:
+    controller.notes_ends = False
+    stub = controller.spawn()
+    stub.run(code=FAILS)
+    stub.expect_states("loaded", "initialized", "starting")
+    stub.expect_failure("start")
+    stub.expect(EndAnnounced)
+    controller.vanish()
+    assert stub.end()[0] == 1
 
 
 class Ends:

@@ -62,6 +62,17 @@ class ExceptionRaised(Message):
 
 
 @record
+class EndAnnounced(Message):
+    """The process is about to end, with an error that it has reported. Answered by ``EndNoted``, so that the report is
+    there before the exit, which travels another way.
+    """
+
+    direction: ClassVar[str] = "stub to controller"
+    service: str
+    invocation: int
+
+
+@record
 class ResourceSampled(Message):
     """What the stub's own process uses: CPU seconds since its start, memory in bytes."""
 

@@ -1,4 +1,6 @@
-"""What the controller publishes (topic frame = tag), every one with a sequence number."""
+"""What the controller publishes (topic frame = tag), every one with a sequence number; and what it says to a
+subscriber that asked whether it is one.
+"""
 
 from __future__ import annotations
 
@@ -55,3 +57,13 @@ class ClusterStateChanged(Message):
     at: float
     state: str
     text: str = ""
+
+
+@record
+class SubscriptionConfirmed(Message):
+    """Who subscribes to ``SubscriptionConfirmed:WORD``, a word of its own, is answered with that topic and this: all
+    that it subscribed to before, on the same connection, is in force. What happens from here on reaches it.
+    """
+
+    direction: ClassVar[str] = "published"
+    word: str

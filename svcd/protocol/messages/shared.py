@@ -10,11 +10,14 @@ from svcd.record import record
 
 @record
 class Listener(Message):
-    """Who listens to a service's events, and how the topics begin that it wants."""
+    """Who listens to a service's events, and how the topics begin that it wants. ``pid``: of its process; 0 where that
+    cannot be told.
+    """
 
     direction: ClassVar[str] = "part of HandedOver and ListenersExpected"
     name: str
     topics: tuple[str, ...]
+    pid: int = 0
 
 
 @record

@@ -92,6 +92,14 @@ class Stop(Message):
 
 
 @record
+class EndNoted(Message):
+    """The answer to ``EndAnnounced``: all that was said before it has been heard."""
+
+    direction: ClassVar[str] = "controller to stub"
+    invocation: int
+
+
+@record
 class ExportState(Message):
     """Call ``export_state()`` of a service that runs; answered by ``StateExported`` in parts."""
 

@@ -1,6 +1,9 @@
-"""The control plane's sockets: a ROUTER for stubs and clients, a PUB for the stream of events.
+"""The control plane's sockets: a ROUTER for stubs and clients, an XPUB for the stream of events.
 
 Must not know what a message means: it checks who speaks, decodes, hands over, and counts what it rejects.
+
+The XPUB is a PUB that says who has subscribed to what: a subscription becomes effective some time after it was sent,
+and one who has to know when asks by one more (``SubscriptionConfirmed``).
 
 Routing ids are the ROUTER's own choice, one per connection, so nobody can take over another's. Who a peer is comes
 from the kernel (``Peer-Address`` on ipc is ``localhost:UID:GID:PID``, from SO_PEERCRED at the time of the connect).
@@ -19,7 +22,7 @@ import zmq
 from svcd.protocol import codec
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import Message, RequestRefused
+from svcd.protocol.messages import Message, RequestRefused, SubscriptionConfirmed
 from svcd.record import record
 
 # pyzmq's enumerations cost more than the calls they are passed to
@@ -28,7 +31,11 @@ NOBLOCK: Final = int(zmq.NOBLOCK)
 EVENTS: Final = int(zmq.EVENTS)
 
 TURN: Final = 64  # messages handled before the loop gets to do something else
+OUT_TURNS: Final = 64  # of them, where what has come must be heard before something else is done
 MAX_CORRELATION_BYTES: Final = 16
+MAX_SUBSCRIPTION_BYTES: Final = 256
+SUBSCRIBED: Final = b"\x01"  # the first byte; a topic follows
+ASKING: Final = SUBSCRIBED + SubscriptionConfirmed.__name__.encode() + b":"
 END_LINGER_MS: Final = 500
 
 
@@ -57,11 +64,15 @@ class Control:
         self._router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         self._router.setsockopt(zmq.LINGER, END_LINGER_MS)
         self._router.setsockopt(zmq.BACKLOG, 4096)
-        self._publisher = self._context.socket(zmq.PUB)
+        self._publisher = self._context.socket(zmq.XPUB)
+        self._publisher.setsockopt(zmq.MAXMSGSIZE, MAX_SUBSCRIPTION_BYTES)
+        self._publisher.setsockopt(zmq.XPUB_VERBOSE, 1)  # also of a word that somebody else has used
         self._publisher.setsockopt(zmq.LINGER, END_LINGER_MS)
         self._publisher.setsockopt(zmq.SNDHWM, 100_000)
         self._fd = _number(self._router.getsockopt(zmq.FD))
+        self._publisher_fd = _number(self._publisher.getsockopt(zmq.FD))
         self._again = False
+        self._confirming = False
         self._closed = False
         self._paths: dict[str, int] = {}  # with the inode of the socket that is ours
         self.rejected: Counter[str] = Counter()
@@ -74,7 +85,9 @@ class Control:
         if stub_control is not None:
             self._bind(self._router, stub_control, 0o666)
         self._loop.add_reader(self._fd, self.drain)
+        self._loop.add_reader(self._publisher_fd, self._confirm)
         self.drain()
+        self._confirm()
 
     def _bind(self, own: zmq.Socket[bytes], path: str, mode: int) -> None:
         own.bind(f"ipc://{path}")
@@ -87,6 +100,7 @@ class Control:
             return
         self._closed = True
         self._loop.remove_reader(self._fd)
+        self._loop.remove_reader(self._publisher_fd)
         self._router.close()
         self._publisher.close()
         self._context.term()
@@ -116,6 +130,30 @@ class Control:
     def publish(self, message: Message) -> None:
         if not self._closed:
             self._publisher.send_multipart((type(message).__name__.encode(), codec.encode(message)), NOBLOCK)
+            self._confirm_again()  # sending may have used up the descriptor's edge, as above
+
+    # ---- subscriptions -------------------------------------------------------------------------------------------
+
+    def _confirm(self) -> None:
+        """Take up to ``TURN`` subscriptions, which are in force when they are read, and answer those that ask."""
+        self._confirming = False
+        for _ in range(TURN):
+            if self._closed:
+                return
+            try:
+                said = self._publisher.recv_multipart(NOBLOCK)[0]
+            except zmq.Again:
+                return
+            word = said.removeprefix(ASKING)
+            if word != said and word.isascii():
+                answer = codec.encode(SubscriptionConfirmed(word.decode()))
+                self._publisher.send_multipart((said[len(SUBSCRIBED) :], answer), NOBLOCK)
+        self._confirm_again()
+
+    def _confirm_again(self) -> None:
+        if not self._confirming and _number(self._publisher.getsockopt(EVENTS)) & POLLIN:
+            self._confirming = True
+            self._loop.call_soon(self._confirm)
 
     # ---- receiving ----------------------------------------------------------------------------------------------
 
@@ -129,15 +167,27 @@ class Control:
         waiting for it.
         """
         self._again = False
+        if self._take_some():
+            self._look_again()
+
+    def hear_out(self) -> None:
+        """Take what has come by now, all of it, unless somebody floods us."""
+        turns = OUT_TURNS
+        while turns and self._take_some():
+            turns -= 1
+        self._look_again()
+
+    def _take_some(self) -> bool:
+        """Up to ``TURN`` messages; whether there may be more."""
         for _ in range(TURN):
             if self._closed:
-                return
+                return False
             try:
                 frames = self._router.recv_multipart(NOBLOCK, copy=False)
             except zmq.Again:
-                return
+                return False
             self._take(frames)
-        self._look_again()
+        return True
 
     def _take(self, frames: list[Any]) -> None:
         route = frames[0].bytes

@@ -4,7 +4,8 @@ Must not know what the messages mean to the service.
 
 A DEALER to the controller's ROUTER, on a plain socket of this process' own loop: only the thread that runs the loop may
 use it. A loss is seen when the peer closes or dies; nothing is sent for the sake of that (no heartbeats). What was
-under way at that moment is lost, and nobody acknowledges; so the last state is said again on a return.
+under way at that moment is lost, and nobody acknowledges but the last word of one that fails; so the last state is said
+again on a return.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -19,7 +21,15 @@ from typing import Final
 from svcd.protocol import codec, zmtp
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
-from svcd.protocol.messages import ExceptionRaised, LoopAlive, Message, ResourceSampled, StateChanged
+from svcd.protocol.messages import (
+    EndAnnounced,
+    EndNoted,
+    ExceptionRaised,
+    LoopAlive,
+    Message,
+    ResourceSampled,
+    StateChanged,
+)
 from svcd.worker_runtime.calls.wire_socket import dial
 from svcd.worker_runtime.reports import print_text
 
@@ -27,6 +37,7 @@ HELD_LIMIT: Final = 256  # messages kept while the controller is away; the oldes
 RECONNECT_S: Final = 0.05
 RECONNECT_MAX_S: Final = 1.0
 LINGER_S: Final = 1.0
+NOTED_WITHIN_S: Final = 5.0  # a controller that takes longer has not seen our end either
 COMPLAINTS: Final = 5
 READ_BYTES: Final = 16384
 PATH_LIMIT_BYTES: Final = 107  # of a Unix socket's address (unix(7))
@@ -82,14 +93,20 @@ class Connection:
         while len(self._held) > HELD_LIMIT:
             self._drop_one()
 
-    def close(self, linger_s: float = LINGER_S) -> None:
-        """Close; what was said goes out first if the controller takes it within ``linger_s``."""
+    def close(self, linger_s: float = LINGER_S, last: EndAnnounced | None = None) -> None:
+        """Close; what was said goes out first if the controller takes it within ``linger_s``. ``last``: said as well,
+        and its answer waited for, as long as the controller is there.
+        """
         if self._retry is not None:
             self._retry.cancel()
         if self._socket is None:
             return
         if self._connected and linger_s > 0:
+            if last is not None:
+                self._held.append(last)
             self._say_the_rest(self._socket, linger_s)
+            if last is not None:
+                self._wait_noted(self._socket)
         self._hang_up()
 
     # ---- coming and going ------------------------------------------------------------------------------------------
@@ -185,6 +202,18 @@ class Connection:
         except OSError:  # it does not read, or is gone
             pass
 
+    def _wait_noted(self, connected: socket.socket) -> None:
+        """Whatever else the controller says by now comes too late."""
+        deadline_s = time.monotonic() + NOTED_WITHIN_S
+        try:
+            while (left_s := deadline_s - time.monotonic()) > 0:
+                connected.settimeout(left_s)
+                data = connected.recv(READ_BYTES)
+                if not data or any(_is_noted(frames) for frames in self._incoming.feed(data)):
+                    return
+        except (OSError, zmtp.BadPeer):  # it does not answer, or is gone
+            pass
+
     def _drop_one(self) -> None:
         """States are worth more than records of exceptions."""
         for index, held in enumerate(self._held):
@@ -242,6 +271,13 @@ class Connection:
         self._complaints += 1
         if self._complaints <= COMPLAINTS:
             print_text(f"svcd: {text}\n")
+
+
+def _is_noted(frames: list[bytes]) -> bool:
+    try:
+        return isinstance(codec.decode(frames[-1]), EndNoted)
+    except ProtocolError:
+        return False
 
 
 def _packed(message: Message) -> bytes:

@@ -36,6 +36,7 @@ from svcd.protocol.messages import (
 from svcd.worker_runtime.calls.cancellation import InFlight
 from svcd.worker_runtime.calls.methods import listeners_of, methods_of
 from svcd.worker_runtime.calls.peers import Peers
+from svcd.worker_runtime.calls.publishing import Listening
 from svcd.worker_runtime.calls.routes import Routes
 from svcd.worker_runtime.calls.wire_socket import Peer
 from svcd.worker_runtime.computing.threads import Threads
@@ -319,14 +320,14 @@ class Neighbours:
         self._send(HandedOver(self._reports.service, self._reports.invocation, error, listeners))
 
     def _listeners(self) -> tuple[Listener, ...]:
-        publisher = self._joined().publisher
-        found = [] if publisher is None else publisher.listeners()[:LISTENERS_TOLD]
-        texts = ((name, (each.decode("utf-8", "replace") for each in begun[:TOPICS_TOLD])) for name, begun in found)
-        return tuple(Listener(name, tuple(topics)) for name, topics in texts)
+        return tuple(
+            Listener(name, tuple(each.decode("utf-8", "replace") for each in beginnings[:TOPICS_TOLD]), pid)
+            for name, beginnings, pid in self._joined().listeners()[:LISTENERS_TOLD]
+        )
 
     def _on_expected(self, message: ListenersExpected) -> None:
-        listeners = [(each.name, tuple(topic.encode() for topic in each.topics)) for each in message.listeners]
-        self._joined().expect(listeners)
+        told = message.listeners
+        self._joined().expect([Listening(each.name, tuple(map(str.encode, each.topics)), each.pid) for each in told])
 
     def _on_go_on(self, message: GoOn) -> None:
         if self._handing_over is not None:

@@ -19,7 +19,7 @@ from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds, Endpoint, OnError
 from svcd.worker_runtime.calls.listening import Subscriptions
 from svcd.worker_runtime.calls.methods import Method, listeners_of, methods_of
-from svcd.worker_runtime.calls.publishing import Publisher, QueueBounds
+from svcd.worker_runtime.calls.publishing import Listening, Publisher, QueueBounds
 from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.routes import Routes
 from svcd.worker_runtime.calls.stream import Stream
@@ -70,7 +70,7 @@ class Peers:
         self._events_path: str | None = None
         self._on_publisher: Callable[[], None] = lambda: None
         self._queue_bounds = QueueBounds()
-        self._expected: Sequence[tuple[str, tuple[bytes, ...]]] = ()
+        self._expected: Sequence[Listening] = ()
         self.on_loss: Callable[[], None] = lambda: None  # events were lost: ``take_losses`` says which
 
     # ---- what it offers ----------------------------------------------------------------------------------------------
@@ -127,7 +127,11 @@ class Peers:
             self._on_publisher()
         return self.publisher
 
-    def expect(self, listeners: Sequence[tuple[str, tuple[bytes, ...]]]) -> None:
+    def listeners(self) -> Sequence[Listening]:
+        """Who listens to its events, or is expected to, for whoever replaces it."""
+        return self._expected if self.publisher is None else self.publisher.listeners()
+
+    def expect(self, listeners: Sequence[Listening]) -> None:
         """Who has listened to the run that this one replaces."""
         self._expected = listeners
         if self.publisher is not None:

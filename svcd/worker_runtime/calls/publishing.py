@@ -6,17 +6,18 @@ A PUB as ZMTP has it: subscribers say ``1`` or ``0`` and the beginning of a topi
 sees that from the gap in the sequence of its events. ``SETTLED`` is ours: a subscriber has said all that it wants, and
 is answered with an event that has no name.
 
-Who replaces another publisher keeps a seat for each who has listened to that one: what it publishes before they have
-come waits for them there.
+Who replaces another publisher keeps a seat for each who has listened to that one, or had a seat there: what it
+publishes before they have come waits for them in it, as long as their process lives.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from svcd.protocol import call_wire, values
 from svcd.protocol.limits import MAX_CALL_BYTES, MAX_METHOD_LENGTH
@@ -29,7 +30,7 @@ MAX_SUBSCRIPTIONS: Final = 1024  # of one subscriber
 TOPICS_KEPT: Final = 1024
 SUBSCRIBER_BYTES: Final = 64 * 1024  # of one message of theirs
 
-SEATS_KEPT_S: Final = 5.0  # for who does not come
+SEATS_KEPT_S: Final = 5.0  # for who does not come; a process that lives may stand still for longer
 SETTLED: Final = b"\x02"
 
 _UNSUBSCRIBE: Final = 0
@@ -42,6 +43,14 @@ class QueueBounds:
 
     events: int = 1024
     size_bytes: int = 64 * 1024 * 1024
+
+
+class Listening(NamedTuple):
+    """Who listens, and how the topics begin that it wants. ``pid``: of its process; 0 where that cannot be told."""
+
+    name: str
+    beginnings: tuple[bytes, ...]
+    pid: int = 0
 
 
 class Publisher:
@@ -88,25 +97,25 @@ class Publisher:
 
     # ---- who has listened to the one before --------------------------------------------------------------------------
 
-    def listeners(self) -> list[tuple[str, tuple[bytes, ...]]]:
-        """Who listens now, and to what, for whoever replaces this publisher."""
-        return [(each.name, each.beginnings) for each in self.subscribers if each.beginnings]
+    def listeners(self) -> list[Listening]:
+        """Who listens now, or has yet to come, and to what: for whoever replaces this publisher."""
+        here = [Listening(each.name, each.beginnings, each.pid) for each in self.subscribers if each.beginnings]
+        return here + [each.whose for each in self._seats]
 
-    def reserve(self, listeners: Iterable[tuple[str, tuple[bytes, ...]]]) -> None:
+    def reserve(self, listeners: Iterable[Listening]) -> None:
         """These are expected, and nobody else any more."""
         self._clear_seats()
-        self._seats = [Seat(name, beginnings, self.bounds) for name, beginnings in listeners]
-        if self._seats:
-            self._expiry = self.loop.call_later(SEATS_KEPT_S, self._clear_seats)
+        self._seats = [Seat(each, self.bounds) for each in listeners]
+        self._look_at_seats_later()
 
     def _keep_for_seats(self, topic: str, name: bytes, frames: list[Frame]) -> None:
         for seat in self._seats:
-            if name.startswith(seat.beginnings) and not seat.keep(topic, name, frames):
-                self._lose(seat.name, 1)
+            if name.startswith(seat.whose.beginnings) and not seat.keep(topic, name, frames):
+                self._lose(seat.whose.name, 1)
 
     def seat(self, subscriber: Subscriber) -> None:
         """Somebody has said all that it wants: what waits here for who is called so is for it."""
-        found = next((each for each in self._seats if each.name == subscriber.name), None)
+        found = next((each for each in self._seats if each.whose.name == subscriber.name), None)
         if found is None:
             return
         self._seats.remove(found)
@@ -114,13 +123,21 @@ class Publisher:
             if subscriber.wants(name) and not subscriber.tell(topic, name, frames):
                 self._lose(subscriber.name, 1)
 
-    def _clear_seats(self) -> None:
+    def _look_at_seats_later(self) -> None:
+        self._expiry = self.loop.call_later(SEATS_KEPT_S, self._look_at_seats) if self._seats else None
+
+    def _look_at_seats(self) -> None:
+        """Those whose process has ended meanwhile will not come."""
+        self._clear_seats([each for each in self._seats if is_alive(each.whose.pid)])
+        self._look_at_seats_later()
+
+    def _clear_seats(self, but: list[Seat] | None = None) -> None:
         if self._expiry is not None:
             self._expiry.cancel()
-        seats, self._seats, self._expiry = self._seats, [], None
+        seats, self._seats, self._expiry = self._seats, but or [], None
         for each in seats:
-            if each.kept:
-                self._lose(each.name, len(each.kept))
+            if each.kept and each not in self._seats:
+                self._lose(each.whose.name, len(each.kept))
 
     def _lose(self, name: str, count: int) -> None:
         self.dropped += count
@@ -130,7 +147,8 @@ class Publisher:
     # ---- the end -----------------------------------------------------------------------------------------------------
 
     def dismiss(self, name: str) -> None:
-        """Whoever listens by that name does so no more."""
+        """Whoever listens by that name does so no more, and will not."""
+        self._seats = [each for each in self._seats if each.whose.name != name]
         for each in tuple(self.subscribers):
             if each.name == name:
                 each.leave()
@@ -159,9 +177,8 @@ class Publisher:
 class Seat:
     """What somebody is to get who has not come yet."""
 
-    def __init__(self, name: str, beginnings: tuple[bytes, ...], bounds: QueueBounds) -> None:
-        self.name = name
-        self.beginnings = beginnings
+    def __init__(self, whose: Listening, bounds: QueueBounds) -> None:
+        self.whose = whose
         self.kept: list[tuple[str, bytes, list[Frame]]] = []
         self._bounds = bounds
         self._size_bytes = 0
@@ -189,6 +206,7 @@ class Subscriber:
         self._queue: deque[Outgoing] = deque()
         handlers = Handlers(lambda: None, self._taken, lambda why: self._publisher.gone(self))
         self._wire = WireSocket(publisher.loop, connected, b"PUB", SUBSCRIBER_BYTES, handlers)
+        self.pid = self._wire.peer.pid
 
     def wants(self, topic: bytes) -> bool:
         return topic.startswith(self._beginnings)
@@ -242,6 +260,19 @@ class Subscriber:
         else:
             self._topics.pop(beginning, None)
         self._beginnings = tuple(self._topics)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, as far as we can see. What has ended and was not reaped yet counts."""
+    if pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # another user's
+        return True
+    return True
 
 
 def check_topic(topic: Any) -> bytes:

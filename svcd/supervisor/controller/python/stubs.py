@@ -66,6 +66,7 @@ class Stubs:
             messages.EndpointOpened: lambda peer, message: self._record(peer, message, self._on_endpoint),
             messages.DrainProgress: lambda peer, message: self._record(peer, message, self._on_progress),
             messages.Pong: lambda peer, message: None,
+            messages.EndAnnounced: lambda peer, message: self._record(peer, message, self._on_end),
         }
 
     def hears(self, kind: type[messages.Message], receive: Callable[[Any], None]) -> None:
@@ -138,6 +139,9 @@ class Stubs:
         if message.calls:
             self._submit(EndpointOpened(clock.now(), run.service, run.invocation))
 
+    def _on_end(self, message: messages.EndAnnounced) -> None:
+        self.send(message.invocation, messages.EndNoted(message.invocation))
+
     def _on_progress(self, message: messages.DrainProgress) -> None:
         count = max(0, message.in_flight)
         self._submit(DrainProgressed(clock.now(), message.service, message.invocation, count))
@@ -149,7 +153,7 @@ class Stubs:
     def hear_last_words(self, invocation: int) -> None:
         """Its process has ended: what it said before comes before that."""
         if invocation in self._route_of:
-            self._control.drain()
+            self._control.hear_out()
 
     def never_spoke(self, service: str, invocation: int) -> str | None:
         """The interpreter of its own that this run had, if our code in it was never heard of."""
