@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Final
+from typing import Final
 
 import click
 
@@ -61,7 +61,7 @@ def status(target: Target, names: tuple[str, ...], as_json: bool) -> int:
 def show(report: StatusReported, as_json: bool = False, alone: bool = False) -> None:
     """Print the status: a table for people (``alone``: everything of one service), or everything for programs."""
     if as_json:
-        print_json(as_document(report))
+        print_json(as_dict(report))
     else:
         click.echo("\n".join(lines(report, alone=alone)))
 
@@ -73,12 +73,6 @@ def is_as_desired(row: ServiceStatus) -> bool:
 
 def exit_code(report: StatusReported) -> Exit:
     return Exit.OK if all(map(is_as_desired, report.services)) else Exit.NOT_AS_DESIRED
-
-
-def as_document(report: StatusReported) -> dict[str, Any]:
-    """The status as JSON values. Keys are those of the message, all of them."""
-    document = as_dict(report)
-    return {key: document[key] for key in ("cluster", "pid", "state", "parts", "services", "state_dir", "sequence")}
 
 
 # ---- for people ------------------------------------------------------------------------------------------------------

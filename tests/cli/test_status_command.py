@@ -182,7 +182,7 @@ def test_json_has_every_field_and_shortens_nothing(daemon: FakeDaemon, svcd: Svc
     outcome = svcd("status", "--json")
     assert outcome.code == 3
     document = json.loads(outcome.out)
-    assert set(document) == {"cluster", "pid", "state", "parts", "services", "state_dir", "sequence"}
+    assert set(document) == {"cluster", "pid", "state", "parts", "services", "state_dir", "sequence", "cause"}
     assert document["parts"] == [{"name": "guardian", "pid": daemon.pid}]
     (service,) = document["services"]
     assert set(service) >= {
