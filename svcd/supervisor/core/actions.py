@@ -245,13 +245,20 @@ class ServiceResult:
 
 @record
 class AnswerRequest:
-    """The end of a request: exactly one for each. ``also`` names services that it moved without being named."""
+    """The end of a request: exactly one for each. ``also`` names services that it moved without being named. ``text``:
+    what it says of all of them.
+    """
 
     request: str
     outcome: Outcome
     results: tuple[ServiceResult, ...] = ()
     also: tuple[str, ...] = ()
     text: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it did not end well, in words: where there are none, how it has ended."""
+        return self.text or self.outcome.value
 
 
 @record

@@ -152,18 +152,18 @@ class Children:
         if answer.outcome is Outcome.DONE:
             self._end(message)
         elif answer.outcome is Outcome.REFUSED:
-            self._end(message, ChildErrorCode.REFUSED, _text(answer))
+            self._end(message, ChildErrorCode.REFUSED, answer.reason)
         else:
-            self._end(message, ChildErrorCode.FAILED, _text(answer))
+            self._end(message, ChildErrorCode.FAILED, answer.reason)
 
     def _created(self, message: ChildServiceRequested, answer: AnswerRequest) -> None:
         if answer.outcome is Outcome.REFUSED:
             self._take_back(message.service, message.name)
-            self._end(message, ChildErrorCode.REFUSED, f"cannot create {message.name}: {_text(answer)}")
+            self._end(message, ChildErrorCode.REFUSED, f"cannot create {message.name}: {answer.reason}")
         elif message.wait and answer.outcome is Outcome.DONE:
             self._end(message)
         elif message.wait:
-            self._remove_again(message, _text(answer))
+            self._remove_again(message, answer.reason)
 
     def _take_back(self, parent: str, child: str) -> None:
         """What was entered here before the core was asked."""
@@ -205,8 +205,3 @@ class Children:
         view = None if parent is None else self._machine.services.get(parent)
         if view is not None and view.invocation is not None:
             self._tell(view.invocation, ChildChanged(view.invocation, child, state, cause))
-
-
-def _text(answer: AnswerRequest) -> str:
-    texts = [each.text for each in answer.results if each.text]
-    return "; ".join(texts) or answer.text or answer.outcome.value

@@ -154,8 +154,7 @@ class Requests:
     def _end(self, peer: Peer, correlation: bytes, answer: AnswerRequest) -> None:
         """The end of a request goes to whoever asked, if they are still there."""
         if answer.outcome is Outcome.REFUSED:
-            text = answer.text or "; ".join(result.text for result in answer.results if result.text)
-            self.refuse(peer, correlation, ErrorCode.REFUSED, text)
+            self.refuse(peer, correlation, ErrorCode.REFUSED, answer.reason)
             return
         results = tuple(messages.Result(each.service, each.outcome.value, each.text) for each in answer.results)
         ended = messages.RequestEnded(answer.outcome.value, results, answer.also, answer.text)

@@ -92,5 +92,4 @@ class Lookups:
         if answer.outcome is Outcome.DONE:
             end(None if self._routes.target(service).routes else NO_METHODS)
             return
-        texts = [each.text for each in answer.results if each.text and each.outcome is not Outcome.DONE]
-        end("; ".join(texts) or answer.text or answer.outcome.value)
+        end(answer.reason)
