@@ -126,7 +126,8 @@ class Updates:
         if unit.updating:
             return "an update of it is under way"
         if run is None or run.doomed or unit.state is not State.RUNNING or not unit.up:
-            return f"it is {unit.state.value}{', about to stop' if run is not None and run.doomed else ''}, not running"
+            is_about_to = run is not None and run.doomed and unit.state not in (State.STOPPING, State.DRAINING)
+            return f"it is {unit.state.value}, {'about to stop' if is_about_to else 'not running'}"
         if unit.parent is not None:
             return f"it is a child of {unit.parent.name}, which alone can make it anew"
         if unit.children:
