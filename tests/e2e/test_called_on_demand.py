@@ -39,6 +39,29 @@ def test_one_that_was_only_looked_up_goes_too(stage: Stage) -> None:
     stage.tells(f"billing: unloaded → {LOADS}", f"billing: {DRAINS}")
 
 
+def test_what_was_stopped_by_name_is_not_started_by_calls_and_they_say_so(stage: Stage) -> None:
+    """Neither itself, nor what it requires; a person may."""
+    two = TWO.replace("start:", "depends_on: [db], start:")
+    play = Play(stage, SHOP, two % "100ms" + "\ndb: {command: exec sleep 1000}")
+    play.ask("web", "await ctx.call('billing.hello')")
+    stage.wait_state("billing", "stopped")
+    stage.does("stop", "billing")
+    failure = play.failure("web", "await ctx.call('billing.hello')")
+    assert (failure.kind, failure.text) == (
+        "ServiceUnavailable",
+        "cannot call billing: it is stopped: stopped by request",
+    )
+    stage.does("start", "billing")
+    stage.wait_state("billing", "stopped")
+    stage.does("stop", "db")
+    failure = play.failure("web", "await ctx.call('billing.hello')")
+    assert failure.kind == "ServiceUnavailable"
+    assert "requires db, which is down (stopped by request)" in failure.text
+    assert stage.row("db").state == "stopped"
+    stage.does("start", "db")
+    assert play.ask("web", "await ctx.call('billing.hello', wait=60)")
+
+
 def test_a_request_in_flight_keeps_it(stage: Stage) -> None:
     play = Play(
         stage,

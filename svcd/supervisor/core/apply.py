@@ -191,7 +191,7 @@ class Apply:
         started = {unit.name: unit for unit in new if unit.spec.start is StartMode.EAGER}
         started.update((name, cluster.units[name]) for name in event.start)
         started.update((unit.name, unit) for unit in change.woken)
-        also = wishes.wake_all(started) + self._wake_needed(change)
+        also = wishes.wake_all(started, overrules=False) + self._wake_needed(change)
         for unit in (*new, *change.changed):
             unit.preload &= unit.preloads
             wishes.preload(unit)
@@ -226,11 +226,11 @@ class Apply:
         return found
 
     def _wake_needed(self, change: Change) -> tuple[str, ...]:
-        """What services that are up need from now on."""
+        """What services that are up need from now on, unless it was stopped by name."""
         woken: list[str] = []
         for unit in change.changed:
             for edge in list(unit.outgoing) if unit.up else ():
-                if edge.pulls and not (edge.target.up or edge.target.removed):
+                if edge.pulls and not (edge.target.up or edge.target.removed or edge.target.held_back):
                     woken += [edge.target.name, *self._wishes.wake_for(edge.target, f"needed by {unit.name}")]
         return tuple(woken)
 

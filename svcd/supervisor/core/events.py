@@ -109,11 +109,14 @@ class UpdateRequested:
 
 @record
 class StartRequested:
-    """Start these services and what they require; an empty tuple means every eager service."""
+    """Start these services and what they require; an empty tuple means every eager service. ``overrules``: also what
+    they require and was stopped by name, as a person may.
+    """
 
     at: float
     request: str
     services: tuple[str, ...]
+    overrules: bool = True
 
 
 @record

@@ -103,13 +103,15 @@ def isolate(unit: Unit) -> None:
 # ---- order ----
 
 
-def closure(roots: Iterable[Unit]) -> list[Unit]:
+def closure(roots: Iterable[Unit], overrules: bool = True) -> list[Unit]:
     """The roots and all that they require or want, dependencies before dependents: but not what is being removed, nor
-    what only that needs.
+    what only that needs. Unless it ``overrules``, nor what was stopped by name.
     """
 
     def targets(unit: Unit) -> Iterator[Unit]:
-        return (edge.target for edge in unit.outgoing if edge.pulls and not edge.target.removed)
+        for edge in unit.outgoing:
+            if edge.pulls and not edge.target.removed and (overrules or not edge.target.held_back):
+                yield edge.target
 
     return _post_order(roots, targets)
 

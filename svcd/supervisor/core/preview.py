@@ -188,7 +188,9 @@ class _Rise:
         return order
 
     def _pulled(self, spec: ServiceSpec) -> Iterator[str]:
-        """What starts with it: a wish for what was removed is void."""
+        """What starts with it: a wish for what was removed is void, and what was stopped by name stays down."""
         for each in spec.dependencies:
             if each.kind is not DependencyKind.AFTER and each.target in self._specs:
-                yield each.target
+                unit = self._units.get(each.target)
+                if unit is None or not unit.held_back:
+                    yield each.target

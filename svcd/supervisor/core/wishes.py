@@ -48,23 +48,31 @@ class Wishes:
         if not event.services:
             for unit in units:
                 self.preload(unit)
-        also = self.wake_all(named)
+        also = self.wake_all(named) if event.overrules else self._wake_on_behalf(named)
         for unit in named.values():
             if unit.run is not None and unit.run.is_to_pause:
                 self._pausing.wish(unit, unit.run, False)
         self.open(Request(event.request, Intent.START, tuple(named), also), named.values())
 
-    def wake_all(self, named: dict[str, Unit], reason: str = ASKED) -> tuple[str, ...]:
-        """These and all that they need are to run; returns the names of the others that were not up before."""
-        moved = [unit for unit in graph.closure(named.values()) if self._wake(unit, named, reason)]
+    def wake_all(self, named: dict[str, Unit], reason: str = ASKED, overrules: bool = True) -> tuple[str, ...]:
+        """These and all that they need are to run; returns the names of the others that were not up before. Unless it
+        ``overrules``, what they need and was stopped by name stays down, and they wait for it.
+        """
+        moved = [unit for unit in graph.closure(named.values(), overrules) if self._wake(unit, named, reason)]
         return tuple(unit.name for unit in moved if unit.name not in named)
 
     def wake_for(self, unit: Unit, reason: str) -> tuple[str, ...]:
-        """This unit and all that it needs are to run, and nobody waits for it; returns as ``wake_all`` does."""
+        """This unit and all that it needs are to run, and no person asks for it: what was stopped by name stays down.
+        Returns as ``wake_all`` does.
+        """
         asked, held_back = unit.asked, unit.held_back
-        also = self.wake_all({unit.name: unit}, reason)
+        also = self.wake_all({unit.name: unit}, reason, overrules=False)
         unit.asked, unit.held_back = asked, held_back
         return also
+
+    def _wake_on_behalf(self, named: dict[str, Unit]) -> tuple[str, ...]:
+        also = [name for unit in named.values() for name in self.wake_for(unit, ASKED)]
+        return tuple(name for name in dict.fromkeys(also) if name not in named)
 
     def preload(self, unit: Unit) -> None:
         """Have it loaded ahead of time, if that is its way and nothing of it runs."""
@@ -173,6 +181,8 @@ class Wishes:
         self.put_down(unit, text)
         if unit.state in (State.UNLOADED, State.FAILED, State.UNAVAILABLE):
             self._cluster.go(unit, State.STOPPED, text)
+        elif unit.state is State.STOPPED:  # for another reason until now
+            self._cluster.say(unit, text)
 
     def put_down(self, unit: Unit, text: str) -> None:
         """Desired down; its run ends after those that rely on it."""

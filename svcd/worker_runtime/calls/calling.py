@@ -151,7 +151,7 @@ class Caller:
         until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
-            raise ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error
+            raise (ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error) from None
         is_known = self.routes.known(service) and service not in self.routes.held
         step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
         await self.routes.wait_change(service, step_s)

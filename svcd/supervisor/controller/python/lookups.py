@@ -76,15 +76,16 @@ class Lookups:
         if any(self._machine.services[name].held_back for name in names):
             end(self._routes.target(service).why)
         else:
-            self._start(service, end)
+            self._start(service, end, overrules=False)
 
-    def _start(self, service: str, end: End) -> None:
+    def _start(self, service: str, end: End, overrules: bool = True) -> None:
         names = self._names(service)
         if not names:
             end("there is no such service")
             return
         self._asking.ask(
-            lambda key: StartRequested(clock.now(), key, names), lambda answer: self._started(service, end, answer)
+            lambda key: StartRequested(clock.now(), key, names, overrules),
+            lambda answer: self._started(service, end, answer),
         )
 
     def _started(self, service: str, end: End, answer: AnswerRequest) -> None:
