@@ -40,6 +40,18 @@ def test_a_child_starts_while_its_parent_does() -> None:
     assert play.runs("a") == ["a starting > running", "answer r2 done"]
 
 
+def test_a_parent_that_is_removed_while_it_waits_for_them_is_down() -> None:
+    """It was to start again, once the children of its last run had ended."""
+    play = family(restart=NEVER)
+    play.exits("p", 1)
+    play.start("p")
+    assert play.cause("p") == "for a (stopping), a child of its last run, to end"
+    assert "p waiting > stopped" in play.apply(removed=("p",))
+    assert play.cause("p") == "removed from the configuration"
+    play.exits("a")
+    assert play.exits("b")[-2:] == ["forget p", "answer r5 done"]
+
+
 def test_nothing_else_starts_it() -> None:
     play = Play(service("p")).all_up()
     assert play.apply(added=(child("a", "p"),)) == ["answer r2 done"]

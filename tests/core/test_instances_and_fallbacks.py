@@ -5,8 +5,12 @@ Must not test groups and fallbacks by themselves: the books and the walks do.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from play import NEVER, Play, one_of, service
+
+from svcd.supervisor.core.spec import StartMode
 
 
 def covered() -> Play:
@@ -69,3 +73,18 @@ def test_what_a_stop_takes_along_knows_it_too() -> None:
     assert play.machine.stopped_along(["f"]) == ("web",)
     assert play.machine.stopped_along(["b", "f"]) == ("web",)
     assert play.machine.stopped_along(["a"]) == ("web",)
+
+
+def test_who_runs_by_a_fallback_is_left_alone_by_a_restart_of_whom_it_stands_in_for() -> None:
+    """The plan, the answer's ``also`` and what is done agree."""
+    play = Play(service("f", start=StartMode.MANUAL), service("a", fallback="f", restart=NEVER), service("web", "a"))
+    play.goes_well(play.start())
+    play.dies("a")
+    play.runs("f")
+    play.goes_well(play.exits("web"))
+    play.start("a")
+    assert play.states() == "f=running a=starting web=running"
+    assert play.machine.stopped_along(["f"]) == ("web",)
+    play.apply(replace(play.machine.services["a"].spec, watchdog_s=3.0))
+    assert play.preview == ["restart a: its configuration has changed"]
+    assert play.states() == "f=running a=stopping web=running"

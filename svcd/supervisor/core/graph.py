@@ -144,6 +144,8 @@ def _falls(edge: Edge, unit: Unit, found: Mapping[Unit, None]) -> bool:
         return False
     if edge.instead_of is unit:
         return True
+    if edges.is_lent(edge):  # its run relies on who stands in for that one
+        return False
     beside = edge.group.edges if edge.group is not None else ()
     return unit.run is not None and not any(edges.carries(each) and each.target not in found for each in beside)
 

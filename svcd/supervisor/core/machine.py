@@ -229,7 +229,9 @@ class Machine:
         if run is not None:
             self._evaluate_run(unit, run)
         elif unit.removed:
-            if not unit.children:
+            if unit.children:  # of its last run, which have yet to end
+                self._evaluate_down(unit)
+            else:
                 self._apply.forget(unit)
         elif not unit.up:
             self._evaluate_down(unit)
