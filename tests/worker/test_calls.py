@@ -477,6 +477,7 @@ def test_what_does_not_come_up_on_demand_is_told_to_all_who_wait() -> None:
         told = [await each for each in calls]
         assert [str(each) for each in told] == ["cannot call billing: it has failed"] * 3
         assert {type(each) for each in told} == {ServiceUnavailable}
+        assert all(each.__suppress_context__ for each in told)
         assert not routes._waiting
 
     play(scene)

@@ -154,7 +154,10 @@ class Caller:
             raise (ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error) from None
         is_known = self.routes.known(service) and service not in self.routes.held
         step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
-        await self.routes.wait_change(service, step_s)
+        try:
+            await self.routes.wait_change(service, step_s)
+        except ServiceUnavailable as missed:
+            raise missed from None  # than which ``error`` says less
 
     async def wait_found(self, service: str, wait: float | None) -> None:
         """Until there is somebody to ask. Raises ``CallError``."""
