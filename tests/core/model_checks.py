@@ -216,7 +216,7 @@ def children_go_with_their_parents(world: ModelWorld) -> None:
 def demand_is_awaited(world: ModelWorld) -> None:
     for unit in units(world):
         rests = unit.state is State.COMPLETED if unit.up else unit.state in (State.UNLOADED, State.STOPPED)
-        is_open = not (unit.held_back or unit.updating or world.machine.is_ending)
+        is_open = not (unit.held_back or unit.removed or unit.updating or world.machine.is_ending)
         assert (unit.name in world.listening) == (unit.spec.start is StartMode.ON_DEMAND and rests and is_open)
 
 
