@@ -27,11 +27,11 @@ from svcd.protocol.messages import (
     RequestRefused,
     SubscriptionConfirmed,
 )
+from svcd.protocol.messages.published import CONFIRMATION
+from svcd.protocol.zmtp import SUBSCRIBE
 
 ANSWER_PATIENCE_S: Final = 10.0
 LAST_WORDS_S: Final = 0.1
-SUBSCRIBE: Final = b"\x01"  # the first byte of a message to a publisher, before the topic
-CONFIRMATION: Final = SubscriptionConfirmed.__name__.encode() + b":"  # and a word of one's own
 
 REFUSAL_EXITS: Final = {
     ErrorCode.UNKNOWN_SERVICE: Exit.USAGE,

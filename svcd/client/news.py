@@ -24,6 +24,8 @@ from svcd.protocol.messages import (
     ServiceTransitioned,
     SubscriptionConfirmed,
 )
+from svcd.protocol.messages.published import CONFIRMATION
+from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.protocol.zmtp_large import Frame
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 
@@ -156,8 +158,8 @@ class Line:
         handlers = Handlers(self._welcome, self._taken, self._lost)
         self._wire = WireSocket(self._loop, connected, b"SUB", MAX_MESSAGE_BYTES, handlers)
         for topic in sorted({*self._topics, ClusterStateChanged.__name__}):  # that one tells the end
-            self._wire.say((b"\x01" + topic.encode(),))
-        self._wire.say((f"\x01{SubscriptionConfirmed.__name__}:{self._word}".encode(),))  # and tell when you do
+            self._wire.say((SUBSCRIBE + topic.encode(),))
+        self._wire.say((SUBSCRIBE + CONFIRMATION + self._word.encode(),))  # and tell when you do
 
     def _unreachable(self, error: OSError) -> None:
         if self._place.has_ended():

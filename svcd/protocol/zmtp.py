@@ -16,6 +16,7 @@ Buffer = bytes | bytearray | memoryview
 SIGNATURE_BYTES: Final = 10
 GREETING_BYTES: Final = 64
 MAX_FRAMES: Final = 16  # of one message; svcd's have two
+SUBSCRIBE: Final = b"\x01"  # to a publisher, before the beginning of a topic
 
 _MECHANISM: Final = b"NULL".ljust(20, b"\0")
 _GREETING: Final = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x00" + _MECHANISM + bytes(32)

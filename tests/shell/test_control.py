@@ -189,6 +189,15 @@ def test_what_has_come_can_be_heard_out_at_once(tmp_path: Path) -> None:
     run(tmp_path, body)
 
 
+def test_one_that_is_closed_has_nothing_more_to_hear(tmp_path: Path) -> None:
+    async def body(scene: Scene) -> None:
+        scene.control.close()
+        scene.control.hear_out()
+        assert scene.heard == []
+
+    run(tmp_path, body)
+
+
 def test_a_peer_that_left_is_no_error(tmp_path: Path) -> None:
     async def body(scene: Scene) -> None:
         assert not scene.control.send(b"nobody", b"", RequestAccepted())

@@ -102,14 +102,20 @@ class Web(svcd.Service):
 """
 
 
-def test_one_that_fails_ends_when_that_was_heard(controller: Any) -> None:
-    """The exit is seen elsewhere than the reason: nobody may see it first."""
+def announced(controller: Any) -> Any:
+    """A stub whose service has failed, and that has said so; nobody has answered."""
     controller.notes_ends = False
     stub = controller.spawn()
     stub.run(code=FAILS)
     stub.expect_states("loaded", "initialized", "starting")
     stub.expect_failure("start")
     stub.expect(EndAnnounced)
+    return stub
+
+
+def test_one_that_fails_ends_when_that_was_heard(controller: Any) -> None:
+    """The exit is seen elsewhere than the reason: nobody may see it first."""
+    stub = announced(controller)
     with pytest.raises(subprocess.TimeoutExpired):
         stub.process.wait(0.05)
     stub.tell(Ping(7), EndNoted(7))
@@ -117,12 +123,7 @@ def test_one_that_fails_ends_when_that_was_heard(controller: Any) -> None:
 
 
 def test_one_that_fails_does_not_wait_for_a_controller_that_is_gone(controller: Any) -> None:
-    controller.notes_ends = False
-    stub = controller.spawn()
-    stub.run(code=FAILS)
-    stub.expect_states("loaded", "initialized", "starting")
-    stub.expect_failure("start")
-    stub.expect(EndAnnounced)
+    stub = announced(controller)
     controller.vanish()
     assert stub.end()[0] == 1
 

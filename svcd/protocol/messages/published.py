@@ -4,7 +4,7 @@ subscriber that asked whether it is one.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from svcd.protocol.messages.base import Message
 from svcd.protocol.messages.from_stub import ExceptionRaised
@@ -67,3 +67,7 @@ class SubscriptionConfirmed(Message):
 
     direction: ClassVar[str] = "published"
     word: str
+
+
+CONFIRMATION: Final = SubscriptionConfirmed.__name__.encode() + b":"
+"""How the topic of a ``SubscriptionConfirmed`` begins; the word follows."""

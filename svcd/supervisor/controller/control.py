@@ -23,6 +23,8 @@ from svcd.protocol import codec
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_MESSAGE_BYTES
 from svcd.protocol.messages import Message, RequestRefused, SubscriptionConfirmed
+from svcd.protocol.messages.published import CONFIRMATION
+from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.record import record
 
 # pyzmq's enumerations cost more than the calls they are passed to
@@ -34,8 +36,7 @@ TURN: Final = 64  # messages handled before the loop gets to do something else
 OUT_TURNS: Final = 64  # of them, where what has come must be heard before something else is done
 MAX_CORRELATION_BYTES: Final = 16
 MAX_SUBSCRIPTION_BYTES: Final = 256
-SUBSCRIBED: Final = b"\x01"  # the first byte; a topic follows
-ASKING: Final = SUBSCRIBED + SubscriptionConfirmed.__name__.encode() + b":"
+ASKING: Final = SUBSCRIBE + CONFIRMATION
 END_LINGER_MS: Final = 500
 
 
@@ -147,7 +148,7 @@ class Control:
             word = said.removeprefix(ASKING)
             if word != said and word.isascii():
                 answer = codec.encode(SubscriptionConfirmed(word.decode()))
-                self._publisher.send_multipart((said[len(SUBSCRIBED) :], answer), NOBLOCK)
+                self._publisher.send_multipart((said.removeprefix(SUBSCRIBE), answer), NOBLOCK)
         self._confirm_again()
 
     def _confirm_again(self) -> None:
@@ -172,9 +173,9 @@ class Control:
 
     def hear_out(self) -> None:
         """Take what has come by now, all of it, unless somebody floods us."""
-        turns = OUT_TURNS
-        while turns and self._take_some():
-            turns -= 1
+        for _ in range(OUT_TURNS):
+            if not self._take_some():
+                return
         self._look_again()
 
     def _take_some(self) -> bool:

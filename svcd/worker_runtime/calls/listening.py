@@ -15,6 +15,7 @@ from typing import Any, Final
 from svcd.protocol import call_wire, values
 from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
+from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.protocol.zmtp_large import Frame, Oversized
 from svcd.worker_runtime.calls.annotations import Mismatch
 from svcd.worker_runtime.calls.endpoint import OnError, RunSync
@@ -192,7 +193,7 @@ class Line:
             self._connect_later()
             return
         for topic in self._topics:
-            self._wire.say((b"\x01" + topic.removesuffix("*").encode(),))
+            self._wire.say((SUBSCRIBE + topic.removesuffix("*").encode(),))
         self._wire.say((SETTLED,))
 
     def _connect_later(self) -> None:
