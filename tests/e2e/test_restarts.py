@@ -62,7 +62,9 @@ def test_prevented_success_is_a_success(stage: Stage) -> None:
 
 
 def test_the_end_that_was_asked_for_is_none_of_the_policys_business(stage: Stage) -> None:
-    stage.up("a: {PLAYER 7, restart: {policy: always}}\nb: {PLAYER deaf, restart: {policy: always}}")
+    stage.up(
+        "a: {PLAYER 7, restart: {policy: always}}\nb: {PLAYER deaf, restart: {policy: always}, stop: {timeout: 500ms}}"
+    )
     stage.does("stop", "a")
     stage.tells(stops("a"))
     stage.does("stop", "b")
@@ -205,13 +207,13 @@ def test_a_start_that_is_late_is_stopped_before_it_is_tried_again(stage: Stage) 
     stage.up(
         """
         a:
-          command: [./player, unready, deaf]
-          ready: {notify: true, timeout: 500ms}
+          ready: {notify: true, timeout: 100ms}
+          stop: {signal: SIGURG, timeout: 100ms}  # which nobody hears who has not asked to
           start: manual
           restart: {policy: never}
         """
     )
-    said = "not ready within 0.5 s: no READY=1 so far; did not stop within 0.5 s: killed"
+    said = "not ready within 0.1 s: no READY=1 so far; did not stop within 0.1 s: killed"
     assert stage.order("start", "a").outcome() == f"failed: a failed: {said}"
     stage.tells("a: unloaded → waiting → starting → stopping → failed")
     assert stage.processes("a") == []
