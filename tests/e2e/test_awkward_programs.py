@@ -44,10 +44,10 @@ def test_who_ignores_the_stop_is_killed_with_all_its_children_before_anything_be
 
 
 def test_the_kill_is_told_and_only_where_there_was_one(stage: Stage) -> None:
-    stage.up("deaf: {PLAYER deaf, stop: {timeout: 500ms}}\npolite: {PLAYER}")
+    stage.up("deaf: {PLAYER deaf, stop: {timeout: 200ms}}\npolite: {PLAYER}")
     stage.does("stop", "deaf", "polite")
     stage.tells(together(stops("deaf"), stops("polite")))
-    assert stage.causes("deaf")[-1] == "stopped by request; did not stop within 0.5 s: killed"
+    assert stage.causes("deaf")[-1] == "stopped by request; did not stop within 0.2 s: killed"
     assert stage.causes("polite")[-1] == "stopped by request"
 
 

@@ -168,7 +168,7 @@ def test_a_child_that_refuses_to_end_keeps_the_next_run_waiting(stage: Stage) ->
     stage.tells()
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(1000)"
     command = ["python3", "-c", code]
-    play.ask("pool", f"(await ctx.spawn_service('deaf', command={command!r}, stop={{'timeout': '1s'}})).state")
+    play.ask("pool", f"(await ctx.spawn_service('deaf', command={command!r}, stop={{'timeout': '200ms'}})).state")
     stage.tells("deaf: unloaded → waiting → starting → running")
     wait_until((stage.directory / "deaf").exists, "it to be deaf")
     stage.crash("pool")
