@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+import pytest
 from commanded import Body, Commanded, definition, eventually
 from guarded import is_alive
 
+from svcd.supervisor.controller.processes import errands
 from svcd.supervisor.controller.processes.errands import FIRST_INVOCATION, Errands
 from svcd.supervisor.controller.watching import checks
 from svcd.supervisor.wiring import INLINE_LIMIT_BYTES
@@ -131,8 +133,9 @@ def test_the_launchers_death_is_an_answer(play: Play) -> None:
     play(body)
 
 
-def test_who_waits_does_not_wait_for_what_cannot_be_killed(play: Play) -> None:
+def test_who_waits_does_not_wait_for_what_cannot_be_killed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     """A launcher that is stopped stands for whatever hangs in the kernel: there is nothing that a kill could reach."""
+    monkeypatch.setattr(errands, "KILL_GRACE_S", 0.1)
 
     async def body(commanded: Commanded) -> None:
         launcher = await commanded.launcher()

@@ -279,7 +279,7 @@ def test_a_killed_part_is_started_again(guarded: Guarded, part: str) -> None:
 
 
 def test_a_part_that_is_killed_too_often_comes_back_later(guarded_by: Callable[..., Guarded]) -> None:
-    guarded = guarded_by(window_s=1.0)
+    guarded = guarded_by(numbers={"RESTARTS_WITHIN_S": 1.0})
     for _ in range(7):
         old = guarded.wait_part("launcher")
         os.kill(old, signal.SIGKILL)
@@ -287,10 +287,20 @@ def test_a_part_that_is_killed_too_often_comes_back_later(guarded_by: Callable[.
     assert guarded.run("b", "true").code == 0
 
 
+# Ends by itself only when its other link, the test's, is closed.
+HANGS_UP = """
+import json, os, socket, sys
+given = json.loads(sys.argv[1])
+os.close(given["guardian_fd"])
+other = socket.socket(fileno=given["controller_fd"])
+while other.recv(100_000):
+    pass
+"""
+
+
 def test_a_part_that_hangs_up_is_replaced(guarded_by: Callable[..., Guarded]) -> None:
     """It lives, but nothing can be said to it any more."""
-    script = "import json, os, sys, time; os.close(json.loads(sys.argv[1])['guardian_fd']); time.sleep(1000)"
-    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", script, "{}"]})
+    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", HANGS_UP, "{}"]})
     assert guarded.wait_for(PartEnded, part="collector").signal == signal.SIGKILL
 
 
@@ -350,7 +360,8 @@ def test_the_end_leaves_no_orphan(guarded: Guarded) -> None:
 
 
 def test_a_part_that_does_not_end_is_killed(guarded_by: Callable[..., Guarded]) -> None:
-    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]})
+    command = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]
+    guarded = guarded_by(numbers={"PATIENCE_S": 1.0}, parts={"collector": command})
     collector = guarded.wait_part("collector")
     assert guarded.end() == 0
     assert not is_alive(collector)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 import threading
@@ -26,13 +27,15 @@ def wait_for_file(path: Path, stub: Any) -> str:
 
 
 def wait_gone(pid: int) -> None:
-    """Until no process has that pid; the test's own deadline is the bound."""
-    while True:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        threading.Event().wait(0.005)
+    """Until that process has ended; who has adopted it may take its time to reap it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([descriptor], [], [], 30)[0], "it lives on"
+    finally:
+        os.close(descriptor)
 
 
 WORK = """
