@@ -242,7 +242,7 @@ def test_no_newline_of_a_process_that_ends_is_its_end_and_nothing_else(monkeypat
         heard = Heard()
         probe, theirs = newline(heard)
         os.close(theirs)
-        moment = await eventually(lambda: probe._timer, "the closing to be noticed")
+        moment = await eventually(lambda: probe._grace, "the closing to be noticed")
         probe.close()  # the end of the run, told by the guardian
         assert moment.cancelled()
         assert heard == []
