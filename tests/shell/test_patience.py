@@ -8,7 +8,7 @@ import time
 import pytest
 from commanded import eventually, on_loop, settled
 
-from svcd.supervisor.controller.patience import EARLY_S, Patience
+from svcd.supervisor.controller.patience import EARLY_S, Patience, within
 from svcd.supervisor.controller.watching.timers import Timers
 from svcd.supervisor.core.actions import ArmTimer, CancelTimer
 from svcd.supervisor.core.events import TimerFired, TimerKind
@@ -56,5 +56,24 @@ def test_a_service_has_its_time_though_the_machine_stood_still() -> None:
         await eventually(lambda: len(fired) == 2, "its own")
         assert (fired[1].service, fired[1].invocation) == ("web", 9)
         timers.cancel_all()
+
+    on_loop(body)
+
+
+def test_a_bound_on_what_is_awaited() -> None:
+    async def body() -> None:
+        loop = asyncio.get_running_loop()
+        with pytest.raises(TimeoutError):
+            async with within(0.01):
+                await loop.create_future()
+        async with within(0.4):
+            answer = loop.create_future()
+            loop.call_later(0.45, answer.set_result, "in time")
+            time.sleep(0.5)
+            assert await answer == "in time"
+        with pytest.raises(KeyError):
+            async with within(0.01):
+                raise KeyError
+        await asyncio.sleep(0.05)  # and nothing of it comes later
 
     on_loop(body)

@@ -6,7 +6,8 @@ Must not know what is waited for, nor what follows when it does not come.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 from svcd.supervisor.controller import clock
@@ -49,3 +50,15 @@ class Patience:
             self._begin()
         else:
             self._call()
+
+
+@asynccontextmanager
+async def within(delay_s: float) -> AsyncIterator[None]:
+    """``asyncio.timeout`` with patience."""
+    loop = asyncio.get_running_loop()
+    async with asyncio.timeout(None) as bound:
+        patience = Patience(loop, delay_s, lambda: bound.reschedule(loop.time()))
+        try:
+            yield
+        finally:
+            patience.cancel()
