@@ -21,8 +21,9 @@ from svcd.cli.launch import Ground
 from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
 
 LOOK_EVERY_S: Final = 1.0  # the event may come before our subscription does
-LAST_WORDS_S: Final = 0.5
+LAST_WORDS_LOOKS: Final = 10
 LAST_WORDS_PAUSE_S: Final = 0.05
+OVER: Final = ("stopping", "ended")
 LOG_LINES: Final = 10
 LOG_BYTES: Final = 64 * 1024
 
@@ -51,8 +52,8 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
         text = f"interrupted; cluster {ground.cluster.name} goes on starting in the background (pid {pid})"
         raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on; svcd shutdown ends it") from None
     code = _show(report, wait, deadline, as_json)
-    if wait and report.state == "stopping":
-        raise _stopped_again(ground, _reason_to_stop(_log_since(log_path, log_began)) or "it is shutting down")
+    if wait and report.state in OVER:
+        raise _stopped_again(ground, report.cause or "it is shutting down")
     return code
 
 
@@ -77,8 +78,9 @@ def _patience_s(deadline: float | None) -> float:
 
 def _with_last_words(client: Client, report: StatusReported) -> StatusReported:
     """The output of what has just failed may be on its way from the pipe: worth a moment, not more."""
-    deadline = time.monotonic() + LAST_WORDS_S
-    while any(_is_speechless(row) for row in report.services) and time.monotonic() < deadline:
+    for _ in range(LAST_WORDS_LOOKS):
+        if not any(_is_speechless(row) for row in report.services):
+            break
         time.sleep(LAST_WORDS_PAUSE_S)
         report = client.ask(GetStatus(), StatusReported)
     return report
@@ -135,7 +137,7 @@ def _show(report: StatusReported, wait: bool, deadline: float | None, as_json: b
     if report.state == "starting" and deadline is not None:
         text = f"cannot wait any longer: {report.cluster} is still starting; it goes on in the background"
         raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on; svcd shutdown ends it")
-    if report.state == "stopping":
+    if report.state in OVER:
         return Exit.OTHER
     failed = [row.name for row in report.services if not status.is_as_desired(row)]
     if failed:
