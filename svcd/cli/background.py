@@ -14,15 +14,13 @@ from typing import Final
 
 import click
 
-from svcd.cli import columns, status
+from svcd.cli import columns, last_words, status
 from svcd.cli.client import Client, DaemonEnded
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.launch import Ground
-from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+from svcd.protocol.messages import GetStatus, StatusReported
 
 LOOK_EVERY_S: Final = 1.0  # the event may come before our subscription does
-LAST_WORDS_LOOKS: Final = 10
-LAST_WORDS_PAUSE_S: Final = 0.05
 OVER: Final = ("stopping", "ended")
 LOG_LINES: Final = 10
 LOG_BYTES: Final = 64 * 1024
@@ -64,7 +62,7 @@ def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> Stat
         while True:
             report = client.ask(GetStatus(), StatusReported, _patience_s(deadline))
             if not wait or report.state != "starting" or (deadline is not None and time.monotonic() >= deadline):
-                return _with_last_words(client, report)
+                return last_words.heard(client, report)
             left_s = LOOK_EVERY_S if deadline is None else min(LOOK_EVERY_S, deadline - time.monotonic())
             client.wait(max(0.0, left_s))
             while client.next_event() is not None:
@@ -74,20 +72,6 @@ def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> Stat
 def _patience_s(deadline: float | None) -> float:
     """A daemon that does not answer at once is given a while, whatever the user's own patience."""
     return 30.0 if deadline is None else max(1.0, deadline - time.monotonic())
-
-
-def _with_last_words(client: Client, report: StatusReported) -> StatusReported:
-    """The output of what has just failed may be on its way from the pipe: worth a moment, not more."""
-    for _ in range(LAST_WORDS_LOOKS):
-        if not any(_is_speechless(row) for row in report.services):
-            break
-        time.sleep(LAST_WORDS_PAUSE_S)
-        report = client.ask(GetStatus(), StatusReported)
-    return report
-
-
-def _is_speechless(row: ServiceStatus) -> bool:
-    return row.state in status.WITH_LAST_WORDS and not row.last_output and row.exception is None
 
 
 def _early_end(ground: Ground, pid: int, log_began: int) -> CommandFailed:
