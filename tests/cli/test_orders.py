@@ -16,6 +16,7 @@ from dataclasses import replace
 import pytest
 from fake_daemon import PATIENCE_S, Directories, FakeDaemon, Outcome, row
 
+from svcd.cli import last_words
 from svcd.protocol import places
 from svcd.protocol.messages import (
     GetStatus,
@@ -102,8 +103,9 @@ def test_not_done_is_exit_code_3_with_the_reason(daemon: FakeDaemon, svcd: Svcd,
     assert ("    oh dear" in rest) is (outcome_word == "failed")
 
 
-def test_what_has_failed_is_heard_out(daemon: FakeDaemon, svcd: Svcd) -> None:
+def test_what_has_failed_is_heard_out(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its last words come from the collector, a moment after the news of its end."""
+    monkeypatch.setattr(last_words, "PAUSE_S", 0.0)
     daemon.answer(StartServices, RequestAccepted(), RequestEnded("failed", (Result("web", "failed", "exit code 7"),)))
     silent = row("web", "failed", cause="exit code 7")
 
