@@ -1,79 +1,101 @@
-"""Patience: as long as it says, and longer on a machine that stands still meanwhile."""
+"""Deadlines: what was lost because we stood still is given once more, and no more than that.
+
+Must not wait: the clock and the loop's timers are played.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import time
+from collections.abc import Callable
+from typing import Any, cast
 
 import pytest
-from commanded import eventually, on_loop, settled
 
-from svcd.supervisor.controller.patience import EARLY_S, Patience, within
-from svcd.supervisor.controller.watching.timers import Timers
-from svcd.supervisor.core.actions import ArmTimer, CancelTimer
-from svcd.supervisor.core.events import TimerFired, TimerKind
+from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import STOOD_STILL_S, Deadline, within
 
 
-@pytest.mark.parametrize("delay_s", [0.0, 0.0004, 0.02, 0.1])
-def test_it_ends_after_its_time(delay_s: float) -> None:
+class Played:
+    """A clock, and a loop of which only one timer is wanted."""
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+        self.armed: list[tuple[float, Callable[[], None]]] = []
+        self.delays_s: list[float] = []
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Played:
+        assert not self.armed
+        self.armed.append((self.now_s + delay_s, call))
+        self.delays_s.append(delay_s)
+        return self
+
+    def cancel(self) -> None:
+        self.armed.clear()
+
+    def run(self, late_s: float = 0.0) -> None:
+        """To the moment of the timer, and so far beyond it."""
+        due_s, call = self.armed.pop()
+        self.now_s = due_s + late_s
+        call()
+
+
+@pytest.fixture
+def played(monkeypatch: pytest.MonkeyPatch) -> Played:
+    made = Played()
+    monkeypatch.setattr(clock, "now", lambda: made.now_s)
+    return made
+
+
+def deadline(played: Played, patience_s: float) -> tuple[Deadline, list[str]]:
+    missed: list[str] = []
+    return Deadline(cast("asyncio.AbstractEventLoop", played), patience_s, missed.append, "missed"), missed
+
+
+@pytest.mark.parametrize(
+    ("late_s", "delays_s"),
+    [
+        ([0.0], [10]),
+        ([STOOD_STILL_S / 2], [10]),  # a turn of the loop that took a while
+        ([4.0, 0.0], [10, 4]),
+        ([4.0, 4.0, 0.0], [10, 4, 4]),
+        ([4.0, 4.0, 4.0, 0.0], [10, 4, 4, 2]),
+        ([3600.0, 0.0], [10, 10]),
+        ([3600.0, 3600.0], [10, 10]),  # who is always late keeps it too
+    ],
+)
+def test_what_was_lost_is_given_once_more(played: Played, late_s: list[float], delays_s: list[float]) -> None:
+    _, missed = deadline(played, 10)
+    for index, each in enumerate(late_s):
+        assert missed == [], index
+        played.run(each)
+    assert missed == ["missed"]
+    assert played.delays_s == pytest.approx(delays_s)
+    assert not played.armed
+
+
+@pytest.mark.parametrize("turns", [0, 1])
+def test_it_can_be_called_off(played: Played, turns: int) -> None:
+    made, missed = deadline(played, 10)
+    for _ in range(turns):
+        played.run(late_s=5)
+    made.cancel()
+    assert not played.armed
+    assert missed == []
+
+
+def test_what_takes_too_long_is_ended() -> None:
     async def body() -> None:
-        ended: list[float] = []
-        began = time.monotonic()
-        Patience(asyncio.get_running_loop(), delay_s, lambda: ended.append(time.monotonic()))
-        assert ended == []
-        await eventually(lambda: ended, "its end")
-        assert ended[0] - began >= delay_s - 2 * EARLY_S
-        await settled()
-        assert len(ended) == 1
-
-    on_loop(body)
-
-
-def test_what_comes_after_a_stall_still_comes_in_time() -> None:
-    async def body() -> None:
-        ended: list[str] = []
-        patience = Patience(asyncio.get_running_loop(), 0.4, lambda: ended.append("too early"))
-        time.sleep(0.5)  # longer than all of it: nobody does anything
-        await settled()
-        assert ended == []
-        patience.cancel()
-        assert patience.cancelled()
-
-    on_loop(body)
-
-
-def test_a_service_has_its_time_though_the_machine_stood_still() -> None:
-    async def body() -> None:
-        fired: list[TimerFired] = []
-        timers = Timers(asyncio.get_running_loop(), fired.append)
-        timers.arm(ArmTimer("web", 7, TimerKind.STOP, 0.4))
-        timers.arm(ArmTimer("db", 8, TimerKind.RESTART, 0.4))  # which waits for nobody
-        time.sleep(0.5)
-        await eventually(lambda: fired, "the timers that are over")
-        assert [(each.service, each.invocation, each.kind) for each in fired] == [("db", 8, TimerKind.RESTART)]
-        timers.cancel(CancelTimer("web", TimerKind.STOP))
-        timers.arm(ArmTimer("web", 9, TimerKind.STOP, 0.01))
-        await eventually(lambda: len(fired) == 2, "its own")
-        assert (fired[1].service, fired[1].invocation) == ("web", 9)
-        timers.cancel_all()
-
-    on_loop(body)
-
-
-def test_a_bound_on_what_is_awaited() -> None:
-    async def body() -> None:
-        loop = asyncio.get_running_loop()
         with pytest.raises(TimeoutError):
-            async with within(0.01):
-                await loop.create_future()
-        async with within(0.4):
-            answer = loop.create_future()
-            loop.call_later(0.45, answer.set_result, "in time")
-            time.sleep(0.5)
-            assert await answer == "in time"
-        with pytest.raises(KeyError):
-            async with within(0.01):
-                raise KeyError
-        await asyncio.sleep(0.05)  # and nothing of it comes later
+            async with within(0.001):
+                await asyncio.get_running_loop().create_future()
 
-    on_loop(body)
+    asyncio.run(body())
+
+
+def test_what_ends_in_time_is_left_alone() -> None:
+    async def body() -> Any:
+        async with within(1000):
+            await asyncio.sleep(0)
+        return [handle for handle in asyncio.get_running_loop()._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+
+    assert asyncio.run(body()) == []

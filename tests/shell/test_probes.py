@@ -244,7 +244,7 @@ def test_no_newline_of_a_process_that_ends_is_its_end_and_nothing_else(monkeypat
         os.close(theirs)
         moment = await eventually(lambda: probe._grace, "the closing to be noticed")
         probe.close()  # the end of the run, told by the guardian
-        assert moment.cancelled()
+        assert moment._timer.cancelled()
         assert heard == []
 
     on_loop(body)

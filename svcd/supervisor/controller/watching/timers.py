@@ -7,14 +7,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from svcd.supervisor.controller import clock
-from svcd.supervisor.controller.patience import Patience
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.core.actions import ArmTimer, CancelTimer
 from svcd.supervisor.core.events import TimerFired, TimerKind
-
-WAITING_FOR_NOBODY: Final = frozenset({TimerKind.RESTART})
 
 
 class Timers:
@@ -23,15 +20,15 @@ class Timers:
     def __init__(self, loop: asyncio.AbstractEventLoop, submit: Callable[[TimerFired], None]) -> None:
         self._loop = loop
         self._submit = submit
-        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle | Patience] = {}
+        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle | Deadline] = {}
 
     def arm(self, action: ArmTimer) -> None:
         key = (action.service, action.kind)
         self._drop(key)
-        if action.kind in WAITING_FOR_NOBODY:
+        if action.kind is TimerKind.RESTART:  # nobody else has to do anything until then
             self._armed[key] = self._loop.call_later(action.delay_s, self._fire, key, action.invocation)
         else:
-            self._armed[key] = Patience(self._loop, action.delay_s, lambda: self._fire(key, action.invocation))
+            self._armed[key] = Deadline(self._loop, action.delay_s, self._fire, key, action.invocation)
 
     def cancel(self, action: CancelTimer) -> None:
         self._drop((action.service, action.kind))
