@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from guarded import PATIENCE_S
 
+from svcd.supervisor import collector
 from svcd.supervisor.collector import Collector
 from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamBegan, StreamEnded, StreamOpened
 
@@ -291,7 +292,10 @@ def test_it_goes_on_without_a_controller(collecting: Collecting) -> None:
     assert collecting.text("web") == "hello"
 
 
-def test_output_that_has_no_file_is_counted_and_the_service_goes_on(collecting: Collecting, tmp_path: Path) -> None:
+def test_output_that_has_no_file_is_counted_and_the_service_goes_on(
+    collecting: Collecting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "REPORT_EVERY_S", 0.05)
     (tmp_path / "web").write_text("in the way")
     number, out = collecting.open("web")
     lost = collecting.wait(OutputLost)
