@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from svcd.record import entity
 from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.parts import Parts
 from svcd.supervisor.controller.processes import launching
 from svcd.supervisor.controller.processes.containment import Containment
@@ -106,7 +107,7 @@ class Errands:
             self._loop.call_soon(self.runs.rejected, invocation, error.strerror or str(error), False)
             return errand
         words = f"no end within {seconds(timeout_s)}: killed"
-        errand.timer = self._loop.call_later(timeout_s, self._kill, invocation, words)
+        errand.timer = self._loop.call_later(timeout_s, self._time_over, errand, words, clock.now() + timeout_s)
         return errand
 
     def end(self, then: Callable[[], None]) -> None:
@@ -121,6 +122,13 @@ class Errands:
         if self._when_none is not None and not self._open:
             then, self._when_none = self._when_none, None
             then()
+
+    def _time_over(self, errand: Errand, words: str, due: float) -> None:
+        late_s = clock.overslept_s(due)
+        if late_s:
+            errand.timer = self._loop.call_later(late_s, self._kill, errand.invocation, words)
+        else:
+            self._kill(errand.invocation, words)
 
     def _kill(self, invocation: int, words: str) -> None:
         errand = self._open.get(invocation)
