@@ -98,7 +98,7 @@ class Audience(Actor):
 class Clock(Actor):
     pass
 """
-STOPS = "stop: {timeout: 1m}"  # who is killed at the end of it has not told what it had to tell
+STOPS = "stop: {timeout: 1m, drain_timeout: 1m}"  # who is killed at the end of it has not told what it had to tell
 TILL = f"ACT Tills, version: '1', {STOPS}"
 
 
@@ -474,6 +474,24 @@ def test_an_update_during_another_one_waits_for_its_turn(stage: Stage) -> None:
     play.ask("till", "self.gate.set()")
     assert [first.wait(), second.wait()] == [(0, ""), (0, "")]
     assert stage.row("till").version == "3"
+
+
+def test_changes_of_others_during_an_update_leave_it_alone(stage: Stage) -> None:
+    play = Play(stage, SHOP, f"till: {{{TILL}}}\nold: {{ACT Clock}}\n{BESIDE}")
+    play.begin("audience", "await ctx.call('till.wait', timeout=60)")
+    play.wait("till", "self.begun", 1)
+    first = stage.command("update", "till", "--python", "app:Tills2", "--version", "2")
+    cause = "being updated: the old one finishes its requests"
+    stage.wait_status(lambda _: stage.row("till").cause == cause, "the update")
+    update(stage, "clock", "--version", "3")
+    stage.svcd("unregister", "old")
+    extra = stage.write("services: {extra: {command: sleep 1000}}", "extra.yaml")
+    assert stage.svcd("register", str(extra)).out == "1. start   extra  new\nextra: up\n"
+    assert stage.row("till").cause == cause
+    play.ask("till", "self.gate.set()")
+    assert first.wait() == (0, "")
+    assert (stage.row("till").version, stage.row("clock").version) == ("2", "3")
+    assert play.ask("audience", "(await ctx.call('till.charge', number=1))[2]") == 2
 
 
 def test_a_parent_is_not_updated_over_its_children(stage: Stage) -> None:

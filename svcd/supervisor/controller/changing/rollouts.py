@@ -46,13 +46,18 @@ class Rollouts:
         self._registry = registry
         self._handovers = handovers
 
+    def about_to_be(self) -> ClusterSpec:
+        """What is in force once the updates that go on have succeeded."""
+        own = self._registry.cluster
+        return replace(own, services=tuple(self._handovers.to_come(each.spec.name) or each for each in own.services))
+
     def plan(self, target: ClusterSpec, cause: str, named: Sequence[ServiceDefinition] = ()) -> Rollout:
         """``named``: who gets a successor where that can be, changed or not.
 
         Raises:
             CoreError: it cannot be applied
         """
-        comparison = compare(self._about_to_be(), target)
+        comparison = compare(self.about_to_be(), target)
         candidates = {each.spec.name: each for each in (*named, *self._hot(comparison))}
         able = {name: each for name, each in candidates.items() if self._handovers.can_take_over(each)}
         in_place = {name: each for name, each in able.items() if not self._relies_on_removed(name, comparison)}
@@ -66,11 +71,6 @@ class Rollouts:
         is_needed = bool(event.added or event.changed or event.removed) or not in_place
         first = self._at_once(target, {each.spec.name for each in event.changed}, in_place)
         return Rollout(first, event if is_needed else None, steps, tuple(in_place.values()), comparison)
-
-    def _about_to_be(self) -> ClusterSpec:
-        """What is in force once the updates that go on have succeeded."""
-        own = self._registry.cluster
-        return replace(own, services=tuple(self._handovers.to_come(each.spec.name) or each for each in own.services))
 
     def _hot(self, comparison: Comparison) -> Iterable[ServiceDefinition]:
         """Whose file says so. What could be done for who is named, and is refused, is a restart here."""
