@@ -86,8 +86,9 @@ def test_who_is_only_reported_stays(stage: Stage, kind: str) -> None:
 def test_an_async_method_that_hangs_is_a_failure_and_holds_up_no_stop(stage: Stage) -> None:
     """One check of each run: a machine that stands still must not add failures of its own, nor the stop be killed."""
     stage.write("", "hang")
-    keys = ", stop: {timeout: 1h}, restart: {intensity: {restarts: unlimited}}"
+    keys = ", start: manual, stop: {timeout: 1h}, restart: {intensity: {restarts: unlimited}}"
     up(stage, ", timeout: 200ms", kind="async ", interval="1h", keys=keys)
+    stage.order("start", "a")
     wait_notice(stage, "unhealthy: look(): no answer within 0.2 s")
     stage.wait_status(lambda _: stage.row("a").restarts and stage.row("a").healthy, "a to be healthy again")
     assert not (stage.directory / "hang").exists()
@@ -104,7 +105,8 @@ def test_a_plain_method_that_hangs_holds_up_nobody_else(stage: Stage) -> None:
 
 
 def test_a_method_that_does_not_exist_is_told(stage: Stage) -> None:
-    up(stage, ", on_failure: report", method="look_closely")
+    up(stage, ", on_failure: report", method="look_closely", keys=", start: manual")
+    stage.order("start", "a")
     wait_notice(stage, "unhealthy: Web has no method 'look_closely'")
 
 
