@@ -494,6 +494,28 @@ def test_changes_of_others_during_an_update_leave_it_alone(stage: Stage) -> None
     assert play.ask("audience", "(await ctx.call('till.charge', number=1))[2]") == 2
 
 
+def test_who_follows_another_that_is_scaled_during_its_update_is_updated_again(stage: Stage) -> None:
+    services = f"""
+till: {{command: sleep 1000, instances: 2}}
+shop: {{{TILL}, depends_on: [till]}}
+caller: {{ACT Clock, permissions: {{services: [shop]}}}}
+"""
+    play = Play(stage, SHOP, services)
+    play.begin("caller", "await ctx.call('shop.wait', timeout=60)")
+    play.wait("shop", "self.begun", 1)
+    first = stage.command("update", "shop", "--python", "app:Tills2", "--version", "2")
+    cause = "being updated: the old one finishes its requests"
+    stage.wait_status(lambda _: stage.row("shop").cause == cause, "the update")
+    second = stage.command("scale", "till=3")
+    stage.wait_status(lambda status: "till.2" in [row.name for row in status.services], "the third one")
+    stage.wait_state("till.2", "running")
+    play.ask("shop", "self.gate.set()")
+    assert [first.wait(), second.wait()] == [(0, ""), (0, "")]
+    row = stage.row("shop")
+    assert (row.version, row.depends_on, row.cause) == ("2", ("till.0", "till.1", "till.2"), "ready")
+    assert play.ask("shop", "type(self).__name__") == "Tills2"
+
+
 def test_a_parent_is_not_updated_over_its_children(stage: Stage) -> None:
     code = (
         SHOP

@@ -58,7 +58,7 @@ class Rollouts:
             CoreError: it cannot be applied
         """
         comparison = compare(self.about_to_be(), target)
-        candidates = {each.spec.name: each for each in (*named, *self._hot(comparison))}
+        candidates = {each.spec.name: each for each in (*named, *self._hot(comparison), *self._under_way(comparison))}
         able = {name: each for name, each in candidates.items() if self._handovers.can_take_over(each)}
         in_place = {name: each for name, each in able.items() if not self._relies_on_removed(name, comparison)}
         while True:
@@ -78,6 +78,12 @@ class Rollouts:
         for each in comparison.changed:
             has_children = bool(self._registry.children_of(each.name))
             if each.needs_restart and each.new.launch.hot_update and not has_children and self._is_met(each.new, added):
+                yield each.new
+
+    def _under_way(self, comparison: Comparison) -> Iterable[ServiceDefinition]:
+        """Who is just being updated, and is to be different in what its process does not notice: again after that."""
+        for each in comparison.changed:
+            if not each.needs_restart and self._handovers.to_come(each.name) is not None:
                 yield each.new
 
     def _is_met(self, definition: ServiceDefinition, added: set[str]) -> bool:
