@@ -14,7 +14,7 @@ from commanded import definition, eventually, on_loop, settled
 
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, HealthProbe
-from svcd.supervisor.controller.clock import OVERSLEPT_S
+from svcd.supervisor.controller.patience import STOOD_STILL_S
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.watching.health import Health
 from svcd.supervisor.core.actions import CeaseHealthChecks, CheckHealth
@@ -152,7 +152,7 @@ def test_an_answer_that_came_while_everything_stood_still_is_heard() -> None:
         while not scene.asked:
             await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(0.02, scene.answer, scene.asked[0][2])
-        time.sleep(2 * OVERSLEPT_S)
+        time.sleep(2 * STOOD_STILL_S)
         await eventually(lambda: scene.told, "a result")
         assert (scene.told[0].healthy, scene.told[0].text) == (True, "")
         scene.health.close()

@@ -483,6 +483,42 @@ def test_what_does_not_come_up_on_demand_is_told_to_all_who_wait() -> None:
     play(scene)
 
 
+def test_a_start_on_demand_that_fails_is_asked_for_once_whatever_is_told_first() -> None:
+    """Its states are told beside the end of what was asked: on a machine that stands still, all in the same moment."""
+
+    async def scene(stage: Stage) -> None:
+        asked: list[str] = []
+        caller = stage.client(on_missing=asked.append)
+        routes = stage.routes[0]
+        routes.on_demand.add("billing")
+        call = asyncio.ensure_future(raised(caller.call("billing.charge", "ann")))
+        await settled(lambda: "billing" in routes._waiting)
+        routes.withdraw("billing", "it is starting")
+        routes.withdraw("billing", "it is failed: no disk")
+        routes.missed("billing", "billing failed: no disk")
+        assert str(await call) == "cannot call billing: billing failed: no disk"
+        assert asked == ["billing"]
+
+    play(scene)
+
+
+def test_what_went_before_anybody_could_call_it_is_asked_for_anew() -> None:
+    async def scene(stage: Stage) -> None:
+        asked: list[str] = []
+        caller = stage.client(on_missing=asked.append)
+        routes = stage.routes[0]
+        routes.on_demand.add("billing")
+        call = asyncio.ensure_future(caller.call("billing.charge", "ann"))
+        await settled(lambda: "billing" in routes._waiting)
+        routes.withdraw("billing", "it is stopped: not used")
+        routes.came("billing")
+        await settled(lambda: asked == ["billing", "billing"])
+        stage.serve(Billing())
+        assert await call == {"ann": 1}
+
+    play(scene)
+
+
 def test_a_new_instance_takes_over_from_one_that_drains() -> None:
     """As at a hot update: not one call fails, whatever the order in which things become known."""
 

@@ -10,7 +10,6 @@ import time
 from typing import Final
 
 SET_S: Final = 0.002  # a wall clock that has moved so far was set; the reading itself takes a moment each time
-OVERSLEPT_S: Final = 0.1  # no timer of ours is as late as that unless we stood still, and perhaps the whole machine
 _ahead_s = 0.0  # of the monotonic clock: kept, so that one moment always has the same name
 
 
@@ -26,16 +25,6 @@ def wall(at: float | None = None) -> float:
     if abs(ahead_s - _ahead_s) > SET_S:
         _ahead_s = ahead_s
     return _ahead_s + (time.monotonic() if at is None else at)
-
-
-def overslept_s(due: float) -> float:
-    """How much later than ``due`` it is; 0 where that is nothing out of the ordinary.
-
-    For time that others have to do something: where we come late, they have had less of it, or what they have said has
-    not been read yet. They get what we were late, once, before their silence counts.
-    """
-    late_s = now() - due
-    return late_s if late_s > OVERSLEPT_S else 0.0
 
 
 def jitter() -> float:

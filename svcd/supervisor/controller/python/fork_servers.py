@@ -20,6 +20,7 @@ from svcd.record import entity, field
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes.runs import Run, Runs
 from svcd.supervisor.controller.python.import_history import ImportHistory
 from svcd.supervisor.controller.python.preload_sets import AUTO, PreloadSet, has_changed, set_of
@@ -42,7 +43,7 @@ class Held:
     order: wiring.SpawnRequested
     fds: tuple[int, ...]
     bound_s: float
-    deadline: asyncio.TimerHandle | None = None
+    deadline: Deadline | None = None
 
 
 @entity
@@ -169,7 +170,7 @@ class ForkServers:
     def _hold(self, server: Server, held: Held) -> None:
         server.held[held.run.invocation] = held
         patience_s = min(held.bound_s, AUTO_PATIENCE_S) if server.preload is AUTO else held.bound_s
-        held.deadline = self._loop.call_later(patience_s, self._overdue, server, held)
+        held.deadline = Deadline(self._loop, patience_s, self._overdue, server, held)
 
     def give_up(self, invocation: int, reason: str) -> None:
         """The run is to end: if its order still waits, there will be no process."""
@@ -222,7 +223,7 @@ class ForkServers:
         settings = {"modules": list(modules), "path": list(wanted.path)}
         self._parts.send_guardian(wiring.PartRequested(server.part, settings))
         if wanted is AUTO:
-            self._loop.call_later(AUTO_LIMIT_S, self._end_hanging, server)
+            Deadline(self._loop, AUTO_LIMIT_S, self._end_hanging, server)
         return server
 
     def _end_hanging(self, server: Server) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import HealthProbe, ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import within
 from svcd.supervisor.controller.processes.errands import Errands
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.watching import checks
@@ -91,22 +92,15 @@ class Health:
         async def check(timeout_s: float) -> str | None:
             self._token += 1
             token = self._token
-            answer: asyncio.Future[str | None] = self._loop.create_future()
-            self._answers[invocation, token] = answer
-            text = f"{method}(): no answer within {timeout_s:g} s"
-            timer = self._loop.call_later(timeout_s, self._give_up, answer, text, clock.now() + timeout_s)
+            answer = self._answers[invocation, token] = self._loop.create_future()
             try:
                 self._ask_stub(service, invocation, token, method)
-                return await answer
+                async with within(timeout_s):
+                    error: str | None = await answer
+                    return error
+            except TimeoutError:
+                return f"{method}(): no answer within {timeout_s:g} s"
             finally:
-                timer.cancel()
                 del self._answers[invocation, token]
 
         return check
-
-    def _give_up(self, answer: asyncio.Future[str | None], text: str, due: float | None) -> None:
-        late_s = 0.0 if due is None else clock.overslept_s(due)
-        if late_s:
-            self._loop.call_later(late_s, self._give_up, answer, text, None)
-        elif not answer.done():
-            answer.set_result(text)

@@ -1,22 +1,17 @@
 """The services' timers: one of each kind per service, on the event loop.
 
-Must not know what a timer is for, beyond who waits in it; it only says that it fired.
+Must not know what a timer is for; it only says that it fired.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Final
 
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.core.actions import ArmTimer, CancelTimer
 from svcd.supervisor.core.events import TimerFired, TimerKind
-
-FOR_A_SERVICE: Final = frozenset(
-    {TimerKind.READY, TimerKind.DRAIN, TimerKind.STOP, TimerKind.WATCHDOG, TimerKind.UPDATE}
-)
-"""The time that a service has to do something."""
 
 
 class Timers:
@@ -25,13 +20,15 @@ class Timers:
     def __init__(self, loop: asyncio.AbstractEventLoop, submit: Callable[[TimerFired], None]) -> None:
         self._loop = loop
         self._submit = submit
-        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle] = {}
+        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle | Deadline] = {}
 
     def arm(self, action: ArmTimer) -> None:
         key = (action.service, action.kind)
         self._drop(key)
-        due = clock.now() + action.delay_s if action.kind in FOR_A_SERVICE else None
-        self._armed[key] = self._loop.call_later(action.delay_s, self._fire, key, action.invocation, due)
+        if action.kind is TimerKind.RESTART:  # nobody else has to do anything until then
+            self._armed[key] = self._loop.call_later(action.delay_s, self._fire, key, action.invocation)
+        else:
+            self._armed[key] = Deadline(self._loop, action.delay_s, self._fire, key, action.invocation)
 
     def cancel(self, action: CancelTimer) -> None:
         self._drop((action.service, action.kind))
@@ -45,11 +42,6 @@ class Timers:
         if handle is not None:
             handle.cancel()
 
-    def _fire(self, key: tuple[str, TimerKind], invocation: int, due: float | None) -> None:
-        """``due``: when that should have been; None where it does not matter, or not any more."""
-        late_s = 0.0 if due is None else clock.overslept_s(due)
-        if late_s:
-            self._armed[key] = self._loop.call_later(late_s, self._fire, key, invocation, None)
-            return
+    def _fire(self, key: tuple[str, TimerKind], invocation: int) -> None:
         del self._armed[key]
         self._submit(TimerFired(clock.now(), key[0], invocation, key[1], clock.jitter()))
