@@ -88,6 +88,8 @@ class Command:
     """A command that somebody runs at the same time; it must have been waited for at the end."""
 
     def __init__(self, stage: Stage, arguments: tuple[str, ...]) -> None:
+        self._stage = stage
+        self._arguments = arguments
         self._process = subprocess.Popen(
             [SVCD, *arguments],
             env=stage.environ,
@@ -100,8 +102,17 @@ class Command:
 
     def wait(self) -> tuple[int, str]:
         """Its exit code, and what it said on stderr."""
-        _, err = self._process.communicate(timeout=PATIENCE_S)
+        try:
+            _, err = self._process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"svcd {' '.join(self._arguments)} did not end\n{self._stage.story()}") from None
         return self._process.returncode, err
+
+    def close(self) -> None:
+        """Nobody waits for it any more: the test has failed."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 class Stage(Cluster):
@@ -175,7 +186,9 @@ class Stage(Cluster):
 
     def command(self, *arguments: str) -> Command:
         """Run ``svcd`` with these, without waiting for it."""
-        return Command(self, arguments)
+        command = Command(self, arguments)
+        self.at_end.append(command.close)
+        return command
 
     def answer_to(self, correlation: bytes) -> messages.Message:
         deadline = time.monotonic() + PATIENCE_S

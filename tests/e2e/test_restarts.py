@@ -76,7 +76,7 @@ def test_the_end_that_was_asked_for_is_none_of_the_policys_business(stage: Stage
 
 
 def test_delays_grow_by_their_factor_up_to_their_limit(stage: Stage) -> None:
-    stage.up("a: {PLAYER, restart: {backoff: {initial: 10ms, factor: 3, max: 50ms, jitter: 0}}}")
+    stage.up("a: {PLAYER, restart: {reset_after: 1h, backoff: {initial: 10ms, factor: 3, max: 50ms, jitter: 0}}}")
     for _ in range(4):
         stage.say("a", "exit 1")
         stage.tells(f"a: running → backoff → {RISES}")
@@ -85,12 +85,12 @@ def test_delays_grow_by_their_factor_up_to_their_limit(stage: Stage) -> None:
 
 
 def test_a_start_clears_the_record_of_delays(stage: Stage) -> None:
-    stage.up("a: {PLAYER, restart: {backoff: {initial: 10ms, factor: 1000, max: 1h, jitter: 0}}}")
+    stage.up("a: {PLAYER, restart: {reset_after: 1h, backoff: {initial: 50ms, factor: 1000, max: 1h, jitter: 0}}}")
     stage.say("a", "exit 1")
     stage.tells(f"a: running → backoff → {RISES}")
     stage.say("a", "exit 1")
     stage.tells("a: running → backoff")
-    assert stage.row("a").cause == "exit code 1; next try in 10 s"
+    assert stage.row("a").cause == "exit code 1; next try in 50 s"
     stage.does("start", "a")
     stage.say("a", "exit 1")
     stage.tells(f"a: backoff → {RISES}", f"a: running → backoff → {RISES}")
