@@ -10,9 +10,7 @@ import time
 from typing import Final
 
 SET_S: Final = 0.002  # a wall clock that has moved so far was set; the reading itself takes a moment each time
-READINGS: Final = (
-    100  # at the most, until one takes less than half of that: a machine may stand still in the middle of it
-)
+READINGS: Final = 100  # until one takes less than half of that: a machine may stand still in the middle of it
 _ahead_s = 0.0  # of the monotonic clock: kept, so that one moment always has the same name
 
 

@@ -17,6 +17,8 @@ from typing import Any, Final
 
 from svcd.supervisor.controller import clock
 
+TURNS: Final = 5  # in which a time is counted: a standstill in the middle of it is seen, too
+EARLY_S: Final = 0.001  # what loops are exact to
 STOOD_STILL_S: Final = 0.1
 """Who is told of a moment so long after it did not run meanwhile: a turn of our loop takes milliseconds."""
 
@@ -32,26 +34,31 @@ class Deadline:
         self, loop: asyncio.AbstractEventLoop, patience_s: float, missed: Callable[..., object], *args: Any
     ) -> None:
         self._loop = loop
-        self._allowance_s = patience_s
         self._missed = missed
         self._args = args
-        self._arm(patience_s)
+        self._turn_s = patience_s / TURNS
+        self._left_s = self._allowance_s = patience_s
+        self._begin()
 
     def cancel(self) -> None:
         self._timer.cancel()
 
-    def _arm(self, delay_s: float) -> None:
+    def _begin(self) -> None:
+        delay_s = min(self._left_s, self._turn_s)
+        self._left_s -= delay_s
         self._due_at = clock.now() + delay_s
-        self._timer = self._loop.call_later(delay_s, self._due)
+        self._timer = self._loop.call_later(delay_s, self._turn)
 
-    def _due(self) -> None:
+    def _turn(self) -> None:
         lost_s = clock.now() - self._due_at
-        given_s = min(lost_s, self._allowance_s)
-        if lost_s < STOOD_STILL_S or given_s <= 0:
-            self._missed(*self._args)
-        else:
+        if lost_s >= STOOD_STILL_S:
+            given_s = min(lost_s, self._allowance_s)
             self._allowance_s -= given_s
-            self._arm(given_s)
+            self._left_s += given_s
+        if self._left_s > EARLY_S:
+            self._begin()
+        else:
+            self._missed(*self._args)
 
 
 @asynccontextmanager
