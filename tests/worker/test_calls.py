@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,10 +19,12 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
+from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds
+from svcd.worker_runtime.calls.link import Pending
 from svcd.worker_runtime.calls.methods import rpc
 from svcd.worker_runtime.calls.peers import Peers
-from svcd.worker_runtime.calls.request import current
+from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.wire_socket import Peer, WireSocket
 from tests.worker.peers_stage import Stage, play, raised, settled
 
@@ -397,6 +399,60 @@ def test_a_timeout_of_nothing(timeout: float) -> None:
     async def scene(stage: Stage) -> None:
         with pytest.raises(ValueError, match="more than 0 seconds"):
             await stage.client().call("billing.charge", timeout=timeout)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("times", "kind", "words"),
+    [
+        ({"timeout": "5"}, TypeError, "a timeout is a number of seconds, not '5'"),
+        ({"timeout": timedelta(5)}, TypeError, r"a timeout is a number of seconds, not datetime\.timedelta\(days=5\)"),
+        ({"wait": "5s"}, TypeError, "a wait is a number of seconds, not '5s'"),
+        ({"wait": -1}, ValueError, "a wait must be 0 seconds or more, not -1"),
+        ({"wait": float("nan")}, ValueError, "a wait must be 0 seconds or more, not nan"),
+    ],
+)
+def test_times_that_are_none(times: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """Told even where the service runs, so that nobody is surprised once it does not."""
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        with pytest.raises(kind, match=words):
+            await caller.call("billing.charge", "ann", **times)
+        with pytest.raises(kind, match=words):
+            await anext(caller.stream("billing.charge", "ann", **times))
+        if "wait" in times:
+            with pytest.raises(kind, match=words):
+                await caller.lookup("billing", **times)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 2e9])
+def test_a_timeout_for_ever(timeout: float) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        assert await caller.call("billing.charge", "ann", timeout=timeout, wait=timeout) == {"ann": 1}
+        request = Request(1, "nested", "tester", 7.0, Token(), is_sync=False)
+        current.set(request)
+        assert caller._caller.deadline(timeout, None, 5.0) == 7.0
+
+    play(scene)
+
+
+def test_a_call_that_cannot_be_said_leaves_nothing_behind() -> None:
+    """Its future would be told of the connection's end with nobody there to hear it, which asyncio complains of."""
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        link = caller._caller._link("billing")
+        with pytest.raises(OverflowError):
+            link.begin("charge", [], 1e300, 0, Pending("billing.charge", None))
+        assert not link.pending
 
     play(scene)
 

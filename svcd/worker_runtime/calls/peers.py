@@ -14,7 +14,7 @@ from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
 from svcd.protocol.errors import ProtocolError
 from svcd.worker_runtime.calls.accepting import CheckPeer
 from svcd.worker_runtime.calls.annotations import Mismatch
-from svcd.worker_runtime.calls.calling import Caller
+from svcd.worker_runtime.calls.calling import Caller, patience
 from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds, Endpoint, OnError
 from svcd.worker_runtime.calls.listening import Subscriptions
@@ -237,6 +237,7 @@ class Peers:
         seconds to wait for it, by default none, or all where it starts. Raises ``ServiceUnavailable`` with the reason,
         or ``PermissionDenied``.
         """
+        wait = None if wait is None else patience(wait)
         found = self.service(of, name, timeout=timeout)
         service = of if isinstance(of, str) else name or of.__name__.lower()
         if start and not self._caller.routes.known(service):
