@@ -179,6 +179,16 @@ def test_large_arrays_in_both_directions_at_once() -> None:
     play(scene)
 
 
+def test_a_proxy_is_of_a_class_or_a_name() -> None:
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(TypeError, match=r"by its class or its name, not by <.*Ledger object"):
+            stage.client().service(Ledger())
+        with pytest.raises(TypeError, match="by its class or its name, not by None"):
+            await stage.client().lookup(None)
+
+    play(scene)
+
+
 def test_a_proxy_checks_on_this_side_and_gives_objects_back() -> None:
     async def scene(stage: Stage) -> None:
         billing: Any = stage.serve(Billing())

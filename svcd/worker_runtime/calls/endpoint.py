@@ -252,7 +252,7 @@ class Conversation:
         if method is None:
             return FailureCode.REFUSED, endpoint.unknown(call.method)
         if method.is_stream is not bool(call.credit):
-            is_what = "a stream: ask for it with ctx.stream()" if method.is_stream else "no stream: ask with ctx.call()"
+            is_what = "a stream: ask for it with stream()" if method.is_stream else "no stream: ask with call()"
             kind = "stream" if method.is_stream else "call"
             return FailureCode.REFUSED, f"{endpoint.service}.{call.method} is {is_what}", kind
         if type(frames) is Oversized:

@@ -326,6 +326,8 @@ def proxy(
     """The methods of a service, of whose class it is, or of that name alone."""
     if isinstance(of, str):
         return cast("Offered", Proxy(caller, of, None, timeout, wait))
+    if not isinstance(of, type):
+        raise TypeError(f"a service is looked up by its class or its name, not by {of!r}")
     return cast("Offered", Proxy(caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
 
 

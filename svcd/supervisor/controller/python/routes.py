@@ -11,7 +11,7 @@ from typing import Final
 
 from svcd.protocol.messages import Message, Route, RouteChanged
 from svcd.record import record
-from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.config.launch import Program, ServiceDefinition
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import PublishTransition
 from svcd.supervisor.core.machine import Machine
@@ -20,6 +20,7 @@ from svcd.supervisor.core.states import State
 
 GIVEN_UP: Final = frozenset({State.FAILED, State.UNAVAILABLE})
 NO_METHODS: Final = "it takes no requests: none of its methods is marked with @rpc"
+A_PROGRAM: Final = "it is a program, which takes no calls: only Python services do"
 
 
 @record
@@ -117,6 +118,11 @@ class Routes:
             routes = self._routes_of((definition.spec.fallback,))
         return Target(routes, "" if routes else self._why(names), definition.spec.start is StartMode.ON_DEMAND)
 
+    def is_program(self, name: str) -> bool:
+        """Whether what the file calls so can never be called, nor anybody who stands in for it."""
+        definition = self._registry.get(self._registry.expand([name])[0])
+        return definition is not None and isinstance(definition.launch.run, Program) and not definition.spec.fallback
+
     def _routes_of(self, names: tuple[str, ...]) -> tuple[Route, ...]:
         found = (self._open.get(self._running[each]) for each in names if each in self._running)
         return tuple(each for each in found if each is not None)
@@ -125,6 +131,8 @@ class Routes:
         view = self._machine.services.get(names[0])
         if view is None:
             return "there is no such service"
+        if self.is_program(names[0]):
+            return A_PROGRAM
         if any(each in self._running for each in names):
             return NO_METHODS
         stand = f"{view.state.value}: {view.cause}" if view.cause else view.state.value
