@@ -74,7 +74,7 @@ def test_what_is_made_of_a_text(hint: Any, text: str, made: Any) -> None:
         (bool, "yes", "x must be bool, not str"),
         (date, "tomorrow", "x must be date, not str"),
         (list[int], '["a"]', "x[0] must be int, not str"),
-        (Colour, "blue", "x must be one of 'red'"),
+        (Colour, "blue", "x must be one of 'red', not 'blue'"),
         (Point, "{}", "x: Point lacks 'x'"),
     ],
 )
