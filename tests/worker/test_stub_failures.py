@@ -16,6 +16,7 @@ from svcd.protocol.messages import ExceptionRaised
 from svcd.worker_runtime import signatures
 from svcd.worker_runtime.calls import calling
 from svcd.worker_runtime.exceptions import bounded, describe, one_line
+from svcd.worker_runtime.lifetime.outcome import StateError
 from svcd.worker_runtime.service import Service
 
 UP = ("loaded", "initialized", "starting", "running")
@@ -328,8 +329,8 @@ def test_one_line_is_one_line() -> None:
     assert len(one_line(ValueError("x" * 1000))) == 300
 
 
-@pytest.mark.parametrize(("kind", "innermost"), [(RemoteError, "user"), (ValueError, "ask")])
-def test_machinery_after_user_code_is_cut_where_a_call_has_failed(kind: type[Exception], innermost: str) -> None:
+@pytest.mark.parametrize(("kind", "innermost"), [(RemoteError, "user"), (StateError, "user"), (ValueError, "ask")])
+def test_machinery_after_user_code_is_cut_where_it_refuses_something(kind: type[Exception], innermost: str) -> None:
     names: dict[str, Any] = {"kind": kind}
     exec(compile("def ask():\n    raise kind('billing.charge raised')", calling.__file__, "exec"), names)
 
