@@ -160,6 +160,9 @@ def test_a_stream_that_is_left_or_forgotten_is_closed_over_there() -> None:
             break
         gc.collect()
         await settled(lambda: history.closed == 2)
+        async with caller.service(History).rows(10_000) as rows:
+            assert await anext(rows) == 0
+        await settled(lambda: history.closed == 3)
         reader = asyncio.ensure_future(taken(caller.stream("history.follow")))
         await caller.call("history.one")
         reader.cancel()

@@ -305,11 +305,11 @@ class Proxy:
         result = await self._caller.call(name, list(args), named, self._timeout, self._wait)
         return result if row is None else _checked(name, row, result)
 
-    async def _stream(self, name: str, row: Method, *args: Any, **named: Any) -> Any:
+    def _stream(self, name: str, row: Method, *args: Any, **named: Any) -> Stream:
         self._check(name, row, args, named)
-        async with self._caller.stream(name, list(args), named, self._timeout, self._wait) as rows:
-            async for each in rows:
-                yield _checked(name, row, each)
+        rows = self._caller.stream(name, list(args), named, self._timeout, self._wait)
+        rows.check = functools.partial(_checked, name, row)
+        return rows
 
     @staticmethod
     def _check(name: str, row: Method | None, args: tuple[Any, ...], named: dict[str, Any]) -> None:
