@@ -334,7 +334,7 @@ def test_an_event_that_is_not_as_annotated_is_refused_and_told() -> None:
         await settled(lambda: mailer.heard == [1])
         assert heard is not None
         assert heard.refused == 1
-        assert "the event must be int, not str" in str(stage.errors[0][1])
+        assert str(stage.errors[0][1]) == "created() cannot hear orders.created: the event must be int, not str"
 
     play(scene)
 

@@ -136,7 +136,8 @@ class Subscriptions:
             is_kept = inbox.put(inbox.listener.check(values.unpack_from(frames, 2), "the event"))
         except (ProtocolError, Mismatch, RecursionError) as error:
             self.refused += 1
-            inbox.complain(error)
+            listener = inbox.listener
+            inbox.complain(Mismatch(f"{listener.name}() cannot hear {listener.service}.{listener.topic}: {error}"))
             return
         if not is_kept:
             self.losses[inbox.listener.service] += 1

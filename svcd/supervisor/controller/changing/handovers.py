@@ -252,9 +252,11 @@ class Handovers:
     # ---- what stubs say ----------------------------------------------------------------------------------------------
 
     def described(self, message: InterfaceReported) -> None:
-        """What this run offers is known as long as there is something of it."""
+        """What this run offers is known as long as there is something of it; what it will miss is told."""
         run = self._runs.get(message.invocation)
         if run is not None:
+            for text in self._routes.unheard(run.service, message.listens):
+                self._notice(run.service, text)
             self.interfaces.reported(message)
             run.clean_up.append(lambda: self.interfaces.forget(message.invocation))
 

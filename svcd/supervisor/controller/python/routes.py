@@ -6,7 +6,8 @@ may call whom comes from the configuration that is in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from svcd.protocol.messages import Message, Route, RouteChanged
@@ -117,6 +118,24 @@ class Routes:
         if not routes and definition.spec.fallback and self._machine.services[names[0]].state in GIVEN_UP:
             routes = self._routes_of((definition.spec.fallback,))
         return Target(routes, "" if routes else self._why(names), definition.spec.start is StartMode.ON_DEMAND)
+
+    def unheard(self, service: str, topics: Iterable[str]) -> Iterator[str]:
+        """In words, to whose events this one listens in vain: nobody tells it where they are published. Who has
+        children, or is one, may know more names later.
+        """
+        definition = self._registry.find_newest(service)
+        if definition is None:
+            return
+        may_know_more = definition.spec.parent is not None or definition.launch.max_children > 0
+        permitted, every = self._callable_by(service), self._registry.instances
+        for name in dict.fromkeys(topic.partition(".")[0] for topic in topics):
+            if name in permitted or (may_know_more and name not in every):
+                continue
+            why = "it is neither in depends_on nor in permissions.services"
+            if name not in every:
+                near = difflib.get_close_matches(name, every, 1)
+                why = "there is no such service" + (f"; did you mean {near[0]}?" if near else "")
+            yield f"it hears no events of {name}: {why}"
 
     def is_program(self, name: str) -> bool:
         """Whether what the file calls so can never be called, nor anybody who stands in for it."""
