@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import warnings
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -331,12 +333,45 @@ def test_a_method_that_cancels_itself() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize(("name", "words"), [("lie", "its result must be int, not str"), ("stranger", "cannot travel")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("lie", "its result must be int, not str"), ("stranger", "builtins.object cannot travel")]
+)
 def test_a_result_that_is_not_as_promised(name: str, words: str) -> None:
+    """The caller is told once who it was; the service's own record has no line of code that would say it."""
+
     async def scene(stage: Stage) -> None:
         stage.serve(Billing())
+        error = await raised(stage.client().call(f"billing.{name}"))
+        assert str(error).splitlines()[0] == f"billing.{name} raised BadResult: {words}"
+        assert [str(each) for _method, each in stage.errors] == [f"billing.{name}: {words}"]
+
+    play(scene)
+
+
+class Hasty:
+    """Its author has forgotten something."""
+
+    @rpc
+    def plain(self) -> int:
+        return self.peers.call("ledger.left")  # type: ignore[no-any-return]
+
+    @rpc
+    async def unannotated(self):  # type: ignore[no-untyped-def]
+        return self.peers.call("ledger.left")
+
+    peers: Any
+
+
+@pytest.mark.parametrize("method", ["plain", "unannotated"])
+def test_a_result_that_nobody_has_awaited(method: str) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.serve(Hasty())
+        words = r"returned the coroutine call\(\): await it in an async method; plain ones have ctx\.call_sync\(\)"
         with pytest.raises(RemoteError, match=words):
-            await stage.client().call(f"billing.{name}")
+            await stage.client().call(f"hasty.{method}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gc.collect()
 
     play(scene)
 
