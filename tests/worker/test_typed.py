@@ -92,6 +92,24 @@ def test_what_does_not_fit(hint: Any, text: str, said: str) -> None:
     assert str(caught.value) == said
 
 
+def test_arrays_are_lists_of_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    check = check_of(numpy.ndarray, "x")
+    for text, dtype, made in (
+        ("[]", "float64", []),
+        (" [1, 2]", "int64", [1, 2]),
+        ("[[1, 2.5], [3, 4]]", "float64", [[1, 2.5], [3, 4]]),
+        ("[true]", "bool", [True]),
+    ):
+        array = typed.read(check, text, "x")
+        assert (array.dtype, array.tolist()) == (dtype, made)
+    for text in ("5", "five", "[1", "[1, [2]]", '["a"]', "[null]", '[{"a": 1}]', "[NaN]"):
+        with pytest.raises(Mismatch, match="x must be an array, not "):
+            typed.read(check, text, "x")
+    assert typed.read(check_of(list[int] | numpy.ndarray, "x"), "[1]", "x") == [1]
+    assert typed.read(check_of(Any, "x"), "[1]", "x") == [1]
+
+
 @given(st.text(), st.sampled_from([hint for hint, _, _ in READ]))
 def test_any_text_is_read_or_refused(text: str, hint: Any) -> None:
     try:

@@ -2,15 +2,16 @@
 
 Must not know calls or shells: texts go in, arguments as a method takes them or ``Mismatch`` come out.
 
-A text is tried, in this order, as JSON, as the text that it is, as a date, a time or a duration, and as bytes: it is
-the first of them that the annotation takes. So ``5`` is a number for ``int``, for ``int | str`` and where nothing is
-annotated, and a text for ``str``.
+A text is tried, in this order, as JSON, as the text that it is, as a date, a time or a duration, as bytes, and as an
+array: it is the first of them that the annotation takes. So ``5`` is a number for ``int``, for ``int | str`` and where
+nothing is annotated, and a text for ``str``.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final
@@ -84,6 +85,19 @@ def _candidates(text: str) -> Iterator[Any]:
         except (ValueError, OverflowError):
             pass
     yield text.encode()
+    yield from _array(text)
+
+
+def _array(text: str) -> Iterator[Any]:
+    """A list of numbers, or of such lists, where the service knows arrays."""
+    numpy = sys.modules.get("numpy")
+    if numpy is not None and text.lstrip()[:1] == "[":
+        try:
+            array = numpy.array(json.loads(text, parse_constant=_refuse))
+        except (ValueError, RecursionError):  # no JSON, or lists of several lengths
+            return
+        if array.dtype.kind in "biuf":
+            yield array
 
 
 def _refuse(word: str) -> Any:
