@@ -7,6 +7,7 @@ import gc
 import os
 import threading
 import warnings
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -187,6 +188,36 @@ def test_a_proxy_is_of_a_class_or_a_name() -> None:
             stage.client().service(Ledger())
         with pytest.raises(TypeError, match="by its class or its name, not by None"):
             await stage.client().lookup(None)
+
+    play(scene)
+
+
+class Named:
+    """Its parameters are called as those of what calls it."""
+
+    @rpc
+    async def all(self, name: str, row: int, timeout: float, wait: float, of: str, service: str) -> list[Any]:
+        return [name, row, timeout, wait, of, service]
+
+    @rpc
+    async def rows(self, name: str, row: int, timeout: float) -> AsyncIterator[Any]:
+        yield name
+        yield row
+        yield timeout
+
+    peers: Any
+
+
+def test_a_proxy_takes_parameters_of_every_name() -> None:
+    given = {"name": "a", "row": 1, "timeout": 2.0, "wait": 3.0, "of": "b", "service": "c"}
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Named())
+        caller = stage.client()
+        for of in (Named, "named"):
+            assert await caller.service(of).all(**given) == list(given.values())
+        rows = caller.service(Named).rows(name="a", row=1, timeout=2.0)
+        assert [each async for each in rows] == ["a", 1, 2.0]
 
     play(scene)
 

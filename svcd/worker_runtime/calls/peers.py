@@ -300,12 +300,12 @@ class Proxy:
             )
         return functools.partial(self._stream if row.is_stream else self._call, name, row)
 
-    async def _call(self, name: str, row: Method | None, *args: Any, **named: Any) -> Any:
+    async def _call(self, name: str, row: Method | None, /, *args: Any, **named: Any) -> Any:
         self._check(name, row, args, named)
         result = await self._caller.call(name, list(args), named, self._timeout, self._wait)
         return result if row is None else _checked(name, row, result)
 
-    def _stream(self, name: str, row: Method, *args: Any, **named: Any) -> Stream:
+    def _stream(self, name: str, row: Method, /, *args: Any, **named: Any) -> Stream:
         self._check(name, row, args, named)
         rows = self._caller.stream(name, list(args), named, self._timeout, self._wait)
         rows.check = functools.partial(_checked, name, row)
