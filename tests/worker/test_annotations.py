@@ -246,5 +246,20 @@ def test_a_listener_takes_one_value() -> None:
 def test_marks_belong_on_functions() -> None:
     with pytest.raises(TypeError, match="@rpc belongs on a method"):
         rpc(staticmethod(lambda: 1))  # type: ignore[type-var]
+
+    class Static:
+        @staticmethod
+        @rpc
+        def one() -> None: ...
+
+    class OfTheClass:
+        @classmethod
+        @on_event("a.b")
+        def heard(cls, event: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"cannot offer Static\.one: it is a staticmethod"):
+        methods_of(Static)
+    with pytest.raises(TypeError, match=r"cannot offer OfTheClass\.heard: it is a classmethod"):
+        listeners_of(OfTheClass)
     with pytest.raises(TypeError, match="needs the name of an event"):
         on_event()

@@ -25,7 +25,7 @@ from svcd.protocol.call_errors import (
 from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds
 from svcd.worker_runtime.calls.link import Pending
-from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.methods import on_event, rpc
 from svcd.worker_runtime.calls.peers import Peers
 from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.wire_socket import Peer, WireSocket
@@ -375,6 +375,40 @@ def test_a_result_that_is_not_as_promised(name: str, words: str) -> None:
         error = await raised(stage.client().call(f"billing.{name}"))
         assert str(error).splitlines()[0] == f"billing.{name} raised BadResult: {words}"
         assert [str(each) for _method, each in stage.errors] == [f"billing.{name}: {words}"]
+
+    play(scene)
+
+
+class Hidden:
+    """It has a number, and things, where it has methods."""
+
+    def __init__(self, **own: Any) -> None:
+        vars(self).update(own)
+
+    @rpc
+    async def total(self) -> int:
+        return 1
+
+    @on_event("orders.made")
+    async def made(self, order: int) -> None: ...
+
+    peers: Any
+
+
+def test_a_method_that_its_object_hides_is_told_at_the_start() -> None:
+    """Not with each call, as something that cannot be called, without a line of whose fault it is."""
+
+    async def scene(stage: Stage) -> None:
+        for own, kind in (("total", "int"), ("made", "int")):
+            words = rf"cannot offer Hidden\.{own}: self\.{own} = … has put {kind} in its place; rename one of them"
+            with pytest.raises(TypeError, match=words):
+                stage.serve(Hidden(**{own: 3}))
+
+        async def five() -> int:
+            return 5
+
+        stage.serve(Hidden(total=five), "own")
+        assert await stage.client().call("own.total") == 5
 
     play(scene)
 

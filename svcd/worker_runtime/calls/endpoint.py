@@ -29,7 +29,7 @@ from svcd.worker_runtime.calls import eager, typed
 from svcd.worker_runtime.calls.accepting import CheckPeer, Door
 from svcd.worker_runtime.calls.annotations import Mismatch
 from svcd.worker_runtime.calls.cancellation import InFlight, Token
-from svcd.worker_runtime.calls.methods import Method
+from svcd.worker_runtime.calls.methods import Method, bound
 from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket
 from svcd.worker_runtime.exceptions import describe, one_line
@@ -71,7 +71,7 @@ class Endpoint:
         bounds: Bounds = Bounds(),
     ) -> None:
         self.service = service
-        self.functions = {name: getattr(target, name) for name in methods}
+        self.functions = {name: bound(target, name) for name in methods}
         self.methods = methods
         self.run_sync = run_sync
         self.on_error = on_error

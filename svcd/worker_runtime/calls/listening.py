@@ -19,7 +19,7 @@ from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.protocol.zmtp_large import Frame, Oversized
 from svcd.worker_runtime.calls.annotations import Mismatch
 from svcd.worker_runtime.calls.endpoint import OnError, RunSync
-from svcd.worker_runtime.calls.methods import Listener
+from svcd.worker_runtime.calls.methods import Listener, bound
 from svcd.worker_runtime.calls.publishing import SETTLED
 from svcd.worker_runtime.calls.routes import Address, Routes
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
@@ -53,7 +53,7 @@ class Subscriptions:
         self.refused = 0
         self.losses: Counter[str] = Counter()  # of full queues, by publisher, for whoever empties it
         self.on_loss: Callable[[], None] = lambda: None
-        self.inboxes = [Inbox(each, getattr(target, each.name), run_sync, on_error, queue_events) for each in listeners]
+        self.inboxes = [Inbox(each, bound(target, each.name), run_sync, on_error, queue_events) for each in listeners]
         self._services = {each.service for each in listeners}
         self._inboxes_of = {
             name: [each for each in self.inboxes if each.listener.service == name] for name in self._services
