@@ -300,6 +300,13 @@ class Proxy:
             )
         return functools.partial(self._stream if row.is_stream else self._call, name, row)
 
+    def __repr__(self) -> str:
+        return f"<methods of {self._name}>"
+
+    def __dir__(self) -> list[str]:
+        """For whoever tries it out in a shell."""
+        return sorted(self._methods or ())
+
     async def _call(self, name: str, row: Method | None, /, *args: Any, **named: Any) -> Any:
         self._check(name, row, args, named)
         result = await self._caller.call(name, list(args), named, self._timeout, self._wait)
