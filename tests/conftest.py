@@ -13,9 +13,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-PATIENCE_S = 10.0  # only ever waited for when something is still there
+PATIENCE_S = 30.0  # only ever waited for when something is still there
 PAUSE_S = 0.02
+
+# How long an example takes, or its making, says something of the machine alone: one that stalls for a moment breaks the
+# rule of 200 ms for each, and that of a second for the first ten.
+settings.register_profile("svcd", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("svcd")
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -23,6 +29,12 @@ def _interruptible() -> None:
     """A shell starts what it puts into the background with SIGINT ignored, which all that we start would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_finish() -> None:
+    """What was collected is no garbage: those who look for some, after each test, need not walk thousands of tests."""
+    gc.collect()
+    gc.freeze()
 
 
 def open_descriptors() -> dict[int, str]:

@@ -14,15 +14,14 @@ from typing import Final
 
 import click
 
-from svcd.cli import columns, status
+from svcd.cli import columns, last_words, status
 from svcd.cli.client import Client, DaemonEnded
 from svcd.cli.exits import CommandFailed, Exit
 from svcd.cli.launch import Ground
-from svcd.protocol.messages import GetStatus, ServiceStatus, StatusReported
+from svcd.protocol.messages import GetStatus, StatusReported
 
 LOOK_EVERY_S: Final = 1.0  # the event may come before our subscription does
-LAST_WORDS_S: Final = 0.5
-LAST_WORDS_PAUSE_S: Final = 0.05
+OVER: Final = ("stopping", "ended")
 LOG_LINES: Final = 10
 LOG_BYTES: Final = 64 * 1024
 
@@ -51,8 +50,8 @@ def detach_and_watch(ground: Ground, wait: bool, deadline: float | None, as_json
         text = f"interrupted; cluster {ground.cluster.name} goes on starting in the background (pid {pid})"
         raise CommandFailed(text, Exit.INTERRUPTED, "svcd status shows how it goes on; svcd shutdown ends it") from None
     code = _show(report, wait, deadline, as_json)
-    if wait and report.state == "stopping":
-        raise _stopped_again(ground, _reason_to_stop(_log_since(log_path, log_began)) or "it is shutting down")
+    if wait and report.state in OVER:
+        raise _stopped_again(ground, report.cause or "it is shutting down")
     return code
 
 
@@ -63,7 +62,7 @@ def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> Stat
         while True:
             report = client.ask(GetStatus(), StatusReported, _patience_s(deadline))
             if not wait or report.state != "starting" or (deadline is not None and time.monotonic() >= deadline):
-                return _with_last_words(client, report)
+                return last_words.heard(client, report)
             left_s = LOOK_EVERY_S if deadline is None else min(LOOK_EVERY_S, deadline - time.monotonic())
             client.wait(max(0.0, left_s))
             while client.next_event() is not None:
@@ -73,19 +72,6 @@ def _watch(ground: Ground, pid: int, wait: bool, deadline: float | None) -> Stat
 def _patience_s(deadline: float | None) -> float:
     """A daemon that does not answer at once is given a while, whatever the user's own patience."""
     return 30.0 if deadline is None else max(1.0, deadline - time.monotonic())
-
-
-def _with_last_words(client: Client, report: StatusReported) -> StatusReported:
-    """The output of what has just failed may be on its way from the pipe: worth a moment, not more."""
-    deadline = time.monotonic() + LAST_WORDS_S
-    while any(_is_speechless(row) for row in report.services) and time.monotonic() < deadline:
-        time.sleep(LAST_WORDS_PAUSE_S)
-        report = client.ask(GetStatus(), StatusReported)
-    return report
-
-
-def _is_speechless(row: ServiceStatus) -> bool:
-    return row.state in status.WITH_LAST_WORDS and not row.last_output and row.exception is None
 
 
 def _early_end(ground: Ground, pid: int, log_began: int) -> CommandFailed:
@@ -135,7 +121,7 @@ def _show(report: StatusReported, wait: bool, deadline: float | None, as_json: b
     if report.state == "starting" and deadline is not None:
         text = f"cannot wait any longer: {report.cluster} is still starting; it goes on in the background"
         raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on; svcd shutdown ends it")
-    if report.state == "stopping":
+    if report.state in OVER:
         return Exit.OTHER
     failed = [row.name for row in report.services if not status.is_as_desired(row)]
     if failed:

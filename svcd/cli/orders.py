@@ -205,9 +205,10 @@ def show_last_words(client: Client, ended: RequestEnded) -> None:
     failed = tuple(each.service for each in ended.results if each.outcome == "failed")
     if not failed:
         return
-    from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
+    from svcd.cli import last_words, status  # noqa: PLC0415 - only when something failed
 
-    for line in last_words(client.ask(GetStatus(failed), StatusReported).services):
+    report = last_words.heard(client, client.ask(GetStatus(failed), StatusReported), failed)
+    for line in status.last_words(report.services):
         click.echo(line, err=True)
 
 

@@ -26,10 +26,10 @@ class Finder:
         self._known: dict[str, asyncio.Future[None]] = {}
         self._correlations: dict[str, bytes] = {}
         self._told_s: dict[str, float] = {}
-        self._waking: dict[str, asyncio.Task[None]] = {}
+        self._waking: set[asyncio.Task[None]] = set()  # the loop itself only remembers tasks weakly
 
     def close(self) -> None:
-        for task in self._waking.values():
+        for task in self._waking:
             task.cancel()
 
     async def find(self, service: str, deadline_s: float | None) -> None:
@@ -87,9 +87,9 @@ class Finder:
     # ---- services that start on demand -------------------------------------------------------------------------------
 
     def _wake(self, service: str) -> None:
-        if service not in self._waking:
-            task = self._waking[service] = self._loop.create_task(self._wake_up(service), name=f"wake {service}")
-            task.add_done_callback(lambda _task: self._waking.pop(service, None))
+        task = self._loop.create_task(self._wake_up(service), name=f"wake {service}")
+        self._waking.add(task)
+        task.add_done_callback(self._waking.discard)
 
     async def _wake_up(self, service: str) -> None:
         """It takes what a start takes; whoever waits for it keeps an eye on the time."""
@@ -100,5 +100,6 @@ class Finder:
             return
         if report.routes:
             self.routes.take(service, report)
+            self.routes.came(service)
         else:
             self.routes.missed(service, report.why)

@@ -22,9 +22,10 @@ from svcd.record import record
 
 WITH_SIDE_DOOR: Final = 0o711  # what a cluster with stubs of other users leaves when it was killed whole
 CLUSTER_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
-PROBE_PATIENCE_S: Final = 0.5  # whoever looks whether a cluster runs holds its lock for microseconds
+END_PATIENCE_S: Final = 0.5  # for a holder that is about to end
 BRIEF_PATIENCE_S: Final = 0.03  # when the lock names a living process, which is almost surely the holder
-PROBE_PAUSE_S: Final = 0.01
+LOOK_PATIENCE_S: Final = 30.0  # for who only looks whether a cluster runs: microseconds, but for a machine that stalls
+PAUSE_S: Final = 0.01
 MAX_PID_DIGITS: Final = 20
 
 
@@ -184,17 +185,17 @@ def claim_lock(places: Places) -> int:
                 if _take(lock) and _is_still_there(lock, directory):
                     record_pid(lock, os.getpid())
                     return lock
-                pid = _pid_in(lock)
+                pid, is_looked_at = _pid_in(lock), _take(lock, fcntl.LOCK_SH)
             except BaseException:
                 os.close(lock)
                 raise
             os.close(lock)
         finally:
             os.close(directory)
-        patience_s = BRIEF_PATIENCE_S if _is_alive(pid) else PROBE_PATIENCE_S
+        patience_s = LOOK_PATIENCE_S if is_looked_at else BRIEF_PATIENCE_S if _is_alive(pid) else END_PATIENCE_S
         if time.monotonic() - began > patience_s:
             raise ClusterRuns(places.run_dir, pid)
-        time.sleep(PROBE_PAUSE_S)  # an end in progress, or somebody who only looks
+        time.sleep(PAUSE_S)  # an end in progress, or somebody who only looks
 
 
 def record_pid(lock: int, pid: int) -> None:
@@ -263,9 +264,10 @@ def _reason(error: OSError, path: Path) -> str:
     return f"{error.strerror}{at}"
 
 
-def _take(lock: int) -> bool:
+def _take(lock: int, how: int = fcntl.LOCK_EX) -> bool:
+    """``LOCK_SH``: as those do who only look; where one can be had, no cluster holds it."""
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

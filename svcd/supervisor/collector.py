@@ -76,6 +76,8 @@ class Collector:
     # ---- links -------------------------------------------------------------------------------------------------------
 
     def serve(self, link: Link) -> None:
+        if link is self.controller:
+            self.serve(self.guardian)  # whose output we are asked for may be there to be told of, since before
         link.flush()
         for message, fds in link.receive():
             if isinstance(message, StreamOpened) and fds:

@@ -56,6 +56,7 @@ IGNORED: Final = (signal.SIGPIPE, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU
 LAUNCHERS: Final = ("launcher", "fork-server")
 RESTARTS: Final = 5
 RESTARTS_WITHIN_S: Final = 10.0
+LONG_S: Final = 60.0  # a part that has lived so long can work
 RETRY_S: Final = 0.5
 PATIENCE_S: Final = 5.0
 PAUSE_S: Final = 0.02
@@ -68,11 +69,12 @@ RUN_FILES: Final = (
 
 @record
 class Part:
-    """One of svcd's own processes. ``link`` is ours to it."""
+    """One of svcd's own processes. ``link`` is ours to it; ``began_s`` is monotonic."""
 
     name: str
     pid: int
     link: Link | None
+    began_s: float = 0.0
 
 
 @record
@@ -97,6 +99,7 @@ class Guardian:
     unclaimed: dict[int, ProcessReaped] = field(default_factory=dict)  # the last ends of processes that nobody knew
     missing: list[str] = field(default_factory=list)
     restarts: deque[float] = field(default_factory=deque)
+    failures: dict[str, int] = field(default_factory=dict)  # by part: how often in a row it ended by itself, and soon
     stream_count: int = 0
     exit_code: int | None = None
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
@@ -212,7 +215,7 @@ class Guardian:
             fds = {key: each.fileno() for key, each in opened.items()}
             pid = part.start(name, self.given, {**(settings or {}), "soft_limit": self.soft_limit}, fds)
             link = Link(ours)
-            self.parts[name] = Part(name, pid, link)
+            self.parts[name] = Part(name, pid, link, time.monotonic())
             self.selector.register(link, selectors.EVENT_READ, name)
             if direct is not None:
                 self.tell("controller", PartStarted(name, pid), (direct.fileno(),))
@@ -382,9 +385,11 @@ class Guardian:
         self.tell("controller", PartEnded(own.name, own.pid, code, number))
         if own.name == "console" or is_numbered(own.name) or self.exit_code is not None:
             return
+        failed = number is None and time.monotonic() - own.began_s < LONG_S
+        failures = self.failures[own.name] = self.failures.get(own.name, 0) + 1 if failed else 0
         how = f"exit code {code}" if number is None else f"signal {number}"
         complain(f"the {own.name} (pid {own.pid}) died: {how}")
-        if own.name == "controller" or (number is None and len(self.restarts) >= RESTARTS):
+        if own.name == "controller" or failures > RESTARTS:
             complain("everything is taken down")
             self.exit_code = 1
             for pid in self.services:

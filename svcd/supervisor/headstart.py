@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 STANDARD_STREAMS: Final = 3
@@ -31,7 +31,16 @@ def hand_over(fd: int, argument: Mapping[str, Any], fds: Mapping[str, int]) -> N
         socket.send_fds(link, (text,), (*range(STANDARD_STREAMS), *fds.values()))
 
 
-def wait(fd: int) -> str:
+def argument(text: str, meanwhile: Callable[[], object]) -> dict[str, Any]:
+    """What a part is told on its command line: its argument, or where to wait for it, when ``meanwhile`` is done."""
+    given: dict[str, Any] = json.loads(text)
+    if "waiting_fd" not in given:
+        return given
+    meanwhile()
+    return _wait(given["waiting_fd"])
+
+
+def _wait(fd: int) -> dict[str, Any]:
     """The argument, with the numbers that its descriptors have here. Ends the process when nobody will say it."""
     os.closerange(STANDARD_STREAMS, fd)
     os.closerange(fd + 1, LAST_FD)
@@ -44,6 +53,6 @@ def wait(fd: int) -> str:
     for number, own in enumerate(received[:STANDARD_STREAMS]):
         os.dup2(own, number)
         os.close(own)
-    argument: dict[str, Any] = json.loads(text)
-    named = zip(argument.pop("fds"), received[STANDARD_STREAMS:], strict=True)
-    return json.dumps({**argument, **dict(named)})
+    told: dict[str, Any] = json.loads(text)
+    named = zip(told.pop("fds"), received[STANDARD_STREAMS:], strict=True)
+    return {**told, **dict(named)}

@@ -326,15 +326,12 @@ def _wait_for_the_end(guardian: Link) -> NoReturn:
     os._exit(0)
 
 
-def _argument(given: dict[str, Any]) -> dict[str, Any]:
-    """What the guardian says: now, or to a fork server that was begun ahead of it, when it is there."""
-    if "waiting_fd" not in given:
-        return given
-    _import_runtime()
-    argument: dict[str, Any] = json.loads(headstart.wait(given["waiting_fd"]))
+def main() -> None:
+    """What waits for its argument is a fork server: it imports what its services need meanwhile."""
+    argument = headstart.argument(sys.argv[1], _import_runtime)
     os.chdir("/")
-    return argument
+    run(argument)
 
 
 if __name__ == "__main__":
-    run(_argument(json.loads(sys.argv[1])))
+    main()

@@ -42,12 +42,11 @@ class Writer:
         if self.keep == 0:
             yield lambda: os.ftruncate(self._fd, 0)
             return
-        for number in range(self.keep - 1, 0, -1):
-            older = self.path.with_name(f"{self.path.name}.{number}")
-            if older.exists():
-                yield lambda older=older, number=number: os.replace(
-                    older, self.path.with_name(f"{self.path.name}.{number + 1}")
-                )
+        before = f"{self.path.name}."
+        numbers = [name.removeprefix(before) for name in os.listdir(self.path.parent) if name.startswith(before)]
+        for number in sorted((int(each) for each in numbers if each.isdecimal()), reverse=True):
+            if number < self.keep:
+                yield lambda number=number: os.replace(f"{self.path}.{number}", f"{self.path}.{number + 1}")
         yield lambda: os.replace(self.path, f"{self.path}.1")
         yield self._reopen
 

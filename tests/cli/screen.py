@@ -152,7 +152,16 @@ class Terminal:
                 _, self._status = os.waitpid(self.pid, 0)
             finally:
                 os.close(fd)
+            self._read_out()
         return os.waitstatus_to_exitcode(self._status)
+
+    def _read_out(self) -> None:
+        """What it has said at its very end."""
+        while self._fd >= 0 and select.select([self._fd], [], [], 0)[0]:
+            try:
+                self.screen.feed(os.read(self._fd, 65536))
+            except OSError:  # the other end is closed
+                self.hang_up()
 
     def close(self) -> None:
         if self._status is None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pytest
 from fake_daemon import PATIENCE_S, Directories, FakeDaemon, Outcome, row
+from test_completion import offered
 
 from svcd import Service, rpc
 from svcd.cli.answers import plain
@@ -241,8 +242,11 @@ REFUSED = {
 
 @pytest.mark.parametrize("arguments", REFUSED, ids=" ".join)
 def test_what_is_refused(till: FakeDaemon, svcd: Svcd, arguments: tuple[str, ...]) -> None:
-    outcome = svcd("call", *arguments)
     code, said = REFUSED[arguments]
+    for longer in ("50ms", "1s", "20s"):  # where time runs out, the call is to be the one that takes it
+        outcome = svcd("call", *(longer if each == "50ms" else each for each in arguments))
+        if outcome.err == said or "50ms" not in arguments:
+            break
     assert (outcome.code, outcome.err) == (code, said)
     assert outcome.out in ("", "1\n")
 
@@ -298,9 +302,4 @@ def test_a_reader_that_goes_away(till: FakeDaemon) -> None:
 
 def test_services_are_offered(daemon: FakeDaemon) -> None:
     daemon.rows = [row("api.0", service="api"), row("till")]
-    told = {"COMP_WORDS": "svcd call t", "COMP_CWORD": "2", "_SVCD_COMPLETE": "bash_complete"}
-    done = subprocess.run(
-        [sys.executable, "-m", "svcd.cli"], env={**os.environ, **told}, capture_output=True, text=True,
-        timeout=PATIENCE_S, check=True,
-    )  # fmt: skip
-    assert done.stdout == "plain,till.\n"
+    assert offered("svcd call t") == ["till."]

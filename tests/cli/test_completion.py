@@ -12,12 +12,15 @@ import sys
 import pytest
 from fake_daemon import PATIENCE_S, Directories, FakeDaemon, row
 
+# The command line, but that it does not care how long a person waits for an answer.
+PATIENT = "from svcd.cli import completion, main; completion.PATIENCE_S = 30.0; main.main()"
+
 
 def offered(line: str, **environ: str) -> list[str]:
     words = line.split(" ")
     told = {"COMP_WORDS": line, "COMP_CWORD": str(len(words) - 1), "_SVCD_COMPLETE": "bash_complete"}
     done = subprocess.run(
-        [sys.executable, "-m", "svcd.cli"], env={**os.environ, **told, **environ}, capture_output=True, text=True,
+        [sys.executable, "-c", PATIENT], env={**os.environ, **told, **environ}, capture_output=True, text=True,
         timeout=PATIENCE_S, check=False,
     )  # fmt: skip
     assert done.stderr == ""

@@ -6,7 +6,6 @@ Must not test how rotated files are read: ``test_following`` does.
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -213,7 +212,6 @@ def test_follow_several_and_one_that_is_born_later(daemon: FakeDaemon, directori
         db.write(b"ne\n")
         assert following.read(23) == b"db  | not a whole line\n"
         db.write(b"the rest")
-        os.sync()
         assert following.interrupt() in (b"db  | the rest\n", b"")
         db.close()
     finally:

@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from fake_daemon import PATIENCE_S, Directories, FakeDaemon, Outcome, row
 
+from svcd.cli import last_words
 from svcd.protocol import places
 from svcd.protocol.messages import (
     GetStatus,
+    Message,
     PauseServices,
     RequestAccepted,
     RequestEnded,
@@ -98,6 +101,23 @@ def test_not_done_is_exit_code_3_with_the_reason(daemon: FakeDaemon, svcd: Svcd,
     first, *rest = outcome.err.splitlines()
     assert first == "svcd: cannot start web: requires x, which failed"
     assert ("    oh dear" in rest) is (outcome_word == "failed")
+
+
+def test_what_has_failed_is_heard_out(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its last words come from the collector, a moment after the news of its end."""
+    monkeypatch.setattr(last_words, "PAUSE_S", 0.0)
+    daemon.answer(StartServices, RequestAccepted(), RequestEnded("failed", (Result("web", "failed", "exit code 7"),)))
+    silent = row("web", "failed", cause="exit code 7")
+
+    def later(question: GetStatus) -> list[Message]:
+        daemon.rows = [silent if len(daemon.asked) < 5 else replace(silent, last_output=("oh dear",))]
+        return daemon.status(question)
+
+    daemon.replies[GetStatus] = later
+    outcome = svcd("start", "web")
+    assert (outcome.code, outcome.err.splitlines()[-1]) == (3, "    oh dear")
+    daemon.rows, daemon.replies[GetStatus] = [silent], daemon.status
+    assert svcd("start", "web").err == "svcd: cannot start web: exit code 7\n", "who says nothing is not waited for"
 
 
 @pytest.mark.parametrize(

@@ -90,10 +90,10 @@ def test_a_controller_that_comes_back_is_heard_again(controller: Controller) -> 
         events = Events(controller.place, (), PATIENCE_S)
         await events.begun()
         await asyncio.to_thread(controller.close)
-        await asyncio.to_thread(controller.open)
         async with asyncio.timeout(PATIENCE_S):
             while events._line.is_confirmed:
                 await asyncio.sleep(0.005)
+        await asyncio.to_thread(controller.open)
         await events.begun()
         controller.publish(ended(7))
         assert [each async for each in events] == [ended(7)]
@@ -116,14 +116,14 @@ def test_an_end_without_a_word(controller: Controller) -> None:
 
 
 def test_a_controller_that_does_not_confirm(controller: Controller, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(news, "PATIENCE_S", 0.05)
     controller.confirms = False
 
     async def scene(controller: Controller) -> None:
-        for timeout, error, text in (
-            (None, ClusterUnavailable, "has not confirmed within 0.05 s that it tells its events"),
-            (0.01, DeadlineExceeded, "did not confirm in time"),
+        for patience_s, timeout, error, text in (
+            (0.05, None, ClusterUnavailable, "has not confirmed within 0.05 s that it tells its events"),
+            (30.0, 0.01, DeadlineExceeded, "did not confirm in time"),
         ):
+            monkeypatch.setattr(news, "PATIENCE_S", patience_s)
             events = Events(controller.place, (), timeout)
             with pytest.raises(error, match=text):
                 async with events:

@@ -166,6 +166,7 @@ def flow(value: object) -> str:
 @example({"ready": {"tcp": "a:" + "9" * 5000}, "stop": {"signal": "9" * 5000}})
 @example({"env_file": ["/dev/zero", "\0", ".", "cluster.yaml"], "script": "\0", "workdir": "\0"})
 @example({"depends_on": {"": {}, "web": None, "\0": []}})
+@example({"profiles": "A"})
 def test_arbitrary_values_for_the_keys(directory: Path, service: dict[str, object]) -> None:
     text = f"services: {{web: {flow(service)}, task: {{command: [sleep]}}}}\ndefaults: {flow(service)}\n"
     check(text.encode("utf-8", "surrogatepass"), directory)

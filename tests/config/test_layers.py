@@ -204,6 +204,18 @@ def test_what_is_not_chosen_must_have_its_shape_all_the_same() -> None:
     assert ["comand" in each for each in problems("main.yaml")] == [True]
 
 
+def test_a_cluster_of_nothing_but_profiles_needs_one() -> None:
+    write(main="services: {a: {command: [sleep], profiles: debug}, b: {command: [sleep], profiles: [ops, debug]}}")
+    (problem,) = problems("main.yaml")
+    why, mend = problem.split("; ")
+    assert (
+        why == "main.yaml:1:11: services: each of them belongs to a profile (debug, ops), and none of these is chosen"
+    )
+    assert mend == "choose one, such as --profile debug"
+    assert names(load(["main.yaml"], ENVIRON, profiles=("ops",))) == ["b"]
+    assert problems("main.yaml", profiles=("op",)) == ["main.yaml: no service has the profile op; did you mean ops?"]
+
+
 def test_a_profile_that_nobody_has() -> None:
     write(main=PROFILES, none="services: {web: {command: [sleep]}}")
     assert problems("main.yaml", profiles=("debgu", "ops")) == [

@@ -116,8 +116,15 @@ class Play:
         self.stage.svcd("apply", str(file))
 
     def wait(self, service: str, words: str, value: Any = True) -> None:
-        """Until that is so, of which nobody is told."""
-        wait_until(lambda: self.ask(service, words) == value, f"{service}: {words} to be {value!r}")
+        """Until that is so, of which nobody is told; another run of it may have to come first."""
+
+        def is_so() -> bool:
+            try:
+                return bool(self.ask(service, words) == value)
+            except ConnectionError:
+                return False
+
+        wait_until(is_so, f"{service}: {words} to be {value!r}")
 
 
 def _begun(place: Path, words: str) -> Begun | None:

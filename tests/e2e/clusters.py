@@ -6,6 +6,7 @@ Must not import the daemon: it knows the command, the control socket, the event 
 from __future__ import annotations
 
 import ctypes
+import itertools
 import json
 import os
 import shutil
@@ -27,11 +28,13 @@ import zmq
 from traces import Transition
 
 from svcd.protocol import codec, messages
+from svcd.protocol.messages.published import CONFIRMATION
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.02
 PR_SET_CHILD_SUBREAPER = 36
 SVCD = str(Path(sys.executable).parent / "svcd")
+NUMBERS = itertools.count(1)
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -118,7 +121,9 @@ class Cluster:
         self._control = self._socket(zmq.DEALER, "control")
         self._events = self._socket(zmq.SUB, "events")
         self._events.subscribe(b"")
-        self._subscribed = self._events.get_monitor_socket(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+        self._confirmation = f"{os.getpid()}.{next(NUMBERS)}"
+        self._events.subscribe(CONFIRMATION + self._confirmation.encode())
+        self._confirmations = 0
 
     def _socket(self, kind: int, name: str) -> Any:
         made = self._context.socket(kind)
@@ -173,12 +178,16 @@ class Cluster:
         return self.svcd("start", "-d", *map(str, files or [self.file]), code=code)
 
     def wait_subscribed(self) -> None:
-        """From here on no event is missed (and if one were, ``since`` would find the gap)."""
-        wait_until(
-            lambda: self._subscribed.poll(100) or self.process is None or self.process.poll() is not None, "events"
-        )
-        while self._subscribed.poll(0):
-            self._subscribed.recv_multipart()
+        """From here on no event is missed (and if one were, ``since`` would find the gap): each svcd that we connect to
+        says once that it has read our subscription.
+        """
+        heard = self._confirmations
+
+        def is_in_force() -> bool:
+            self.read_events(0.1)
+            return self._confirmations > heard or self.process is None or self.process.poll() is not None
+
+        wait_until(is_in_force, "events")
 
     def wait_end(self) -> int:
         """The exit code of the foreground ``svcd start``, once it has ended."""
@@ -229,8 +238,10 @@ class Cluster:
         while self._events.poll(0):
             _, body = self._events.recv_multipart()
             event = codec.decode(body)
-            if not isinstance(event, messages.SubscriptionConfirmed):  # somebody else's
+            if not isinstance(event, messages.SubscriptionConfirmed):
                 self.trace.append(event)
+            elif event.word == self._confirmation:  # and not somebody else's
+                self._confirmations += 1
         return True
 
     def wait_status(self, condition: Callable[[messages.StatusReported], Any], what: str) -> messages.StatusReported:
@@ -343,8 +354,6 @@ class Cluster:
     def close(self) -> None:
         """End what still runs and remove the directories. What had to be killed is an error of the test or of svcd."""
         self._control.close()
-        self._events.disable_monitor()
-        self._subscribed.close()
         self._events.close()
         self._context.term()
         killed = self._end_all()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import select
+import signal
 import socket
 import sys
 import time
@@ -29,11 +30,21 @@ def answer(listener: socket.socket, name: str) -> None:
         _, sender = listener.recvfrom(100)
         listener.sendto(text, sender)
         return
-    caller, _ = listener.accept()
+    caller = accept(listener, text)
     with caller:
-        caller.sendall(text)
         if caller.recv(100) == b"stay":
             caller.recv(100)
+
+
+def accept(listener: socket.socket, text: bytes) -> socket.socket:
+    """The next caller, who has been told that: a SIGTERM does not come between."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        caller, _ = listener.accept()
+        caller.sendall(text)
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+    return caller
 
 
 def main(words: list[str]) -> None:

@@ -3,8 +3,9 @@
 Must not import anything beyond the standard library: svcd starts it as any program, and it must start quickly.
 
 Words on its command line: ``unready`` (is not ready before it is told to be), ``lingers`` and ``deaf`` (a SIGTERM alone
-does not end it), ``CODE`` (the exit code after SIGTERM). Words of the test, to the socket ``PLAYERS/PID``: ``ready``,
-``exit CODE``, ``die SIGNAL``, ``notify TEXT``.
+does not end it), ``beats`` (gives signs of life all the while), ``CODE`` (the exit code after SIGTERM). Words of the
+test, to the socket ``PLAYERS/PID``: ``ready``, ``exit CODE``, ``die SIGNAL``, ``notify TEXT``, ``silent`` (beats no
+more).
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import os
 import signal
 import socket
 import sys
+
+BEAT_S = 0.05
 
 
 def notify(text: str) -> None:
@@ -40,8 +43,15 @@ def main(words: list[str]) -> None:
         orders.bind(os.path.join(os.environ["PLAYERS"], str(os.getpid())))
         if "unready" not in words and "NOTIFY_SOCKET" in os.environ:
             notify("READY=1")
+        orders.settimeout(BEAT_S if "beats" in words else None)
         while True:
-            word, _, rest = orders.recv(1000).decode().partition(" ")
+            try:
+                word, _, rest = orders.recv(1000).decode().partition(" ")
+            except TimeoutError:
+                notify("WATCHDOG=1")
+                continue
+            if word == "silent":
+                orders.settimeout(None)
             obey(word, rest)
 
 

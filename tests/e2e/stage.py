@@ -35,11 +35,12 @@ ORDERS = {
     "pause": messages.PauseServices,
     "resume": messages.ResumeServices,
 }
+# nothing in it runs out on a machine that stands still for some seconds, nor is anything of it waited for
 DEFAULTS = """\
 defaults:
   command: exec sleep 1000
-  restart: {backoff: {initial: 0s}}
-  stop: {timeout: 500ms}
+  restart: {backoff: {initial: 0s}, reset_after: 1h}
+  stop: {timeout: 30s}
 """
 PLAYER_WORDS = re.compile(r"\bPLAYER((?: \w+)*)")
 PLAYER = Path(__file__).with_name("player.py")
@@ -87,6 +88,8 @@ class Command:
     """A command that somebody runs at the same time; it must have been waited for at the end."""
 
     def __init__(self, stage: Stage, arguments: tuple[str, ...]) -> None:
+        self._stage = stage
+        self._arguments = arguments
         self._process = subprocess.Popen(
             [SVCD, *arguments],
             env=stage.environ,
@@ -99,8 +102,17 @@ class Command:
 
     def wait(self) -> tuple[int, str]:
         """Its exit code, and what it said on stderr."""
-        _, err = self._process.communicate(timeout=PATIENCE_S)
+        try:
+            _, err = self._process.communicate(timeout=PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"svcd {' '.join(self._arguments)} did not end\n{self._stage.story()}") from None
         return self._process.returncode, err
+
+    def close(self) -> None:
+        """Nobody waits for it any more: the test has failed."""
+        if self._process.returncode is None:
+            self._process.kill()
+            self._process.communicate()
 
 
 class Stage(Cluster):
@@ -141,9 +153,9 @@ class Stage(Cluster):
     def up(self, services: str, head: str = "", wait: str | None = "running") -> None:
         """Start a cluster of ``services``, and tell from here on.
 
-        Where they say nothing else they sleep, restart without delay and have half a second to stop. ``PLAYER WORD…``
-        among the keys of one makes it a player (player.py), running when the player listens. ``head``: what comes
-        before the services.
+        Where they say nothing else they sleep, restart without delay (but after another backoff, if they have one,
+        however long they ran) and have half a minute to stop. ``PLAYER WORD…`` among the keys of one makes it a player
+        (player.py), running when the player listens. ``head``: what comes before the services.
         """
         player = self.directory / "player"
         player.write_text(f"#!{sys.executable} -ISB\n{PLAYER.read_text()}")
@@ -174,7 +186,9 @@ class Stage(Cluster):
 
     def command(self, *arguments: str) -> Command:
         """Run ``svcd`` with these, without waiting for it."""
-        return Command(self, arguments)
+        command = Command(self, arguments)
+        self.at_end.append(command.close)
+        return command
 
     def answer_to(self, correlation: bytes) -> messages.Message:
         deadline = time.monotonic() + PATIENCE_S
@@ -210,7 +224,7 @@ class Stage(Cluster):
         """Wait until the story, from where the last one ended, is complete. One step else than it says is a failure."""
         whole = then(*story)
         deadline = time.monotonic() + PATIENCE_S
-        while (wrong := mismatch(whole, [each.line for each in self._untold()])) is not None:
+        while (wrong := mismatch(whole, [each.line for each in self._transitions(self._told)])) is not None:
             assert "\n     but the end came" in wrong, f"{wrong}\n{self.story()}"
             assert time.monotonic() < deadline, f"waited in vain:\n{wrong}\n{self.story()}"
             self.read_events(0.5)
@@ -224,6 +238,10 @@ class Stage(Cluster):
         """SIGTERM; the story is all that follows, and ``code`` its end."""
         assert self.drain() == code
         self.tells(*story)
+
+    def untold(self) -> list[Transition]:
+        """What has happened until now since the last story ended."""
+        return self.since(self._told)
 
     def processes(self, service: str) -> list[int]:
         """The pids of all processes that carry this service's name in their environment, or as their own name."""
@@ -255,9 +273,6 @@ class Stage(Cluster):
         return [
             event.text for event in self.trace if isinstance(event, messages.NoticeGiven) and event.service == service
         ]
-
-    def _untold(self) -> list[Transition]:
-        return self._transitions(self._told)
 
     def _transitions(self, after: int) -> list[Transition]:
         return [

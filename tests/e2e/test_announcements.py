@@ -50,7 +50,7 @@ def test_more_time_for_a_start(stage: Stage) -> None:
 
 
 def test_more_time_for_a_stop(stage: Stage) -> None:
-    stage.up("a: {PLAYER deaf, stop: {timeout: 2s}}")
+    stage.up("a: {PLAYER deaf, stop: {timeout: 30s}}")
     order = stage.order("stop", "a")
     stage.tells("a: running → stopping")
     stage.say("a", "notify EXTEND_TIMEOUT_USEC=3600000000")
@@ -139,15 +139,23 @@ def test_a_foreign_process_is_not_adopted(stage: Stage) -> None:
 def test_nobody_speaks_for_another(stage: Stage) -> None:
     """The names of abstract sockets are there for everybody to read; ours listen to their own run alone."""
     stage.up("a: {PLAYER}\nb: {PLAYER}")
-    own = "notify STATUS=mine"
-    stage.say("a", own)
-    stage.wait_status(lambda _: stage.row("a").text == "mine", "its words")
-    table = Path("/proc/net/unix").read_text().splitlines()
-    names = [line.split("@", 1)[1] for line in table if "@svcd-notify-" in line]
+    for name in "ab":
+        stage.say(name, f"notify STATUS={name}'s")
+        stage.wait_status(lambda _, name=name: stage.row(name).text == f"{name}'s", "its words")
+    table = Path("/proc/net/unix").read_text()
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as stranger:
-        for name in names:
-            stranger.sendto(b"STATUS=forged\nSTOPPING=1", f"\0{name}")
-    stage.say("b", "notify STATUS=mine, too")
-    stage.wait_status(lambda _: stage.row("b").text == "mine, too", "its words")
-    assert stage.row("a").text == "mine"
+        for name in "ab":
+            address = notify_socket(stage.pid_of(name))
+            assert address in table
+            stranger.sendto(b"STATUS=forged\nSTOPPING=1", address.replace("@", "\0", 1))
+    for name in "ab":  # what is said after it is read after it
+        stage.say(name, f"notify STATUS={name}'s own")
+        stage.wait_status(lambda _, name=name: stage.row(name).text != f"{name}'s", "its words")
+        assert stage.row(name).text == f"{name}'s own"
     stage.tells()
+
+
+def notify_socket(pid: int) -> str:
+    """Where this process was told to announce things."""
+    found = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return next(each.partition("=")[2] for each in found if each.startswith("NOTIFY_SOCKET="))

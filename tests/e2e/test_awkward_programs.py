@@ -35,7 +35,7 @@ def test_who_ignores_the_stop_is_killed_with_all_its_children_before_anything_be
         "stubborn.py",
     )
     (stage.directory / "pids").mkdir()
-    stage.up("db: {}\nstubborn: {command: [python3, stubborn.py], depends_on: [db]}")
+    stage.up("db: {}\nstubborn: {command: [python3, stubborn.py], stop: {timeout: 200ms}, depends_on: [db]}")
     wait_until(lambda: len(os.listdir(stage.directory / "pids")) == 4, "four stubborn processes")
     pids = [int(name) for name in os.listdir(stage.directory / "pids")]
     stage.does("stop", "db")
@@ -44,10 +44,10 @@ def test_who_ignores_the_stop_is_killed_with_all_its_children_before_anything_be
 
 
 def test_the_kill_is_told_and_only_where_there_was_one(stage: Stage) -> None:
-    stage.up("deaf: {PLAYER deaf}\npolite: {PLAYER}")
+    stage.up("deaf: {PLAYER deaf, stop: {timeout: 200ms}}\npolite: {PLAYER}")
     stage.does("stop", "deaf", "polite")
     stage.tells(together(stops("deaf"), stops("polite")))
-    assert stage.causes("deaf")[-1] == "stopped by request; did not stop within 0.5 s: killed"
+    assert stage.causes("deaf")[-1] == "stopped by request; did not stop within 0.2 s: killed"
     assert stage.causes("polite")[-1] == "stopped by request"
 
 
@@ -163,7 +163,7 @@ def test_a_wall_clock_that_is_set_back_by_an_hour_decides_nothing(stage: Stage) 
     stage.up(
         """
         db: {PLAYER, restart: {backoff: {initial: 50ms, jitter: 0}, intensity: {restarts: 1, within: 1h}}}
-        deaf: {PLAYER deaf, depends_on: [db]}
+        deaf: {PLAYER deaf, stop: {timeout: 200ms}, depends_on: [db]}
         late: {ready: {notify: true, timeout: 50ms}, restart: {policy: never}, start: manual}
         """
     )

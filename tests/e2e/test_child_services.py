@@ -10,7 +10,7 @@ import signal
 from typing import Any
 
 import pytest
-from acting import DRAINS, LOADS, STOPS, Play
+from acting import DRAINS, LOADS, STOPS, Play, acts
 from clusters import wait_until
 from stage import Stage
 from traces import then, together
@@ -74,10 +74,10 @@ def spawn(play: Play, name: str, more: str = "", parent: str = "pool") -> Any:
     return found
 
 
-def children(play: Play, parent: str = "pool") -> dict[str, str]:
-    found = play.ask(parent, "{name: child.state for name, child in ctx.children.items()}")
-    assert isinstance(found, dict)
-    return found
+def wait_children(play: Play, *, parent: str = "pool", **states: str) -> None:
+    """Until these are all that the parent knows of, and so: it is told of them a moment after everybody else."""
+    found = "{name.replace('-', '_'): child.state for name, child in ctx.children.items()}"
+    play.wait(parent, found, states)
 
 
 # ---- a pool ----
@@ -87,7 +87,7 @@ def test_a_pool_of_three_shards(stage: Stage) -> None:
     play = pool(stage, f"{POOL}\nweb: {{}}")
     for number in range(3):
         assert spawn(play, f"shard-{number}", f"config={{'number': {number}}}") == "running"
-    assert children(play) == {f"shard-{number}": "running" for number in range(3)}
+    wait_children(play, shard_0="running", shard_1="running", shard_2="running")
     assert play.ask("pool", "await ctx.children['shard-2'].service.who()") == {
         "name": "shard-2",
         "number": 2,
@@ -118,7 +118,7 @@ def test_a_stop_of_the_parent_removes_them_first(stage: Stage) -> None:
     assert stage.names() == ["pool"]
     stage.does("start", "pool")
     stage.tells(f"pool: stopped → {LOADS}")
-    assert children(play) == {}
+    wait_children(play)
     spawn(play, "shard-0")
 
 
@@ -140,7 +140,7 @@ def test_a_restart_of_the_parent_begins_without_them(stage: Stage) -> None:
     spawn(play, "shard-0")
     stage.does("restart", "pool")
     stage.tells(f"shard-0: {STOPPED}", f"pool: running → draining → stopping → {LOADS}")
-    assert children(play) == {}
+    wait_children(play)
     assert stage.names() == ["pool"]
 
 
@@ -159,7 +159,7 @@ def test_a_killed_parent_takes_them_along_and_begins_again_without(stage: Stage)
     assert stage.names() == ["pool"]
     assert not any(stage.processes(f"shard-{number}") for number in range(3))
     assert stage.output("shard-0") == b""  # its logs are kept
-    assert children(play) == {}
+    wait_children(play)
     spawn(play, "shard-0")
 
 
@@ -168,7 +168,7 @@ def test_a_child_that_refuses_to_end_keeps_the_next_run_waiting(stage: Stage) ->
     stage.tells()
     code = "import signal, time; signal.signal(15, signal.SIG_IGN); open('deaf', 'w').close(); time.sleep(1000)"
     command = ["python3", "-c", code]
-    play.ask("pool", f"(await ctx.spawn_service('deaf', command={command!r}, stop={{'timeout': '1s'}})).state")
+    play.ask("pool", f"(await ctx.spawn_service('deaf', command={command!r}, stop={{'timeout': '200ms'}})).state")
     stage.tells("deaf: unloaded → waiting → starting → running")
     wait_until((stage.directory / "deaf").exists, "it to be deaf")
     stage.crash("pool")
@@ -185,7 +185,7 @@ def test_a_killed_child_is_told_and_comes_back_by_its_policy(stage: Stage) -> No
     stage.crash("shard-0")
     stage.tells(f"shard-0: running → {LOADS}")
     play.wait("pool", "self.heard", [["shard-0", "shard-0 has ended: signal SIGKILL"]])
-    assert children(play) == {"shard-0": "running", "shard-1": "running"}
+    wait_children(play, shard_0="running", shard_1="running")
     assert play.ask("pool", "await ctx.children['shard-0'].service.who()")["name"] == "shard-0"
 
 
@@ -198,7 +198,7 @@ def test_the_parent_may_restart_it(stage: Stage) -> None:
     assert play.ask("pool", "ctx.children['shard-0'].cause") == "signal SIGKILL"
     play.ask("pool", "await ctx.children['shard-0'].restart()")
     stage.tells(f"shard-0: failed → {LOADS}")
-    assert children(play) == {"shard-0": "running"}
+    wait_children(play, shard_0="running")
 
 
 def test_the_parent_may_give_up(stage: Stage) -> None:
@@ -216,9 +216,9 @@ def test_a_function_hears_of_its_children_too(stage: Stage) -> None:
     services = "pool: {command: null, python: 'app:waiter', permissions: {spawn: true}, restart: {policy: never}}"
     pool(stage, services)
     stage.wait_status(lambda status: any(row.name == "shard-0" for row in status.services), "the shard")
-    wait_until(lambda: stage.row("shard-0").state == "running", "the shard to run")
+    stage.wait_state("shard-0", "running")
     stage.crash("shard-0")
-    wait_until(lambda: stage.row("pool").state == "failed", "the pool to give up")
+    stage.wait_state("pool", "failed")
     assert stage.row("pool").cause == "ChildFailed: shard-0 has ended: signal SIGKILL"
 
 
@@ -250,7 +250,7 @@ def test_refusals_are_typed_and_nothing_changes(stage: Stage, words: str, kind: 
     failure = play.failure("pool", f"await ctx.spawn_service({words})")
     assert (failure.kind, text in failure.text) == (kind, True), failure
     assert stage.names() == before
-    assert children(play) == {"shard-0": "running"}
+    wait_children(play, shard_0="running")
 
 
 def test_no_more_than_permitted(stage: Stage) -> None:
@@ -306,7 +306,7 @@ def test_an_instance_has_children_of_its_own(stage: Stage) -> None:
     assert play.failure("pool.1", "await ctx.call('shard-0.who')").kind == "PermissionDenied"
     assert play.failure("pool.1", "await ctx.spawn_service('shard-0', Shard)").kind == "ChildNameTaken"
     stage.does("restart", "pool.1")
-    assert children(play, "pool.0") == {"shard-0": "running"}
+    wait_children(play, parent="pool.0", shard_0="running")
 
 
 # ---- at other moments ----
@@ -316,7 +316,7 @@ def test_they_may_be_created_in_the_parents_own_start(stage: Stage) -> None:
     play = pool(stage, "pool: {ACT Early, permissions: {spawn: true}, start: manual}", head="max_parallel: 1\n")
     stage.does("start", "pool")
     assert stage.row("shard-0").state == "running"
-    assert children(play) == {"shard-0": "running"}
+    wait_children(play, shard_0="running")
 
 
 def test_a_parent_that_is_stopped_while_it_waits_for_a_child(stage: Stage) -> None:
@@ -347,7 +347,7 @@ def test_registered_started_stopped_by_its_parent(stage: Stage) -> None:
     stage.tells(f"shard-0: {RISES}")
     play.ask("pool", "await ctx.children['shard-0'].stop()")
     stage.tells(f"shard-0: {STOPPED}")
-    assert children(play) == {"shard-0": "stopped"}
+    wait_children(play, shard_0="stopped")
     assert play.ask("pool", "(await ctx.spawn_service('shard-1', Shard, wait=0)).name") == "shard-1"
     stage.tells(f"shard-1: {RISES}")
     play.wait("pool", "ctx.children['shard-1'].state", "running")
@@ -370,14 +370,15 @@ def test_changes_of_the_configuration_leave_them_alone(stage: Stage) -> None:
     play = pool(stage, f"{POOL}\nweb: {{}}")
     spawn(play, "shard-0")
     before = stage.pid_of("shard-0")
-    services = f"{POOL}\nweb: {{}}\nnew: {{}}"
-    file = stage.write_services(services.replace("ACT Pool", "command: null, python: 'app:Pool'"), name="changed.yaml")
+    services = acts(f"{POOL}\nweb: {{}}\nnew: {{}}")
+    file = stage.write_services(services, name="changed.yaml")
     assert "shard" not in stage.svcd("plan", str(file)).out
     stage.svcd("apply", str(file))
     stage.tells("new: unloaded → waiting → starting → running")
+    stage.write_services(services + "\nnewer: {}", name="changed.yaml")
     assert stage.process is not None
     stage.process.send_signal(signal.SIGHUP)
-    wait_until(lambda: "new" in stage.names(), "the change")
+    stage.tells("newer: unloaded → waiting → starting → running")
     assert stage.pid_of("shard-0") == before
     assert "shard-0" not in stage.configuration()
 

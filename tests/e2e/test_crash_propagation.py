@@ -334,7 +334,7 @@ def test_a_dependency_dies_before_its_restart_reaches_it(stage: Stage) -> None:
 
 
 def test_a_dependent_that_must_be_killed_holds_nobody_for_ever(stage: Stage) -> None:
-    stage.up("db: {}\napi: {PLAYER deaf, depends_on: [db]}")
+    stage.up("db: {}\napi: {PLAYER deaf, stop: {timeout: 200ms}, depends_on: [db]}")
     stage.crash("db")
     stage.tells("db: running → waiting", together(f"db: {RISES}", stops("api", to="waiting")), starts("api"))
     assert restarts(stage) == {"db": 1}

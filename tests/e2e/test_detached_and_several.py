@@ -57,6 +57,21 @@ def test_detached_says_why_it_is_down_again(cluster: Cluster) -> None:
     wait_until(lambda: not cluster.run_dir.exists(), "the drain")
 
 
+def test_detached_says_why_it_is_about_to_be_down(cluster: Cluster) -> None:
+    """Whatever the drain takes, and before the log has it."""
+    cluster.write(
+        """
+        services:
+          a: {command: exit 5, ready: {delay: 20s}, restart: {policy: never}, essential: true, depends_on: [b]}
+          b: {command: "trap '' TERM; echo deaf; while :; do sleep 0.05; done", ready: {log: deaf}, stop: {timeout: 1h}}
+        """
+    )
+    outcome = cluster.start_detached(code=1)
+    assert outcome.err.splitlines()[0].endswith("ended before it was ready: exit code 5: the cluster shuts down")
+    os.kill(cluster.pid_of("b"), signal.SIGKILL)
+    wait_until(lambda: not cluster.run_dir.exists(), "the drain")
+
+
 def test_status_as_json_has_what_programs_rely_on(cluster: Cluster) -> None:
     cluster.write(
         "cluster: shop\nservices: {a: {command: exec sleep 99}, b: {command: exec sleep 99, depends_on: [a]}}\n"

@@ -58,6 +58,11 @@ def under_way(play: Play, count: int, service: str = "billing") -> list[Begun]:
     return calls
 
 
+def wait_withdrawn(play: Play) -> None:
+    """Until web has heard that billing is not to be found."""
+    play.wait("web", "len(ctx._joined._routes.known('billing'))", 0)
+
+
 def late(play: Play) -> str:
     """What becomes of a request on the connection that web has had: as it is when the news of a route is late."""
     words = """
@@ -74,7 +79,7 @@ def late(play: Play) -> str:
 
 
 def test_what_is_in_flight_is_finished_and_told(stage: Stage) -> None:
-    play = Play(stage, SHOP, TWO % "timeout: 10s")
+    play = Play(stage, SHOP, TWO % "drain_timeout: 1h, timeout: 1h")
     calls = under_way(play, 3)
     order = stage.order("stop", "billing")
     stage.tells("billing: running → draining")
@@ -93,11 +98,12 @@ def test_what_is_in_flight_is_finished_and_told(stage: Stage) -> None:
 
 
 def test_late_requests_are_served_for_the_grace_and_then_refused(stage: Stage) -> None:
-    play = Play(stage, SHOP, TWO % "drain_grace: 1h")
+    play = Play(stage, SHOP, TWO % "drain_grace: 1h, drain_timeout: 1h")
     call = under_way(play, 1)[0]
     play.ask("web", "setattr(self, 'link', next(iter(ctx._joined._caller._links.values())))")
     stage.order("stop", "billing")
     stage.tells("billing: running → draining")
+    wait_withdrawn(play)
     failed = play.failure("web", "await ctx.call('billing.hello')")
     assert (failed.kind, failed.text) == (
         "ServiceUnavailable",
@@ -113,7 +119,7 @@ def test_late_requests_are_served_for_the_grace_and_then_refused(stage: Stage) -
 
 
 def test_who_waits_is_served_by_the_next_one(stage: Stage) -> None:
-    play = Play(stage, SHOP, TWO % "timeout: 10s")
+    play = Play(stage, SHOP, TWO % "drain_timeout: 1h, timeout: 1h")
     call = under_way(play, 1)[0]
     order = stage.order("restart", "billing")
     stage.tells("billing: running → draining")
@@ -127,7 +133,7 @@ def test_who_waits_is_served_by_the_next_one(stage: Stage) -> None:
 
 
 def test_what_takes_too_long_is_bounded_told_and_its_callers_are(stage: Stage) -> None:
-    play = Play(stage, SHOP, TWO % "drain_timeout: 200ms, timeout: 10s")
+    play = Play(stage, SHOP, TWO % "drain_timeout: 200ms, timeout: 1h")
     calls = under_way(play, 2)
     order = stage.order("stop", "billing")
     for each in calls:
@@ -141,7 +147,7 @@ def test_what_takes_too_long_is_bounded_told_and_its_callers_are(stage: Stage) -
 
 def test_who_waits_for_no_end_finds_his_token_cancelled(stage: Stage) -> None:
     """A long poll ends well: the endpoint's token, above its own, is cancelled when the drain begins."""
-    play = Play(stage, SHOP, TWO % "timeout: 10s")
+    play = Play(stage, SHOP, TWO % "drain_timeout: 1h, timeout: 1h")
     call = play.begin("web", "await ctx.call('billing.until_shut')")
     play.wait("billing", "self.begun", 1)
     stage.does("stop", "billing")
@@ -163,7 +169,7 @@ def test_a_shutdown_drains_in_reverse_order(stage: Stage) -> None:
 
 
 def test_a_shutdown_now_does_not_drain(stage: Stage) -> None:
-    play = Play(stage, SHOP, TWO % "drain_timeout: 1h, timeout: 10s")
+    play = Play(stage, SHOP, TWO % "drain_timeout: 1h, timeout: 1h")
     under_way(play, 1)
     stage.svcd("shutdown", "--now")
     assert stage.wait_end() == 0
@@ -172,7 +178,7 @@ def test_a_shutdown_now_does_not_drain(stage: Stage) -> None:
 
 def test_a_second_signal_ends_the_drain(stage: Stage) -> None:
     services = """
-        billing: {ACT Billing, stop: {drain_timeout: 1h, timeout: 10s}}
+        billing: {ACT Billing, stop: {drain_timeout: 1h, timeout: 1h}}
         web: {ACT Web, depends_on: [billing]}
     """
     play = Play(stage, SHOP, services)
@@ -192,11 +198,12 @@ ALONE = "billing: {ACT Billing, %s}\nweb: {ACT Web, permissions: {services: [bil
 @pytest.mark.parametrize("how", ["ctx.stop()", "await asyncio.to_thread(ctx.stop)"])
 def test_a_service_that_stops_by_itself_is_drained_first(stage: Stage, how: str) -> None:
     """Nobody finds it, new requests are refused, those in flight are finished; only then does it stop."""
-    play = Play(stage, SHOP, ALONE % "restart: {policy: never}")
+    play = Play(stage, SHOP, ALONE % "restart: {policy: never}, stop: {drain_timeout: 1h}")
     (call,) = under_way(play, 1)
     play.ask("billing", how)
     stage.tells("billing: running → draining")
-    failed = play.failure("web", "await ctx.call('billing.hello', timeout=5)")
+    wait_withdrawn(play)
+    failed = play.failure("web", "await ctx.call('billing.hello')")
     assert (failed.kind, "stops by itself" in str(failed)) == ("ServiceUnavailable", True)
     assert play.ask("billing", "ctx.stopping.is_set()") is False
     play.ask("billing", "ctx.stop()")  # again, which changes nothing
@@ -256,7 +263,7 @@ def test_who_breaks_while_it_drains_stops_at_once(stage: Stage) -> None:
 def test_whoever_requires_it_hears_at_the_beginning_of_the_drain(stage: Stage) -> None:
     """And may still ask it while it goes down itself."""
     services = """
-        billing: {ACT Billing, restart: {policy: always}}
+        billing: {ACT Billing, restart: {policy: always}, stop: {drain_timeout: 1h}}
         front: {ACT Front, depends_on: [billing]}
         web: {ACT Web, permissions: {services: [billing]}}
     """

@@ -114,7 +114,7 @@ def _stubborn(cluster: Cluster, *words: str) -> list[int]:
     """Starts a program that ignores every polite signal, as its descendants do; all their pids."""
     cluster.write(STUBBORN, "stubborn.py")
     command = ", ".join(["python3", "stubborn.py", "'3'", *words])
-    cluster.write(f"services: {{a: {{command: [{command}], stop: {{timeout: 500ms}}}}}}\n")
+    cluster.write(f"services: {{a: {{command: [{command}], stop: {{timeout: 200ms}}}}}}\n")
     cluster.start()
     pids = cluster.directory / "pids"
     wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 4, "four stubborn processes")

@@ -115,13 +115,13 @@ def test_a_server_that_hangs_holds_up_nobody_else(stage: Stage) -> None:
     up(
         stage,
         """
-        a: {command: null, python: "user:main", preload: [unfit], restart: {policy: never}, ready: {timeout: 2s}}
+        a: {command: null, python: "user:main", preload: [unfit], restart: {policy: never}, ready: {timeout: 500ms}}
         b: {command: null, python: "user:main", preload: [heavy]}
         """,
     )
     assert told(stage, "b")[0] == "preloaded"
     row = stage.wait_state("a", "failed")
-    assert "cannot preload unfit: importing it has not ended within 2 s" in row.cause
+    assert "cannot preload unfit: importing it has not ended within 0.5 s" in row.cause
     wait_until(lambda: len(servers(stage)) == 1, "the one that hangs to be gone")
     stage.drain()
 

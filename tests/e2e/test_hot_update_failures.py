@@ -104,7 +104,7 @@ class SlowStart(Tills):
 class Caller(Actor):
     pass
 """
-KEYS = "ready: {timeout: 2s}, stop: {timeout: 1s, drain_timeout: 500ms}"
+KEYS = "stop: {timeout: 1s, drain_timeout: 500ms}"
 SERVICES = f"till: {{ACT Tills, {KEYS}}}\ncaller: {{ACT Caller, depends_on: [till]}}"
 GOES_ON = "; the one before goes on"
 
@@ -122,7 +122,7 @@ def goes_on(play: Play, pid: int, handled: int, transitions: bool = False) -> No
     assert (row.pid, row.state, row.restarts) == (pid, "running", 0)
     assert play.ask("caller", "await ctx.call('till.charge', cents=1)") == handled + 1
     wait_until(lambda: stage.processes("till") == [pid], "its process to be the only one")
-    assert stage.causes("till")[-1] == "ready"
+    assert {*stage.causes("till")[-1:]} <= {"ready"}  # of steps that were heard: the first may come before we listen
     (code,) = (each.launch.run for each in plans.from_json(stage.configuration().encode()).services[:1])
     assert isinstance(code, PythonCode)
     assert code.entry == "app:Tills"
@@ -142,11 +142,8 @@ BAD_VERSIONS = {
     "app:Nothing": "the new version failed (loading): ",
     "app:BadConstructor": "the new version failed (",
     "app:BadInit": "the new version failed (init()): ValueError: bad init",
-    "app:HangingInit": "the new version was not ready within 2 s (init())",
     "app:BadImport": "the new version failed (start()): ValueError: no such state",
     "app:BadStart": "the new version failed (start()): ValueError: bad start",
-    "app:HangingStart": "the new version was not ready within 2 s (start())",
-    "app:HangingStop": "the new version was not ready within 2 s (start())",
     "app:Exits": "the new version exit code 3 (start())",
     "app:Incompatible": "the new version is not compatible: charge() has no parameter cents any more; charge() needs "
     "dollars (--force updates all the same)",
@@ -168,6 +165,19 @@ def test_new_versions_that_fail(stage: Stage) -> None:
     assert len([each for each in stage.notices("till") if each.startswith("cannot update till: ")]) == len(BAD_VERSIONS)
     stage.svcd("restart", "till")  # and no failed version comes in by it
     assert play.ask("caller", "await ctx.call('till.charge', cents=1)") == 1
+
+
+@pytest.mark.parametrize(
+    ("entry", "step"), [("HangingInit", "init()"), ("HangingStart", "start()"), ("HangingStop", "start()")]
+)
+def test_new_versions_that_hang(stage: Stage, entry: str, step: str) -> None:
+    play = Play(stage, TILLS, SERVICES.replace("ACT Tills", "ACT Tills, ready: {timeout: 2s}"))
+    pid = stage.pid_of("till")
+    why = f"the new version was not ready within 2 s ({step})"
+    assert update(stage, f"app:{entry}") == why + GOES_ON
+    goes_on(play, pid, 0)
+    assert stage.row("till").cause == f"ready; not updated: {why}"
+    stage.tells()
 
 
 @pytest.mark.parametrize(
@@ -208,7 +218,7 @@ STEPS = {
     "the old one finishes its requests": "app:Tills",
 }
 STEADY = """
-till: {ACT Tills}
+till: {ACT Tills, stop: {timeout: 500ms, drain_timeout: 1m}}
 web: {ACT Caller, depends_on: [till]}
 caller: {ACT Caller, permissions: {services: [till]}}
 """
@@ -228,6 +238,12 @@ def reach(stage: Stage, step: str) -> tuple[Play, Command, int, int]:
     (new,) = wait_until(lambda: {*stage.processes("till")} - {old}, "the new one to have a process")
     stage.skip()
     return play, command, old, new
+
+
+def let_go(play: Play, step: str) -> None:
+    """What the old one finishes at this step, if it is that, is over now: nobody waits for the end of its drain."""
+    if step.startswith("the old one"):
+        play.begin("till", "self.gate.set()")
 
 
 def ends(command: Command) -> str:
@@ -263,9 +279,11 @@ def test_the_old_one_is_killed(stage: Stage, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_stop_in_the_middle(stage: Stage, step: str) -> None:
-    _play, command, old, new = reach(stage, step)
-    stage.svcd("stop", "till")
+    play, command, old, new = reach(stage, step)
+    stop = stage.order("stop", "till")
+    let_go(play, step)
     assert "superseded" in ends(command)
+    assert stop.outcome() == "done"
     assert stage.states()["till"] == "stopped"
     assert not is_alive(old)
     assert not is_alive(new)
@@ -273,9 +291,11 @@ def test_a_stop_in_the_middle(stage: Stage, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_restart_in_the_middle(stage: Stage, step: str) -> None:
-    _play, command, old, new = reach(stage, step)
-    stage.svcd("restart", "till")
+    play, command, old, new = reach(stage, step)
+    restart = stage.order("restart", "till")
+    let_go(play, step)
     assert "superseded" in ends(command)
+    assert restart.outcome() == "done"
     row = stage.row("till")
     assert (row.state, row.version) == ("running", None)
     assert row.pid not in (old, new)
@@ -284,14 +304,18 @@ def test_a_restart_in_the_middle(stage: Stage, step: str) -> None:
 
 @pytest.mark.parametrize("step", STEPS)
 def test_a_shutdown_in_the_middle(stage: Stage, step: str) -> None:
-    _play, command, _old, _new = reach(stage, step)
-    assert stage.drain() == 0
+    play, command, _old, _new = reach(stage, step)
+    assert stage.process is not None
+    stage.process.terminate()
+    stage.wait_cluster("stopping")
+    let_go(play, step)
+    assert stage.wait_end() == 0
     assert command.wait()[0] != 0
 
 
 def retiring(stage: Stage) -> tuple[Play, Command, int, int]:
-    """An update whose new version serves, and whose old one does not end."""
-    play = Play(stage, TILLS, STEADY)
+    """An update whose new version serves, and whose old one does not end before it is killed."""
+    play = Play(stage, TILLS, STEADY.replace("500ms", "1h"))
     old = stage.pid_of("till")
     play.ask("till", "self.bad = 'stop'")
     command = stage.command("update", "till", "--version", "2")
@@ -315,6 +339,8 @@ def test_the_new_one_is_killed_when_it_is_the_service(stage: Stage) -> None:
     _play, command, old, new = retiring(stage)
     invocation = stage.row("till").invocation
     os.kill(new, signal.SIGKILL)
+    stage.wait_status(lambda _: stage.row("till").state != "running", "the crash")
+    os.kill(old, signal.SIGKILL)
     assert command.wait() == (0, "")
     row = stage.wait_state("till", "running", after=invocation)
     assert row.version == "2"
@@ -324,9 +350,11 @@ def test_the_new_one_is_killed_when_it_is_the_service(stage: Stage) -> None:
 
 def test_a_stop_while_the_old_one_is_retired(stage: Stage) -> None:
     _play, command, old, new = retiring(stage)
-    stage.svcd("stop", "till")
+    stop = stage.order("stop", "till")
+    wait_until(lambda: not is_alive(new), "the new one to end")
+    os.kill(old, signal.SIGKILL)
+    assert stop.outcome() == "done"
     assert not is_alive(old)
-    assert not is_alive(new)
     assert command.wait() == (0, "")
 
 

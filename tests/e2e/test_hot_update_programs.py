@@ -68,10 +68,10 @@ print("down", version, flush=True)
 """
 
 
-def keys(stage: Stage, port: int, version: str, more: str = "") -> str:
+def keys(stage: Stage, port: int, version: str, more: str = "", patience: str = "1m") -> str:
     command = f"['{sys.executable}', -ISB, {stage.directory}/server.py, {version}]"
-    ready, sockets = "ready: {notify: true, timeout: 5s}", f"sockets: [{{listen: '{HOST}:{port}'}}]"
-    return f"web: {{command: {command}, {ready}, {sockets}, stop: {{timeout: 20s}}{more}}}"
+    ready, sockets = f"ready: {{notify: true, timeout: {patience}}}", f"sockets: [{{listen: '{HOST}:{port}'}}]"
+    return f"web: {{command: {command}, {ready}, {sockets}, stop: {{timeout: 1h}}{more}}}"
 
 
 @pytest.fixture
@@ -122,9 +122,10 @@ def test_no_connection_is_refused_or_lost(stage: Stage, port: int) -> None:
         stage.write_services(keys(stage, port, "two"))
         command = stage.command("update", "web")
         wait_until(lambda: "two" in answers, "the new one to serve")
-        assert len(stage.processes("web")) == 2  # the old one has a connection to end
+        cause = "being updated: retiring the old one"  # which has a connection to end
+        stage.wait_status(lambda _: stage.row("web").cause == cause, "the switch")
+        assert len(stage.processes("web")) == 2
         assert asked(stays) == "one"
-        assert stage.row("web").cause == "being updated: retiring the old one"
         assert stage.pid_of("web") != old
         stays.close()
         assert command.wait() == (0, "")
@@ -133,6 +134,7 @@ def test_no_connection_is_refused_or_lost(stage: Stage, port: int) -> None:
     assert stage.processes("web") == [stage.pid_of("web")]
     assert answers[-1] == "two"
     assert stage.row("web").cause == "ready"
+    wait_until(lambda: b"down one" in stage.output("web"), "the last word of the old one")
     stage.svcd("signal", "USR1", "web")
     wait_until(lambda: b"usr1" in stage.output("web"), "the signal to be heard")
     assert stage.output("web") == b"up one\nup two\ndown one\nusr1 two\n"
@@ -140,17 +142,17 @@ def test_no_connection_is_refused_or_lost(stage: Stage, port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "why"),
+    ("version", "patience", "why"),
     [
-        ("two, breaks", "the new version exit code 4 (waiting until it is ready)"),
-        ("two, silent", "the new version was not ready within 5 s (waiting until it is ready)"),
+        ("two, breaks", "1m", "the new version exit code 4 (waiting until it is ready)"),
+        ("two, silent", "2s", "the new version was not ready within 2 s (waiting until it is ready)"),
     ],
 )
-def test_a_new_version_that_fails(stage: Stage, port: int, version: str, why: str) -> None:
+def test_a_new_version_that_fails(stage: Stage, port: int, version: str, patience: str, why: str) -> None:
     answers: list[str] = []
     old = stage.pid_of("web")
     with load(port, answers):
-        stage.write_services(keys(stage, port, version))
+        stage.write_services(keys(stage, port, version, patience=patience))
         said = stage.svcd("update", "web", code=3).err.splitlines()[0]
         count = len(answers)
         wait_until(lambda: len(answers) > count + 100, "callers to be served")

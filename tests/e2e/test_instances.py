@@ -149,8 +149,8 @@ def test_a_rolling_restart_waits_for_readiness(stage: Stage) -> None:
 
 
 def test_the_first_failure_ends_a_rolling_restart(stage: Stage) -> None:
-    command = "command: 'test ! -e broken || exit 4; exec sleep 1000'"
-    stage.up(f"api: {{{command}, ready: {{delay: 50ms}}, restart: {{policy: never}}, instances: 3}}")
+    command = "command: 'test ! -e broken || exit 4; echo up; exec sleep 1000'"
+    stage.up(f"api: {{{command}, ready: {{log: up}}, restart: {{policy: never}}, instances: 3}}")
     stage.write("", "broken")
     order = stage.order("restart", "api", rolling=True)
     end = order.end()

@@ -69,9 +69,9 @@ def test_a_bare_environment_runs_a_service(stage: Stage, minor: int) -> None:
     made = environment(stage, minor)
     service(stage, ".venv/bin/python")
     stage.wait_state("a", "running", "failed")
-    lines = wait_until(lambda: stage.output("a").decode().splitlines(), "its words")
+    wait_until(lambda: b"logged" in stage.output("a", "stderr") and stage.output("a").count(b"\n") > 1, "its words")
+    lines = stage.output("a").decode().splitlines()
     assert lines[:2] == [f"3 {minor} {made} there:", "['Service']"], stage.output("a", "stderr").decode()
-    assert b"logged" in stage.output("a", "stderr")
     (pid,) = [each for each in stage.processes("a") if each == stage.pid_of("a")]
     assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"svcd: service cluster/a")
     stage.drain()
@@ -86,7 +86,8 @@ def test_what_an_environment_has_installed_wins(stage: Stage) -> None:
     stage.write("import yaml\ndef main(ctx): pass\n", "user.py")
     stage.up('a: {command: null, python: "user:main", interpreter: .venv/bin/python, restart: {policy: never}}')
     stage.wait_state("a", "failed")
-    assert b"ImportError: the yaml of this environment" in stage.output("a", "stderr"), "svcd itself is always ours"
+    words = b"ImportError: the yaml of this environment"  # and svcd itself is always ours
+    wait_until(lambda: words in stage.output("a", "stderr"), words.decode())
     stage.drain()
 
 
@@ -115,7 +116,7 @@ def test_an_interpreter_that_is_too_old_says_so(stage: Stage) -> None:
         pytest.skip("there is no old Python here")
     service(stage, str(found))
     row = stage.wait_state("a", "failed")
-    wait_until(lambda: stage.output("a", "stderr"), "its words")
+    wait_until(lambda: stage.output("a", "stderr").endswith(b"\n"), "its words")
     assert f"svcd: cannot run a: {found} is Python " in stage.output("a", "stderr").decode()
     assert "svcd needs 3.11 or later" in stage.output("a", "stderr").decode()
     assert row.cause.endswith("exit code 70")

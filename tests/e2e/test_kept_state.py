@@ -153,7 +153,7 @@ def test_a_state_that_it_refuses_is_a_failed_start_and_stays(stage: Stage) -> No
     assert stage.order("stop", "counter").outcome() == "done"
     kept = file(stage).read_bytes()
     stage.order("start", "counter")
-    stage.wait_state("counter", "backoff")
+    stage.wait_state("counter", "backoff", "unavailable")  # after some more tries
     wait_until(lambda: notices(stage), "it is told")
     assert notices(stage)[0] == f"it has refused its saved state; to start it without, remove {file(stage)}"
     assert stage.order("stop", "counter").outcome() == "done"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import signal
 
+from clusters import wait_until
 from stage import Stage
 
 from svcd.protocol import messages
@@ -17,6 +18,8 @@ API = "db: {}\napi: {instances: 3, depends_on: [db], command: 'echo of {instance
 
 def test_a_service_is_all_of_its_instances(stage: Stage) -> None:
     stage.up(API)
+    for number in range(3):
+        wait_until(lambda name=f"api.{number}": stage.output(name), f"the word of api.{number}")
     assert stage.svcd("stop", "api").out == "api.0: stopped\napi.1: stopped\napi.2: stopped\n"
     assert [line.split()[0] for line in stage.svcd("status", "api").out.splitlines()[3:]] == ["api.0", "api.1", "api.2"]
     assert sorted(stage.svcd("logs", "api").out.split("\n")) == ["", *(f"api.{n} | of {n}" for n in range(3))]

@@ -115,7 +115,9 @@ def test_the_latest_intent_wins(cluster: Cluster) -> None:
     cluster.write(
         """
         services:
-          slow: {command: "trap 'sleep 1; exit 0' TERM; while :; do sleep 0.1; done"}
+          slow:
+            command: "trap 'sleep 0.2; exit 0' TERM; echo up; while :; do sleep 0.1; done"
+            ready: {log: up}
         """
     )
     cluster.start()
@@ -176,7 +178,10 @@ def test_one_interrupt_drains_and_a_second_one_hurries(cluster: Cluster) -> None
     cluster.write(
         """
         services:
-          deaf: {command: "trap '' TERM; while :; do sleep 0.1; done", stop: {timeout: 1h}}
+          deaf:
+            command: "trap '' TERM; echo deaf; while :; do sleep 0.1; done"
+            ready: {log: deaf}
+            stop: {timeout: 1h}
           polite: {command: exec sleep 1000, depends_on: [deaf]}
         """
     )

@@ -58,7 +58,7 @@ def wait_preloaded(stage: Stage) -> None:
 def test_what_took_long_is_preloaded_for_the_next_start(stage: Stage) -> None:
     up(stage)
     assert told(stage, "a")[0] == "imported"
-    wait_until(lambda: servers(stage), "a fork server with what was seen")
+    wait_preloaded(stage)
     assert list(history(stage)["services"]["a"]["imports"]) == ["slow"], "not the service's own code"
     before = stage.pid_of("a")
     stage.does("restart", "a")

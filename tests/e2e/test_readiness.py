@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import ClassVar
 
 import pytest
-from clusters import free_ports
+from clusters import free_ports, wait_until
 from stage import Stage
 from traces import starts
 
@@ -82,9 +82,9 @@ def test_a_page_with_its_status_and_body(stage: Stage, page: tuple[type[Page], i
 
 def test_a_page_that_never_comes(stage: Stage) -> None:
     (port,) = free_ports(1)
-    begin(stage, f'ready: {{http: "http://127.0.0.1:{port}/", interval: 10ms, timeout: 200ms}}')
+    begin(stage, f'ready: {{http: "http://127.0.0.1:{port}/", interval: 10ms, timeout: 500ms}}')
     stage.tells("a: unloaded → waiting", FAILS)
-    assert stage.row("a").cause == f"not ready within 0.2 s: http://127.0.0.1:{port}/: Connection refused"
+    assert stage.row("a").cause == f"not ready within 0.5 s: http://127.0.0.1:{port}/: Connection refused"
 
 
 def test_an_answer_that_is_no_page(stage: Stage) -> None:
@@ -133,11 +133,15 @@ def test_words_without_an_end_of_line_in_strange_bytes(stage: Stage) -> None:
 
 
 def test_words_of_an_earlier_run_do_not_count(stage: Stage) -> None:
-    command = "test -e second || { touch second; echo ready; }; exec sleep 1000"
-    begin(stage, f'command: "{command}", ready: {{log: "^ready$", timeout: 400ms}}')
+    command = "echo up; until test -e go; do sleep 0.01; done; rm go; echo ready; exec sleep 1000"
+    stage.write("", "go")
+    begin(stage, f'command: "{command}", ready: {{log: "^ready$"}}')
     stage.tells("a: unloaded → waiting", starts("a"))
     stage.order("restart", "a")
-    stage.tells("a: running → stopping → waiting → starting → stopping → failed")
+    wait_until(lambda: stage.output("a").count(b"up\n") == 2, "the words of the second run")
+    stage.tells("a: running → stopping → waiting → starting")
+    stage.write("", "go")
+    stage.tells("a: starting → running")
 
 
 def test_output_that_never_says_so(stage: Stage) -> None:

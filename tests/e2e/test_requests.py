@@ -10,7 +10,7 @@ from stage import Stage
 from traces import starts, stops, together
 
 RISES = "waiting → starting → running"
-LONG = "restart: {backoff: {initial: 1h}}"
+LONG = "restart: {reset_after: 1h, backoff: {initial: 1h}}"
 
 
 # ---- start and stop, and whom they take along ----
@@ -115,7 +115,8 @@ def test_restarts_that_overtake_each_other_anywhere_leave_one_invocation(stage: 
 
 def test_twenty_restarts_of_what_cannot_come_back_all_end(stage: Stage) -> None:
     stage.up(
-        "a: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 50ms}, restart: {policy: never}}"
+        "a: {command: 'test ! -e broken || exit 4; echo up; exec sleep 1000', ready: {log: up}, "
+        "restart: {policy: never}}"
     )
     stage.write("", "broken")
     orders = [stage.order("restart", "a") for _ in range(20)]
@@ -292,7 +293,10 @@ def test_a_restart_of_what_is_down_starts_it(stage: Stage) -> None:
 def test_a_failed_restart_is_told_and_leaves_the_dependents_waiting(stage: Stage) -> None:
     stage.up(
         """
-        db: {command: 'test ! -e broken || exit 4; exec sleep 1000', ready: {delay: 50ms}, restart: {policy: never}}
+        db:
+          command: 'test ! -e broken || exit 4; echo up; exec sleep 1000'
+          ready: {log: up}
+          restart: {policy: never}
         api: {depends_on: [db]}
         """
     )

@@ -62,7 +62,9 @@ def test_prevented_success_is_a_success(stage: Stage) -> None:
 
 
 def test_the_end_that_was_asked_for_is_none_of_the_policys_business(stage: Stage) -> None:
-    stage.up("a: {PLAYER 7, restart: {policy: always}}\nb: {PLAYER deaf, restart: {policy: always}}")
+    stage.up(
+        "a: {PLAYER 7, restart: {policy: always}}\nb: {PLAYER deaf, restart: {policy: always}, stop: {timeout: 500ms}}"
+    )
     stage.does("stop", "a")
     stage.tells(stops("a"))
     stage.does("stop", "b")
@@ -74,7 +76,7 @@ def test_the_end_that_was_asked_for_is_none_of_the_policys_business(stage: Stage
 
 
 def test_delays_grow_by_their_factor_up_to_their_limit(stage: Stage) -> None:
-    stage.up("a: {PLAYER, restart: {backoff: {initial: 10ms, factor: 3, max: 50ms, jitter: 0}}}")
+    stage.up("a: {PLAYER, restart: {reset_after: 1h, backoff: {initial: 10ms, factor: 3, max: 50ms, jitter: 0}}}")
     for _ in range(4):
         stage.say("a", "exit 1")
         stage.tells(f"a: running → backoff → {RISES}")
@@ -83,12 +85,12 @@ def test_delays_grow_by_their_factor_up_to_their_limit(stage: Stage) -> None:
 
 
 def test_a_start_clears_the_record_of_delays(stage: Stage) -> None:
-    stage.up("a: {PLAYER, restart: {backoff: {initial: 10ms, factor: 1000, max: 1h, jitter: 0}}}")
+    stage.up("a: {PLAYER, restart: {reset_after: 1h, backoff: {initial: 50ms, factor: 1000, max: 1h, jitter: 0}}}")
     stage.say("a", "exit 1")
     stage.tells(f"a: running → backoff → {RISES}")
     stage.say("a", "exit 1")
     stage.tells("a: running → backoff")
-    assert stage.row("a").cause == "exit code 1; next try in 10 s"
+    assert stage.row("a").cause == "exit code 1; next try in 50 s"
     stage.does("start", "a")
     stage.say("a", "exit 1")
     stage.tells(f"a: backoff → {RISES}", f"a: running → backoff → {RISES}")
@@ -205,13 +207,13 @@ def test_a_start_that_is_late_is_stopped_before_it_is_tried_again(stage: Stage) 
     stage.up(
         """
         a:
-          command: [./player, unready, deaf]
-          ready: {notify: true, timeout: 500ms}
+          ready: {notify: true, timeout: 100ms}
+          stop: {signal: SIGURG, timeout: 100ms}  # which nobody hears who has not asked to
           start: manual
           restart: {policy: never}
         """
     )
-    said = "not ready within 0.5 s: no READY=1 so far; did not stop within 0.5 s: killed"
+    said = "not ready within 0.1 s: no READY=1 so far; did not stop within 0.1 s: killed"
     assert stage.order("start", "a").outcome() == f"failed: a failed: {said}"
     stage.tells("a: unloaded → waiting → starting → stopping → failed")
     assert stage.processes("a") == []

@@ -59,7 +59,7 @@ def test_a_run_is_queued_behind_the_one_before(stage: Stage) -> None:
 
 
 def test_a_run_is_killed_by_the_next(stage: Stage) -> None:
-    stage.up("tick: {PLAYER, type: task, schedule: {every: 300ms, overlap: kill}}", wait=None)
+    stage.up("tick: {type: task, schedule: {every: 100ms, overlap: kill}}", wait=None)
     row = stage.wait_state("tick", "running")
     stage.wait_state("tick", "running", after=row.invocation)
     assert "its scheduled time has come" in stage.causes("tick")
@@ -85,7 +85,7 @@ def test_a_task_that_was_stopped_by_name_does_not_run(stage: Stage) -> None:
 
 @pytest.mark.parametrize("overlap", ["skip", "queue", "kill"])
 def test_a_shutdown_ends_schedules(stage: Stage, overlap: str) -> None:
-    stage.up(f"tick: {{PLAYER, type: task, schedule: {{every: 100ms, overlap: {overlap}}}}}", wait=None)
+    stage.up(f"tick: {{type: task, schedule: {{every: 100ms, overlap: {overlap}}}}}", wait=None)
     stage.wait_state("tick", "running")
     assert stage.drain() == 0
     assert [each.new for each in stage.transitions() if each.service == "tick"][-1] == "stopped"

@@ -17,7 +17,7 @@ from stage import Stage
 from traces import then
 
 RISES = "waiting → starting → running"
-LONG = "restart: {backoff: {initial: 1h}}"
+LONG = "restart: {reset_after: 1h, backoff: {initial: 1h}}"
 
 
 @pytest.fixture
@@ -182,5 +182,5 @@ def test_no_socket_is_lost_or_doubled_over_many_restarts(stage: Stage, port: int
         stage.does("restart", "web")
         assert held() == [first]
     assert sockets_of(parts["controller"]).count(first) == 1
-    assert first not in sockets_of(parts["launcher"])
+    wait_until(lambda: first not in sockets_of(parts["launcher"]), "the launcher to have closed its copy")
     stage.tells(*[then(f"web: running → stopping → {RISES}")] * 10)

@@ -132,21 +132,23 @@ def test_a_lock_left_by_the_dead_is_free(shop: Places, held: list[int]) -> None:
     assert shop.lock.read_text() == f"{os.getpid()}\n"
 
 
-def test_whoever_only_looks_does_not_keep_a_claim_out(shop: Places, held: list[int]) -> None:
-    """A look holds the lock shared for a moment; the claim outlasts it."""
+@pytest.mark.parametrize("text", ["", f"{os.getpid()}\n"], ids=["nobody's", "that of somebody who lives"])
+def test_whoever_only_looks_does_not_keep_a_claim_out(shop: Places, text: str) -> None:
+    """A look holds the lock shared for a moment; the claim outlasts it, however long a moment is there."""
     shop.run_dir.mkdir(parents=True, mode=0o700)
-    shop.lock.write_text("")
+    shop.lock.write_text(text)
     looker = os.open(shop.lock, os.O_RDONLY)
     fcntl.flock(looker, fcntl.LOCK_SH)
     code = (
         "import sys; from pathlib import Path; from svcd.protocol import places as p\n"
-        "p._is_alive = lambda pid: print('tried', flush=True) or False\n"
-        "p.PROBE_PATIENCE_S = 30\n"
+        "of, p._pid_in = p._pid_in, lambda lock: print('tried', flush=True) or of(lock)\n"
+        "p.END_PATIENCE_S = p.BRIEF_PATIENCE_S = 0.0\n"
         "p.claim_lock(p.Places(Path(sys.argv[1]), Path('/'))); print('claimed')"
     )
     process = subprocess.Popen([sys.executable, "-c", code, str(shop.run_dir)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
-    assert process.stdout.readline() == "tried\n"
+    for _ in range(3):
+        assert process.stdout.readline() == "tried\n"
     os.close(looker)
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 0
@@ -261,7 +263,7 @@ def test_a_lock_whose_file_an_ending_holder_removed_is_worth_nothing(
     """Between our opening of the file and our lock on it, the holder before us removes it and ends."""
     take = places._take
 
-    def take_late(lock: int) -> bool:
+    def take_late(lock: int, how: int = fcntl.LOCK_EX) -> bool:
         monkeypatch.setattr(places, "_take", take)
         shop.lock.unlink()
         return take(lock)

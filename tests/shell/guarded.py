@@ -48,6 +48,15 @@ os.close(fd)
 os._exit(len(there.recv(1)))
 """
 
+# The guardian as it is run, but for some of its numbers.
+OTHERWISE = """
+import json, sys
+sys.path.insert(0, sys.argv.pop(1))
+from svcd.supervisor import guardian
+vars(guardian).update(json.loads(sys.argv.pop(1)))
+guardian.main()
+"""
+
 Wanted = TypeVar("Wanted")
 
 
@@ -79,9 +88,14 @@ def wait_until(condition: Callable[[], Any], what: str) -> None:
 
 
 class Guarded:
-    """``messages`` has everything that the controller would have heard, in its order per link."""
+    """``messages`` has everything that the controller would have heard, in its order per link.
 
-    def __init__(self, directory: Path, limit: int | None = None, **given: Any) -> None:
+    ``numbers``: constants of the guardian's, where they are not to be its own.
+    """
+
+    def __init__(
+        self, directory: Path, limit: int | None = None, numbers: dict[str, float] | None = None, **given: Any
+    ) -> None:
         self.run_dir, self.logs = directory / "run", directory / "logs"
         self.run_dir.mkdir()
         self.stderr = directory / "stderr.txt"
@@ -94,14 +108,14 @@ class Guarded:
         self._listener.bind(f"\0{self._name}")
         self._listener.listen(1)
         self._listener.settimeout(PATIENCE_S)
-        self._begin(limit, given)
+        self._begin(limit, numbers, given)
         self.relay, _ = self._listener.accept()
         credentials = self.relay.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         self.relay_pid: int = struct.unpack("3i", credentials)[0]
         _, fds, _, _ = socket.recv_fds(self.relay, 16, 1, socket.MSG_CMSG_CLOEXEC)
         self.links["guardian"] = Link(socket.socket(fileno=fds[0]))
 
-    def _begin(self, limit: int | None, given: dict[str, Any]) -> None:
+    def _begin(self, limit: int | None, numbers: dict[str, float] | None, given: dict[str, Any]) -> None:
         lock = os.open(self.run_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         parts = {"controller": [sys.executable, "-I", "-S", "-c", RELAY, self._name, "{}"], **given.pop("parts", {})}
         argument = {
@@ -117,8 +131,11 @@ class Guarded:
             **given,
         }
         kept = [each["fd"] for each in given.get("waiting", {}).values()]
-        entry = str(Path(supervisor.__file__).parent / "__main__.py")
-        command = [sys.executable, "-I", "-S", entry, json.dumps(argument)]
+        package = Path(supervisor.__file__).parent
+        entry = [str(package / "__main__.py")]
+        if numbers is not None:
+            entry = ["-c", OTHERWISE, str(package.parent.parent), json.dumps(numbers)]
+        command = [sys.executable, "-I", "-S", *entry, json.dumps(argument)]
         if limit is not None:
             command = ["sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh", *command]
         with self.stderr.open("ab") as stderr:

@@ -14,14 +14,17 @@ from typing import Any
 import pytest
 from guarded import PATIENCE_S
 
+from svcd.supervisor import collector
 from svcd.supervisor.collector import Collector
 from svcd.supervisor.wiring import Flushed, FlushRequested, Link, OutputLost, StreamBegan, StreamEnded, StreamOpened
 
 
 class Collecting:
-    """A collector in a thread, between a guardian and a controller that the test plays."""
+    """A collector in a thread, between a guardian and a controller that the test plays. ``runs``: from the beginning,
+    or once the test starts the thread.
+    """
 
-    def __init__(self, directory: Path, limit: int = 1 << 20) -> None:
+    def __init__(self, directory: Path, limit: int = 1 << 20, runs: bool = True) -> None:
         self.directory = directory
         self.links: list[Link] = []
         theirs: list[Link] = []
@@ -32,7 +35,8 @@ class Collecting:
         self.guardian, self.controller = self.links
         self.collector = Collector(theirs[0], theirs[1], limit)
         self.thread = threading.Thread(target=self.collector.run)
-        self.thread.start()
+        if runs:
+            self.thread.start()
         self.messages: list[Any] = []
         self.passed: list[int] = []
         self.count = 0
@@ -116,6 +120,18 @@ def test_output_is_there_when_the_flush_is_answered(collecting: Collecting) -> N
     assert collecting.text("web", "stderr") == "oh\n"
     os.close(out)
     os.close(err)
+
+
+def test_what_is_asked_for_was_told_of_before(collecting_with: Callable[..., Collecting]) -> None:
+    """However the kernel lists the two links: which has become readable first is not to be seen after a while."""
+    collecting = collecting_with(runs=False)
+    _, out = collecting.open("web")
+    os.write(out, b"hello\n")
+    collecting.controller.send(FlushRequested(1, "web", 4096))
+    collecting.collector.serve(collecting.collector.controller)
+    assert collecting.wait(Flushed, token=1).tail == {"stdout": "hello\n"}
+    os.close(out)
+    collecting.thread.start()
 
 
 def test_the_end_is_told_when_all_is_written(collecting: Collecting) -> None:
@@ -276,7 +292,10 @@ def test_it_goes_on_without_a_controller(collecting: Collecting) -> None:
     assert collecting.text("web") == "hello"
 
 
-def test_output_that_has_no_file_is_counted_and_the_service_goes_on(collecting: Collecting, tmp_path: Path) -> None:
+def test_output_that_has_no_file_is_counted_and_the_service_goes_on(
+    collecting: Collecting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collector, "REPORT_EVERY_S", 0.05)
     (tmp_path / "web").write_text("in the way")
     number, out = collecting.open("web")
     lost = collecting.wait(OutputLost)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -227,14 +228,18 @@ def test_other_signals_of_a_terminal_do_nothing(guarded: Guarded) -> None:
 
 
 def test_parts_have_names_and_sessions_of_their_own(guarded: Guarded) -> None:
+    """Once they have come so far: they are announced when they have been forked."""
     parts_of(guarded)
-    names = {pid: " ".join(psutil.Process(pid).cmdline()) for pid in (guarded.pid, *guarded.part_pids.values())}
-    assert names[guarded.pid] == "svcd: guardian shop"
-    assert {names[pid] for pid in guarded.part_pids.values()} == {"svcd: collector shop", "svcd: launcher shop"}
-    for pid in guarded.part_pids.values():
+    assert name_of(guarded.pid) == "svcd: guardian shop"
+    for part, pid in guarded.part_pids.items():
+        wait_until(lambda part=part, pid=pid: name_of(pid) == f"svcd: {part} shop", f"the name of the {part}")  # type: ignore[misc]
         assert psutil.Process(pid).ppid() == guarded.pid
         assert os.getsid(pid) == pid
     wait_until(lambda: os.getsid(guarded.relay_pid) == guarded.relay_pid, "the controller's session")
+
+
+def name_of(pid: int) -> str:
+    return " ".join(psutil.Process(pid).cmdline())
 
 
 def test_parts_hold_nothing_but_what_is_theirs(guarded: Guarded) -> None:
@@ -243,12 +248,20 @@ def test_parts_hold_nothing_but_what_is_theirs(guarded: Guarded) -> None:
     guarded.wait_for(ProgramExecuted)
     parts_of(guarded)
     for name in ("collector", "launcher"):
-        directory = f"/proc/{guarded.part_pids[name]}/fd"
-        kinds = [
-            re.sub(r"\[?\d.*", "", os.readlink(f"{directory}/{fd}")) for fd in os.listdir(directory) if int(fd) > 2
-        ]
+        pid = guarded.part_pids[name]
+        wait_until(lambda name=name, pid=pid: name_of(pid) == f"svcd: {name} shop", f"the {name} to have begun")  # type: ignore[misc]
+        kinds = kinds_of_descriptors(pid)
         assert kinds.count("socket:") == 2, f"{name}: {kinds}"
         assert not [each for each in kinds if "lock" in each]
+
+
+def kinds_of_descriptors(pid: int) -> list[str]:
+    found = []
+    for fd in os.listdir(f"/proc/{pid}/fd"):
+        with suppress(FileNotFoundError):  # closed since
+            if int(fd) > 2:
+                found.append(re.sub(r"\[?\d.*", "", os.readlink(f"/proc/{pid}/fd/{fd}")))
+    return found
 
 
 @pytest.mark.parametrize("part", ["collector", "launcher"])
@@ -265,18 +278,29 @@ def test_a_killed_part_is_started_again(guarded: Guarded, part: str) -> None:
     assert is_alive(pid)
 
 
-def test_a_part_that_is_killed_too_often_comes_back_later(guarded: Guarded) -> None:
+def test_a_part_that_is_killed_too_often_comes_back_later(guarded_by: Callable[..., Guarded]) -> None:
+    guarded = guarded_by(numbers={"RESTARTS_WITHIN_S": 1.0})
     for _ in range(7):
         old = guarded.wait_part("launcher")
         os.kill(old, signal.SIGKILL)
-        guarded.wait_part("launcher", after=old)  # the last ones only when ten seconds are over
+        guarded.wait_part("launcher", after=old)  # the last ones only when that second is over
     assert guarded.run("b", "true").code == 0
+
+
+# Ends by itself only when its other link, the test's, is closed.
+HANGS_UP = """
+import json, os, socket, sys
+given = json.loads(sys.argv[1])
+os.close(given["guardian_fd"])
+other = socket.socket(fileno=given["controller_fd"])
+while other.recv(100_000):
+    pass
+"""
 
 
 def test_a_part_that_hangs_up_is_replaced(guarded_by: Callable[..., Guarded]) -> None:
     """It lives, but nothing can be said to it any more."""
-    script = "import json, os, sys, time; os.close(json.loads(sys.argv[1])['guardian_fd']); time.sleep(2)"
-    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", script, "{}"]})
+    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", HANGS_UP, "{}"]})
     assert guarded.wait_for(PartEnded, part="collector").signal == signal.SIGKILL
 
 
@@ -336,7 +360,8 @@ def test_the_end_leaves_no_orphan(guarded: Guarded) -> None:
 
 
 def test_a_part_that_does_not_end_is_killed(guarded_by: Callable[..., Guarded]) -> None:
-    guarded = guarded_by(parts={"collector": [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]})
+    command = [sys.executable, "-I", "-S", "-c", "import time; time.sleep(1000)"]
+    guarded = guarded_by(numbers={"PATIENCE_S": 1.0}, parts={"collector": command})
     collector = guarded.wait_part("collector")
     assert guarded.end() == 0
     assert not is_alive(collector)

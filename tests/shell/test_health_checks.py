@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from typing import Any
 
 from commanded import definition, eventually, on_loop, settled
 
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import ClusterSpec, HealthProbe
+from svcd.supervisor.controller.patience import STOOD_STILL_S
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.watching.health import Health
 from svcd.supervisor.core.actions import CeaseHealthChecks, CheckHealth
@@ -137,6 +139,22 @@ def test_a_check_that_hangs_is_a_failure_and_the_next_one_follows() -> None:
         scene = Scene(HealthProbe(method="well", interval_s=0.01, timeout_s=0.05))
         scene.health.begin(CheckHealth("web", 7))
         assert await scene.results(3) == [(False, "well(): no answer within 0.05 s")] * 3
+        scene.health.close()
+        await settled()
+
+    on_loop(body)
+
+
+def test_an_answer_that_came_while_everything_stood_still_is_heard() -> None:
+    async def body() -> None:
+        scene = Scene(HealthProbe(method="well", interval_s=1000.0, timeout_s=0.01))
+        scene.health.begin(CheckHealth("web", 7))
+        while not scene.asked:
+            await asyncio.sleep(0)
+        asyncio.get_running_loop().call_later(0.02, scene.answer, scene.asked[0][2])
+        time.sleep(2 * STOOD_STILL_S)
+        await eventually(lambda: scene.told, "a result")
+        assert (scene.told[0].healthy, scene.told[0].text) == (True, "")
         scene.health.close()
         await settled()
 

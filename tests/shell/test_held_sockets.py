@@ -87,7 +87,7 @@ def listening() -> Iterator[Callable[[SocketSpec], Listener]]:
 def test_a_tcp_socket_takes_connections_with_nobody_there(listening: Callable[[SocketSpec], Listener]) -> None:
     made = listening(tcp())
     with socket.create_connection(made.socket.getsockname(), DEADLINE_S):
-        assert is_waiting(made)
+        wait_until(lambda: is_waiting(made), "the connection to be seen at this end as well")
     assert os.get_blocking(made.fileno())
     assert not os.get_inheritable(made.fileno())
 
@@ -281,7 +281,7 @@ def test_what_stays_in_the_configuration_stays_open(tmp_path: Path) -> None:
         with socket.create_connection((LOCAL, port), DEADLINE_S):
             heard.held.adopt(service("a", unix(tmp_path / "new"), tcp("renamed", port)))
             assert heard.held.listeners("a")[1] is kept
-            assert is_waiting(kept), "who waits there, goes on waiting"
+            wait_until(lambda: is_waiting(kept), "who waits there, goes on waiting")
         assert os.listdir(tmp_path) == ["new"]
         given = Given()
         heard.held.give("a", given)

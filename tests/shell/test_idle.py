@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import select
 import socket
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
 from typing import Any
@@ -50,7 +52,16 @@ def connect(listener: Listener) -> socket.socket:
     caller.settimeout(DEADLINE_S)
     where = listener.socket.getsockname()
     caller.connect(where if listener.spec.path else ("::1" if ":" in where[0] else "127.0.0.1", where[1]))
+    assert select.select([listener.socket], [], [], DEADLINE_S)[0]  # and that is known at the other end
     return caller
+
+
+def until(condition: Callable[[], Any]) -> None:
+    """For what the kernel does by itself, a moment later where it has much to do."""
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
 
 
 @pytest.fixture(params=PLACES)
@@ -78,7 +89,7 @@ def test_who_is_connected_uses_it_until_the_service_closes(listener: Listener) -
     caller.close()
     assert Tables().unused_for(listener, False) == 0.0, "the service may still be at it"
     taken.close()
-    assert Tables().unused_for(listener, False) is None
+    until(lambda: Tables().unused_for(listener, False) is None)
 
 
 @pytest.mark.parametrize("first", ["caller", "service"])
@@ -91,10 +102,10 @@ def test_a_connection_that_has_ended_leaves_a_trace(listener: Listener, first: s
     ends[0].close()
     assert ends[1].recv(1) == b""
     ends[1].close()
+    until(lambda: Tables().unused_for(listener, False) is None)  # the last of it has gone to and fro
     found = Tables().unused_for(listener, True)
     assert found is not None
     assert 0.0 <= found < DEADLINE_S
-    assert Tables().unused_for(listener, False) is None
 
 
 def test_other_sockets_do_not_count(listener: Listener) -> None:
@@ -160,7 +171,7 @@ def test_nobody_comes() -> None:
         await heard.until(lambda: heard.events)
         assert (heard.events[0].service, heard.events[0].invocation) == ("a", 7)
         assert heard.events[0].at - began >= SOON_S
-        await heard.until(lambda: len(heard.events) == 2)
+        await heard.until(lambda: len(heard.events) >= 2)
         assert heard.events[1].at - heard.events[0].at >= SOON_S, "it was needed all the same: a whole timeout later"
 
     run(body)

@@ -111,7 +111,7 @@ def test_files_of_a_larger_keep_go(tmp_path: Path) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(
-    pieces=st.lists(st.integers(0, 400), max_size=12),
+    pieces=st.lists(st.integers(0, 200), max_size=8),
     max_size=st.integers(1, 150),
     keep=st.integers(0, 4),
     limit=st.integers(1, 300),

@@ -15,8 +15,8 @@ import pytest
 from commanded import definition, eventually, on_loop, settled
 
 from svcd.supervisor.config.launch import ReadyProbe, ServiceDefinition
-from svcd.supervisor.controller.watching import checks
-from svcd.supervisor.controller.watching.probes import CLOSED_GRACE_S, Delay, Logged, Newline, Polled, Probe, probe_for
+from svcd.supervisor.controller.watching import checks, probes
+from svcd.supervisor.controller.watching.probes import Delay, Logged, Newline, Polled, Probe, probe_for
 from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessMissed, ReadinessReached
 from svcd.supervisor.core.spec import ReadyKind, ServiceSpec
 
@@ -204,41 +204,47 @@ def test_a_newline_in_pieces() -> None:
     on_loop(body)
 
 
-def test_a_newline_and_a_close_at_once() -> None:
+def test_a_newline_and_a_close_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CLOSED_GRACE_S", 0.01)
+
     async def body() -> None:
         heard = Heard()
         probe, theirs = newline(heard)
         os.write(theirs, b"\n")
         os.close(theirs)
         assert isinstance(await heard.first(), ReadinessReached)
-        await asyncio.sleep(CLOSED_GRACE_S + 0.1)
+        await asyncio.sleep(0.1)
         assert len(heard) == 1
         probe.close()
 
     on_loop(body)
 
 
-def test_no_newline_is_told_after_a_moment() -> None:
+def test_no_newline_is_told_after_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CLOSED_GRACE_S", 0.1)
+
     async def body() -> None:
         heard = Heard()
         probe, theirs = newline(heard)
         closed_at = time.monotonic()
         os.close(theirs)
         assert await heard.reason() == "it closed its notification descriptor without a newline"
-        assert time.monotonic() >= closed_at + CLOSED_GRACE_S - 0.01
+        assert time.monotonic() >= closed_at + 0.1 - 0.01
         probe.close()
 
     on_loop(body)
 
 
-def test_no_newline_of_a_process_that_ends_is_its_end_and_nothing_else() -> None:
+def test_no_newline_of_a_process_that_ends_is_its_end_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "CLOSED_GRACE_S", 1000.0)  # the news of its end comes before that is over
+
     async def body() -> None:
         heard = Heard()
         probe, theirs = newline(heard)
         os.close(theirs)
-        await settled()
+        moment = await eventually(lambda: probe._grace, "the closing to be noticed")
         probe.close()  # the end of the run, told by the guardian
-        await asyncio.sleep(CLOSED_GRACE_S + 0.1)
+        assert moment._timer.cancelled()
         assert heard == []
 
     on_loop(body)

@@ -18,14 +18,18 @@ from guarded import Guarded
 
 from svcd.supervisor import headstart
 
-WAITER = "import sys; from svcd.supervisor import headstart; print(headstart.wait(int(sys.argv[1])), flush=True)"
+WAITER = """\
+import json, sys
+from svcd.supervisor import headstart
+print(json.dumps(headstart.argument(sys.argv[1], lambda: print("meanwhile", file=sys.stderr))), flush=True)
+"""
 
 
 def waiter() -> tuple[subprocess.Popen[bytes], int]:
     """A process that waits, and our end of its socket."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs:
-        command = [sys.executable, "-c", WAITER, str(theirs.fileno())]
+        command = [sys.executable, "-c", WAITER, json.dumps({"waiting_fd": theirs.fileno()})]
         process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
     return process, ours.detach()
 
@@ -44,6 +48,11 @@ def test_it_goes_on_with_our_streams_and_what_is_meant_for_it(
         assert argument["guardian_fd"] > 2
         with pytest.raises(OSError, match="Bad file descriptor"):
             os.fstat(fd)
+
+
+def test_what_is_told_at_once_is_not_waited_for() -> None:
+    told = {"cluster": "shop", "guardian_fd": 7}
+    assert headstart.argument(json.dumps(told), lambda: pytest.fail("nothing is waited for")) == told
 
 
 def test_it_ends_when_nobody_will_come() -> None:

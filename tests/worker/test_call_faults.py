@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from svcd.protocol import call_wire, zmtp
-from svcd.protocol.call_errors import DeadlineExceeded, ServiceUnavailable
-from svcd.protocol.call_wire import Call, Credit, Result
+from svcd.protocol.call_errors import DeadlineExceeded, FailureCode, ServiceUnavailable
+from svcd.protocol.call_wire import Call, Credit, Failed, Result
 from svcd.worker_runtime.calls.routes import Address
 from tests.worker.peers_stage import Stage, play, raised, settled
 from tests.worker.test_streams_and_events import History
@@ -214,6 +214,38 @@ def test_what_is_late_when_it_comes_is_not_begun() -> None:
             while b"history.rows was not begun: its deadline is over" not in came:
                 came += await asyncio.to_thread(caller.recv, 65536)
         assert history.made == 0
+
+    play(scene)
+
+
+@pytest.mark.parametrize("kind", ["call", "stream"])
+def test_a_deadline_is_told_in_the_same_words_whoever_sees_it_pass_first(kind: str) -> None:
+    """A caller that is held up for a moment finds its callee's word there."""
+
+    async def scene(stage: Stage) -> None:
+        path = str(stage.directory / "slow")
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(zmtp.hello(b"ROUTER"))
+            await reader.readexactly(len(zmtp.hello(b"DEALER")) + 2)
+            late = Failed(1, FailureCode.DEADLINE, "slow.note: its deadline is over", "", "")
+            writer.write(zmtp.pack([call_wire.encode(late)]))
+            await reader.read()
+            writer.close()
+
+        server = await asyncio.start_unix_server(answer, path)
+        stage.announce("slow", (Address(path),))
+        caller = stage.client()
+        if kind == "call":
+            error = await raised(caller.call("slow.note", timeout=20))
+        else:
+            error = await raised(anext(caller.stream("slow.note", timeout=20)))
+        assert type(error) is DeadlineExceeded
+        assert str(error) == "slow.note did not answer in time"
+        caller.close()
+        server.close()
+        await server.wait_closed()
+        Path(path).unlink(missing_ok=True)
 
     play(scene)
 

@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,20 @@ def test_what_was_published_before_the_route_went_is_heard() -> None:
         await settled(lambda: audience.heard == list(range(101)))
         assert peers.subscriptions is not None
         await settled(lambda: not peers.subscriptions._leaving)  # type: ignore[union-attr]
+
+    play(scene)
+
+
+def test_who_has_begun_to_listen_is_heard_though_the_machine_stood_still() -> None:
+    async def scene(stage: Stage) -> None:
+        clock_of(stage)
+        peers = stage.serve(Audience(), check=lambda peer: "clock")
+        assert peers.subscriptions is not None
+        waiting = asyncio.ensure_future(peers.subscriptions.wait_heard(0.3))
+        await asyncio.sleep(0)
+        time.sleep(0.4)  # longer than all of it
+        await waiting
+        assert [each.is_heard for each in peers.subscriptions._lines.values()] == [True]
 
     play(scene)
 

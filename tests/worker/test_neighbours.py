@@ -193,10 +193,27 @@ def test_a_call_of_what_starts_on_demand_asks_for_it_once_and_hears_why_not() ->
     play(body)
 
 
+class Grace:
+    """``asyncio`` as the room sees it: a sleep is over when the test says so."""
+
+    def __init__(self) -> None:
+        self.slept_s: list[float] = []
+        self.over = asyncio.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(asyncio, name)
+
+    async def sleep(self, delay_s: float) -> None:
+        self.slept_s.append(delay_s)
+        await self.over.wait()
+
+
 def test_a_drain_serves_late_requests_then_refuses_and_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(neighbours, "PROGRESS_S", 0.01)
 
     async def body(scene: Scene) -> None:
+        grace = Grace()
+        monkeypatch.setattr(neighbours, "asyncio", grace)
         target = Billing()
         scene.serve(target)
         peers = scene.neighbours.peers
@@ -205,10 +222,11 @@ def test_a_drain_serves_late_requests_then_refuses_and_waits(monkeypatch: pytest
         call = asyncio.ensure_future(peers.call("billing.wait"))
         await scene.let_in()
         await settled(lambda: target.begun == 1)
-        scene.tell(messages.Drain(7, "because", grace_s=0.1, timeout_s=20.0), messages.Drain(7, "again"))
+        scene.tell(messages.Drain(7, "because", grace_s=7.5, timeout_s=20.0), messages.Drain(7, "again"))
         late = asyncio.ensure_future(peers.call("billing.wait"))
         await settled(lambda: target.begun == 2)
-        assert peers.offered.token.reason is None
+        assert (grace.slept_s, peers.offered.token.reason) == ([7.5], None)
+        grace.over.set()
         await settled(lambda: peers.offered.token.reason == "because")
         error = await raised(peers.call("billing.wait"))
         assert isinstance(error, Draining)

@@ -68,16 +68,15 @@ def test_a_service_that_does_not_stop_without_a_controller_is_killed(controller:
     code = """
 import subprocess, time
 def main(ctx):
-    print(subprocess.Popen(["sleep", "600"]).pid)
+    print(subprocess.Popen(["sleep", "600"]).pid, flush=True)
     time.sleep(600)
 """
     stub = controller.spawn()
     stub.run(code=code, controller_timeout_s=0.1, stop_timeout_s=0.1)
     stub.expect_states(*UP)
+    assert stub.line().strip().isdigit()
     controller.vanish()
-    status, out, _ = stub.end()  # its pipes end too, so that its child is gone as well
-    assert status == -signal.SIGKILL
-    assert out.strip().isdigit()
+    assert stub.end()[0] == -signal.SIGKILL  # its pipes end too, so that its child is gone as well
 
 
 def test_a_controller_that_comes_back_is_greeted_and_told_where_it_stands(controller: Any) -> None:

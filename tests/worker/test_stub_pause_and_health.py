@@ -493,11 +493,13 @@ def test_who_is_only_loaded_idles(controller: Any) -> None:
     stub.expect_states("loaded")
     stub.tell(Ping(7))
     stub.expect(Pong)
-    process = psutil.Process(stub.process.pid)
-    settled(process)
-    before = process.num_ctx_switches()
-    assert not controller.router.poll(1000)
-    assert process.num_ctx_switches() == before
+    process, looks = psutil.Process(stub.process.pid), 0
+    before = None
+    while process.num_ctx_switches() != before:
+        assert (looks := looks + 1) < 20, "it never idles"
+        settled(process)  # anew, where somebody has stopped it for a moment, and the machine with it
+        before = process.num_ctx_switches()
+        assert not controller.router.poll(300)  # thirty beats long
     stub.tell(Init(7), Start(7))
     stub.expect_states(*UP[1:])
     stub.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,13 +27,15 @@ def wait_for_file(path: Path, stub: Any) -> str:
 
 
 def wait_gone(pid: int) -> None:
-    """Until no process has that pid; the test's own deadline is the bound."""
-    while True:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return
-        threading.Event().wait(0.005)
+    """Until that process has ended; who has adopted it may take its time to reap it."""
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        assert select.select([descriptor], [], [], 30)[0], "it lives on"
+    finally:
+        os.close(descriptor)
 
 
 WORK = """
@@ -261,6 +265,11 @@ def test_a_thread_that_computes_for_ever_does_not_hold_up_the_end(controller: An
 
 
 def test_a_thread_that_comes_to_its_end_is_waited_for(controller: Any, tmp_path: Path) -> None:
+    patient = tmp_path / "patient.py"
+    patient.write_text(
+        "from svcd.worker_runtime.computing import pools\npools.LEFTOVERS_S = 30.0\n"
+        "from svcd.worker_runtime.foreign import run\nrun()\n"
+    )
     code = """
 import asyncio, threading
 begun = threading.Event()
@@ -271,8 +280,8 @@ async def main(ctx):
     await ctx.blocking(begun.wait)
     ctx.stop()
 """
-    stub = controller.spawn()
-    stub.run(code=code)
+    stub = controller.spawn([sys.executable, str(patient)])
+    stub.run(code=code, stop_timeout_s=300.0)
     stub.expect_states(*UP, "stopping")
     assert stub.end() == (0, "put away\n", "")
 

@@ -48,8 +48,13 @@ class Gate:
 
 
 def closed(pool: ThreadPool) -> None:
+    """With its threads gone, which the next test would count."""
     pool.close()
     assert pool.wait_idle(DEADLINE_S) == []
+    for thread in threading.enumerate():
+        if thread.name.startswith(f"{pool._prefix}-"):
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive()
 
 
 def begin(pool: ThreadPool, lane: str, work: Callable[[], Any]) -> asyncio.Task[Any]:
@@ -339,10 +344,7 @@ def test_the_end_leaves_no_thread_and_tells_who_waits() -> None:
             await pool.run("only", "late()", int)
         gate.go.set()
         await first
-        assert pool.wait_idle(DEADLINE_S) == []
-        for thread in [each for each in threading.enumerate() if each.name.startswith("work-")]:
-            thread.join(DEADLINE_S)
-            assert not thread.is_alive()
+        closed(pool)
 
     play(scene)
 

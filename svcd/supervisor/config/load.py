@@ -205,6 +205,8 @@ class _Reading:
         ]
         check_sockets(resolved, held)
         graph.check(self._vertices(services, chosen), findings, hidden)
+        if hidden and not chosen and not findings:
+            self._add_none_chosen(services)
         return [definition for _, definition in resolved]
 
     # -- one service -----------------------------------------------------------------------------------------------
@@ -301,6 +303,11 @@ class _Reading:
                 )
                 self.findings.add(Mark(self._first), "", f"no service has the profile {profile}", near)
         return hidden
+
+    def _add_none_chosen(self, services: Mapping) -> None:
+        known = sorted({each for node in self.merged.values() if node is not None for each in profiles_of(node)})
+        text = f"each of them belongs to a profile ({', '.join(known)}), and none of these is chosen"
+        self.findings.add(services.mark, "services", text, f"choose one, such as --profile {known[0]}")
 
     def _check_scales(self) -> None:
         for name, count in self.scales.items():

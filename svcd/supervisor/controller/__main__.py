@@ -6,7 +6,6 @@ Must not do more than set the process up: signals, limits, title, loop.
 from __future__ import annotations
 
 import gc
-import json
 import os
 import resource
 import signal
@@ -26,7 +25,7 @@ def main() -> None:
 
     gc.freeze()
     gc.enable()
-    arguments = Arguments.parse(_argument(sys.argv[1]))
+    arguments = Arguments.of(headstart.argument(sys.argv[1], _show_that_we_wait))
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -40,13 +39,8 @@ def main() -> None:
         loop.close()
 
 
-def _argument(text: str) -> str:
-    """What the guardian says: now, or to one that was begun ahead of it, when it is there."""
-    waiting_fd = json.loads(text).get("waiting_fd")
-    if waiting_fd is None:
-        return text
+def _show_that_we_wait() -> None:
     setproctitle("svcd: controller (waits for its cluster)")
-    return headstart.wait(waiting_fd)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ it use.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import signal
@@ -85,8 +84,8 @@ class Arguments:
     site: tuple[str, ...] = ()
 
     @classmethod
-    def parse(cls, text: str) -> Arguments:
-        given: dict[str, Any] = json.loads(text)
+    def of(cls, given: dict[str, Any]) -> Arguments:
+        """As the guardian says them."""
         return cls(given["cluster"], given["run_dir"], given["state_dir"], given["guardian_fd"], tuple(given["site"]))
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Protocol
 
-from svcd.record import replace
 from svcd.supervisor.config.launch import ClusterSpec, ServiceDefinition
 
 
@@ -131,9 +130,3 @@ class Registry:
             for name, definition in self.current.items():
                 self._instances.setdefault(definition.service or name, []).append(name)
         return self._instances
-
-    def without(self, services: Iterable[str]) -> ClusterSpec:
-        """The configuration that is in force, without these."""
-        gone = frozenset(services)
-        kept = tuple(each for each in self.cluster.services if each.spec.name not in gone)
-        return replace(self.cluster, services=kept)

@@ -14,6 +14,7 @@ from svcd.supervisor import wiring
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking, Told
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes.errands import Errands
 from svcd.supervisor.controller.processes.hooks import Hooks
 from svcd.supervisor.core.actions import AnswerRequest, EndCluster
@@ -69,13 +70,13 @@ class Shutdown:
         self._hooks.when_none(self._end_errands)
 
     def _end_errands(self) -> None:
-        self._loop.call_later(LAST_ERRAND_S, self._last_flush)
+        Deadline(self._loop, LAST_ERRAND_S, self._last_flush)
         self._errands.end(self._last_flush)
 
     def _last_flush(self) -> None:
         """Let the collector write out what the pipes still hold, then say so and go."""
         self._parts.send(COLLECTOR, wiring.FlushRequested(0, EVERYTHING, 0))
-        self._loop.call_later(LAST_FLUSH_S, self.finish)
+        Deadline(self._loop, LAST_FLUSH_S, self.finish)
 
     def finish(self) -> None:
         if not self.ended.done():

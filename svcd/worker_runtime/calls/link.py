@@ -187,7 +187,10 @@ class Link:
         if type(message) is Failed:
             if message.code == FailureCode.DRAINING:
                 self.is_draining = True
-            pending.fail(_error(message))
+            if message.code == FailureCode.DEADLINE:  # ours: both ends see it pass, and who is first is chance
+                pending.expire()
+            else:
+                pending.fail(_error(message))
         elif pending.items is not None:
             pending.ended = True
             if pending.future is not None and not pending.future.done():

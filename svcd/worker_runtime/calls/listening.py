@@ -27,6 +27,7 @@ from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 QUEUE_EVENTS: Final = 1024
 REDIAL_S: Final = 0.05
 REDIAL_MAX_S: Final = 1.0
+TURNS: Final = 5
 
 
 class Subscriptions:
@@ -100,15 +101,15 @@ class Subscriptions:
         self._leaving = {key: each for key, each in self._leaving.items() if each is not line}
 
     async def wait_heard(self, timeout_s: float) -> None:
-        """Until every publisher that is there knows what is wanted of it, or for so long."""
-        deadline_s = self.loop.time() + timeout_s
-        while any(not each.is_heard for each in self._lines.values()):
-            left_s = deadline_s - self.loop.time()
-            if left_s <= 0:
-                return
-            heard = self.loop.create_future()
+        """Until every publisher that is there knows what is wanted of it, or for so long. A stall uses up one turn of
+        it only: publishers stand still with us.
+        """
+        left_s, turn_s = timeout_s, timeout_s / TURNS
+        while left_s > 0 and any(not each.is_heard for each in self._lines.values()):
+            heard, began_s = self.loop.create_future(), self.loop.time()
             self._heard.append(heard)
-            await asyncio.wait((heard,), timeout=left_s)
+            await asyncio.wait((heard,), timeout=turn_s)
+            left_s -= min(self.loop.time() - began_s, turn_s)
 
     def line_heard(self) -> None:
         """One more publisher does."""

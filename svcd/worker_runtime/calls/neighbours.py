@@ -257,14 +257,15 @@ class Neighbours:
 
     def _wake(self, service: str) -> None:
         """Somebody calls a service that starts on demand."""
-        if (service, False) not in self._lookups:
-            task = asyncio.get_running_loop().create_task(self._wake_up(service), name=f"wake {service}")
-            self._waking.add(task)
-            task.add_done_callback(self._waking.discard)
+        task = asyncio.get_running_loop().create_task(self._wake_up(service), name=f"wake {service}")
+        self._waking.add(task)
+        task.add_done_callback(self._waking.discard)
 
     async def _wake_up(self, service: str) -> None:
         error = await self._look_up(service, start=False)
-        if error is not None:
+        if error is None:
+            self.routes.came(service)
+        else:
             self.routes.missed(service, error)
 
     # ---- what the controller says ----------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ class Address:
 class Routes:
     """``set_route`` and ``withdraw`` as the controller says; ``permits`` says whether a service may be called at all.
 
-    ``on_missing`` is told the name of a service that starts on demand and that somebody waits for; ``missed`` says that
-    it did not come up.
+    ``on_missing`` is told the name of a service that starts on demand and that somebody waits for, and whoever is told
+    says how that ended: ``came`` or ``missed``. Until then nobody who waits is disturbed by what becomes of it.
     """
 
     def __init__(
@@ -51,6 +51,7 @@ class Routes:
         self.on_demand: set[str] = set()
         self.held: set[str] = set()  # who is back in a moment: callers wait
         self._waiting: dict[str, list[asyncio.Future[None]]] = {}
+        self._asked_for: set[str] = set()  # by ``on_missing``, and how that ended has not been said
 
     def take(self, service: str, told: RouteChanged | RouteReported) -> None:
         """As the controller says."""
@@ -88,8 +89,14 @@ class Routes:
         """Whether this may be asked again when nobody knows whether it was begun."""
         return method in self._safe.get(service, ())
 
+    def came(self, service: str) -> None:
+        """It was to be started, and that went well: who waits finds it, or asks for it anew if it has gone already."""
+        self._asked_for.discard(service)
+        self._look_again(service)
+
     def missed(self, service: str, why: str, kind: type[CallError] = ServiceUnavailable) -> None:
         """It was to be started, and that has failed: nobody waits for it any longer."""
+        self._asked_for.discard(service)
         self._why[service] = why
         for each in self._waiting.get(service, ()):
             if not each.done():
@@ -125,7 +132,8 @@ class Routes:
         changed = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(service, [])
         waiting.append(changed)
-        if service in self.on_demand and not self._addresses.get(service):
+        if service in self.on_demand and not self._addresses.get(service) and service not in self._asked_for:
+            self._asked_for.add(service)
             self._on_missing(service)
         try:
             await asyncio.wait((changed,), timeout=timeout_s)
@@ -138,8 +146,13 @@ class Routes:
         return changed.done()
 
     def _changed(self, service: str) -> None:
+        if self._addresses.get(service) or service not in self._asked_for:
+            self._look_again(service)
+        for watcher in self._watchers:
+            watcher(service)
+
+    def _look_again(self, service: str) -> None:
+        """Who waits for it does."""
         for each in self._waiting.get(service, ()):
             if not each.done():
                 each.set_result(None)
-        for watcher in self._watchers:
-            watcher(service)

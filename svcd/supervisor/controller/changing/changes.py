@@ -71,7 +71,7 @@ class Changes:
         except plan.PlanError as error:
             self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, str(error))
             return
-        own = self._registry.cluster
+        own = self._rollouts.about_to_be()  # a change of one service leaves an update of another alone
         if given.name != own.name:
             text = f"cannot apply: this is cluster {own.name}, the configuration is for {given.name}"
             self._requests.refuse(peer, correlation, ErrorCode.REFUSED, text)
@@ -89,7 +89,7 @@ class Changes:
 
     def _update(self, peer: Peer, correlation: bytes, message: messages.UpdateServices) -> None:
         """These alone: in place where that can be, the others as an apply would."""
-        own = self._registry.cluster
+        own = self._rollouts.about_to_be()
         try:
             given = plan.from_json(message.plan.encode())
         except plan.PlanError as error:
@@ -128,7 +128,9 @@ class Changes:
             self._requests.refuse(peer, correlation, ErrorCode.MALFORMED, text)
             return
         cause = f"removal of {_names(map(self._registry.newest, message.services))}"
-        self._bring_to(self._registry.without(message.services), cause, peer, correlation, False)
+        own, gone = self._rollouts.about_to_be(), frozenset(message.services)
+        target = replace(own, services=tuple(each for each in own.services if each.spec.name not in gone))
+        self._bring_to(target, cause, peer, correlation, False)
 
     def _child_among(self, names: Iterable[str]) -> ServiceDefinition | None:
         """The first of these names that a child has."""

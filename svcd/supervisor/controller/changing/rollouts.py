@@ -46,14 +46,19 @@ class Rollouts:
         self._registry = registry
         self._handovers = handovers
 
+    def about_to_be(self) -> ClusterSpec:
+        """What is in force once the updates that go on have succeeded."""
+        own = self._registry.cluster
+        return replace(own, services=tuple(self._handovers.to_come(each.spec.name) or each for each in own.services))
+
     def plan(self, target: ClusterSpec, cause: str, named: Sequence[ServiceDefinition] = ()) -> Rollout:
         """``named``: who gets a successor where that can be, changed or not.
 
         Raises:
             CoreError: it cannot be applied
         """
-        comparison = compare(self._about_to_be(), target)
-        candidates = {each.spec.name: each for each in (*named, *self._hot(comparison))}
+        comparison = compare(self.about_to_be(), target)
+        candidates = {each.spec.name: each for each in (*named, *self._hot(comparison), *self._under_way(comparison))}
         able = {name: each for name, each in candidates.items() if self._handovers.can_take_over(each)}
         in_place = {name: each for name, each in able.items() if not self._relies_on_removed(name, comparison)}
         while True:
@@ -67,17 +72,18 @@ class Rollouts:
         first = self._at_once(target, {each.spec.name for each in event.changed}, in_place)
         return Rollout(first, event if is_needed else None, steps, tuple(in_place.values()), comparison)
 
-    def _about_to_be(self) -> ClusterSpec:
-        """What is in force once the updates that go on have succeeded."""
-        own = self._registry.cluster
-        return replace(own, services=tuple(self._handovers.to_come(each.spec.name) or each for each in own.services))
-
     def _hot(self, comparison: Comparison) -> Iterable[ServiceDefinition]:
         """Whose file says so. What could be done for who is named, and is refused, is a restart here."""
         added = {each.spec.name for each in comparison.added if each.spec.start is StartMode.EAGER}
         for each in comparison.changed:
             has_children = bool(self._registry.children_of(each.name))
             if each.needs_restart and each.new.launch.hot_update and not has_children and self._is_met(each.new, added):
+                yield each.new
+
+    def _under_way(self, comparison: Comparison) -> Iterable[ServiceDefinition]:
+        """Who is just being updated, and is to be different in what its process does not notice: again after that."""
+        for each in comparison.changed:
+            if not each.needs_restart and self._handovers.to_come(each.name) is not None:
                 yield each.new
 
     def _is_met(self, definition: ServiceDefinition, added: set[str]) -> bool:

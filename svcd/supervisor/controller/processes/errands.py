@@ -13,6 +13,7 @@ from typing import Any, Final
 from svcd.record import entity
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes import launching
 from svcd.supervisor.controller.processes.containment import Containment
 from svcd.supervisor.controller.processes.runs import Run, Runs
@@ -39,7 +40,7 @@ class Errand:
     program: str
     done: Done
     kill: Callable[[], None]
-    timer: asyncio.TimerHandle | None = None
+    timer: Deadline | None = None
     words: str | None = None
     gone: bool = False
 
@@ -106,7 +107,7 @@ class Errands:
             self._loop.call_soon(self.runs.rejected, invocation, error.strerror or str(error), False)
             return errand
         words = f"no end within {seconds(timeout_s)}: killed"
-        errand.timer = self._loop.call_later(timeout_s, self._kill, invocation, words)
+        errand.timer = Deadline(self._loop, timeout_s, self._kill, invocation, words)
         return errand
 
     def end(self, then: Callable[[], None]) -> None:
@@ -133,7 +134,7 @@ class Errands:
         """Kill what is there of it. Who hangs inside the kernel does not die: whoever waits is not to wait for that."""
         if errand.timer is not None:
             errand.timer.cancel()
-        errand.timer = self._loop.call_later(KILL_GRACE_S, self._answer, errand)
+        errand.timer = Deadline(self._loop, KILL_GRACE_S, self._answer, errand)
         self.runs.kill(errand.invocation)
 
     def _hear(self, event: Any) -> None:

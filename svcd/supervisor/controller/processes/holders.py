@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-PATIENCE_S: Final = 0.05
+PATIENCE_S: Final = 0.2  # of the processor's: what is said is not to depend on what else the machine does
 TABLES: Final = {"stream": ("tcp", "tcp6"), "dgram": ("udp", "udp6")}
 LISTENING: Final = {"stream": rb"0A", "dgram": rb"07"}
 
@@ -31,11 +31,11 @@ def pid_at_port(port: int, kind: str) -> int | None:
     if not inodes:
         return None
     wanted = {f"socket:[{inode}]" for inode in inodes}
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.thread_time() + PATIENCE_S
     for name in os.listdir("/proc"):
         if name.isdigit() and _has_one(int(name), wanted):
             return int(name)
-        if time.monotonic() > deadline:
+        if time.thread_time() > deadline:
             break
     return None
 

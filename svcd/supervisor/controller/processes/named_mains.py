@@ -9,6 +9,7 @@ import asyncio
 import os
 from typing import Final
 
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes.containment import stat_fields
 from svcd.supervisor.controller.processes.runs import Run, Runs
 from svcd.supervisor.core.events import ExitStatus
@@ -49,7 +50,7 @@ class NamedMains:
     def _ended(self, run: Run, pid: int) -> None:
         fields = stat_fields(pid)
         if fields is None:  # reaped: by the guardian, who says so, or by a parent of its own, who does not
-            self._loop.call_later(GRACE_S, self._runs.main_ended, run, pid, UNKNOWN)
+            Deadline(self._loop, GRACE_S, self._runs.main_ended, run, pid, UNKNOWN)
         elif int(fields[1]) != self._guardian:
             self._runs.main_ended(run, pid, _status(int(fields[EXIT_CODE])))
 

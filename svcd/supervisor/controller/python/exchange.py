@@ -14,6 +14,7 @@ from svcd.protocol.limits import MAX_OMITTED
 from svcd.protocol.messages import ExportState, ImportState, Message, StateExported
 from svcd.protocol.state_parts import Assembly, parts_of
 from svcd.record import record
+from svcd.supervisor.controller.patience import within
 from svcd.supervisor.controller.processes.runs import Runs
 from svcd.supervisor.controller.registry import Registry
 
@@ -63,7 +64,7 @@ class Exchange:
             if not self._follow(invocation):
                 raise ExportFailed("it does not run")
             self._send(invocation, ExportState(invocation, self._token))
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 return await answer
         except TimeoutError:
             raise ExportFailed(f"export_state(): no answer within {timeout_s:g} s") from None

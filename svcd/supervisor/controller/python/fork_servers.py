@@ -19,7 +19,9 @@ from svcd.protocol import messages
 from svcd.record import entity, field
 from svcd.supervisor import wiring
 from svcd.supervisor.config.launch import PythonCode, ServiceDefinition
+from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.parts import Parts
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes.runs import Run, Runs
 from svcd.supervisor.controller.python.import_history import ImportHistory
 from svcd.supervisor.controller.python.preload_sets import AUTO, PreloadSet, has_changed, set_of
@@ -31,18 +33,20 @@ SHORT_LIFE_S: Final = 1.0  # one that ends so soon after its imports is not star
 RETIRED_S: Final = 0.5  # between two looks whether one that is out of date still has something to answer
 AUTO_PATIENCE_S: Final = 5.0  # `auto` is there to save time
 AUTO_LIMIT_S: Final = 60.0  # for all of its imports
+SAME_MOMENT_S: Final = 0.02  # timers that were set for one
 SETTLED_S: Final = 1.0  # services that start together tell what they import one after the other
 
 
 @entity
 class Held:
-    """An order that waits for its fork server. ``fds`` are our copies."""
+    """An order that waits for its fork server, ``since`` then. ``fds`` are our copies."""
 
     run: Run
     order: wiring.SpawnRequested
     fds: tuple[int, ...]
     bound_s: float
-    deadline: asyncio.TimerHandle | None = None
+    since: float = field(default_factory=clock.now)
+    deadline: Deadline | None = None
 
 
 @entity
@@ -169,15 +173,24 @@ class ForkServers:
     def _hold(self, server: Server, held: Held) -> None:
         server.held[held.run.invocation] = held
         patience_s = min(held.bound_s, AUTO_PATIENCE_S) if server.preload is AUTO else held.bound_s
-        held.deadline = self._loop.call_later(patience_s, self._overdue, server, held)
+        held.deadline = Deadline(self._loop, patience_s, self._overdue, server, held)
 
     def give_up(self, invocation: int, reason: str) -> None:
-        """The run is to end: if its order still waits, there will be no process."""
+        """The run is to end: if its order still waits, there will be no process.
+
+        The core has a deadline for the same start. Where either may be told first (we stood still when they passed, and
+        both are given a while more), what is said is the same.
+        """
         for server in self._servers.values():
-            held = server.held.pop(invocation, None)
-            if held is not None:
+            held = server.held.get(invocation)
+            if held is None:
+                continue
+            if server.preload is not AUTO and clock.now() - held.since > held.bound_s - SAME_MOMENT_S:
+                self._overdue(server, held)
+            else:
+                del server.held[invocation]
                 self._reject(held, reason)
-                return
+            return
 
     def _overdue(self, server: Server, held: Held) -> None:
         """It has waited as long as its start may take. A server that nobody waits for any more hangs for nobody."""
@@ -222,7 +235,7 @@ class ForkServers:
         settings = {"modules": list(modules), "path": list(wanted.path)}
         self._parts.send_guardian(wiring.PartRequested(server.part, settings))
         if wanted is AUTO:
-            self._loop.call_later(AUTO_LIMIT_S, self._end_hanging, server)
+            Deadline(self._loop, AUTO_LIMIT_S, self._end_hanging, server)
         return server
 
     def _end_hanging(self, server: Server) -> None:

@@ -15,6 +15,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from svcd.supervisor.config.launch import HttpTarget, ServiceDefinition
+from svcd.supervisor.controller.patience import within
 from svcd.supervisor.controller.processes.errands import Errand, Errands
 from svcd.supervisor.controller.processes.last_words import LastWords
 
@@ -36,7 +37,7 @@ def tcp(host: str, port: int) -> Check:
 
     async def check(timeout_s: float) -> str | None:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 _, writer = await asyncio.open_connection(host, port)
         except TimeoutError:
             return f"no connection to {host}:{port} within {timeout_s:g} s"
@@ -56,7 +57,7 @@ def http(target: HttpTarget) -> Check:
 
     async def check(timeout_s: float) -> str | None:
         try:
-            async with asyncio.timeout(timeout_s):
+            async with within(timeout_s):
                 status, body = await _get(target.url, pattern is not None)
         except TimeoutError:
             return f"{target.url}: no answer within {timeout_s:g} s"

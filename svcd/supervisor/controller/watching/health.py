@@ -11,6 +11,7 @@ from collections.abc import Callable
 from svcd.protocol import messages
 from svcd.supervisor.config.launch import HealthProbe, ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import within
 from svcd.supervisor.controller.processes.errands import Errands
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.controller.watching import checks
@@ -94,7 +95,7 @@ class Health:
             answer = self._answers[invocation, token] = self._loop.create_future()
             try:
                 self._ask_stub(service, invocation, token, method)
-                async with asyncio.timeout(timeout_s):
+                async with within(timeout_s):
                     error: str | None = await answer
                     return error
             except TimeoutError:

@@ -15,6 +15,7 @@ from typing import Final
 from svcd.protocol.rotation import Follower, follow_from_end
 from svcd.supervisor.config.launch import ServiceDefinition
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.controller.processes.errands import Errands
 from svcd.supervisor.controller.watching import checks
 from svcd.supervisor.core.events import Event, ReadinessFailed, ReadinessMissed, ReadinessReached
@@ -159,7 +160,7 @@ class Newline(Probe):
     ) -> None:
         super().__init__(submit, service, invocation)
         self._loop = loop
-        self._timer: asyncio.TimerHandle | None = None
+        self._grace: Deadline | None = None
         self._fd, write_end = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(self._fd, False)
         self.descriptors[number] = write_end
@@ -168,8 +169,8 @@ class Newline(Probe):
     def close(self) -> None:
         super().close()
         self._close_pipe()
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._grace is not None:
+            self._grace.cancel()
 
     def _close_pipe(self) -> None:
         if self._fd >= 0:
@@ -186,7 +187,7 @@ class Newline(Probe):
             self.report(None)
         elif not data:
             text = "it closed its notification descriptor without a newline"
-            self._timer = self._loop.call_later(CLOSED_GRACE_S, self.report, text)
+            self._grace = Deadline(self._loop, CLOSED_GRACE_S, self.report, text)
         if b"\n" in data or not data:
             self._close_pipe()  # as s6 does: what else is written there is nobody's
 

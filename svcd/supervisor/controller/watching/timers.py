@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from svcd.supervisor.controller import clock
+from svcd.supervisor.controller.patience import Deadline
 from svcd.supervisor.core.actions import ArmTimer, CancelTimer
 from svcd.supervisor.core.events import TimerFired, TimerKind
 
@@ -19,12 +20,15 @@ class Timers:
     def __init__(self, loop: asyncio.AbstractEventLoop, submit: Callable[[TimerFired], None]) -> None:
         self._loop = loop
         self._submit = submit
-        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle] = {}
+        self._armed: dict[tuple[str, TimerKind], asyncio.TimerHandle | Deadline] = {}
 
     def arm(self, action: ArmTimer) -> None:
         key = (action.service, action.kind)
         self._drop(key)
-        self._armed[key] = self._loop.call_later(action.delay_s, self._fire, key, action.invocation)
+        if action.kind is TimerKind.RESTART:  # nobody else has to do anything until then
+            self._armed[key] = self._loop.call_later(action.delay_s, self._fire, key, action.invocation)
+        else:
+            self._armed[key] = Deadline(self._loop, action.delay_s, self._fire, key, action.invocation)
 
     def cancel(self, action: CancelTimer) -> None:
         self._drop((action.service, action.kind))
