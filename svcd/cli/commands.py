@@ -90,6 +90,15 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
+def _say_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
+    """As everybody tries it first; ``svcd version`` does the same."""
+    if wanted and not ctx.resilient_parsing:
+        from svcd import __version__  # noqa: PLC0415 - it is looked up in the installation
+
+        click.echo(f"svcd {__version__}")
+        ctx.exit()
+
+
 @click.group(
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
@@ -108,6 +117,10 @@ Exit codes: 0 all as desired · 3 something is not · 4 no daemon
 2 bad usage or configuration · 1 anything else · 130 interrupted
 """,
 )
+@click.option(
+    "-V", "--version", is_flag=True, is_eager=True, expose_value=False, callback=_say_version,
+    help="Show svcd's version.",
+)  # fmt: skip
 @cluster_options
 def svcd(**given: str | None) -> None:
     """Run the services of a cluster file, in the order of their dependencies, and keep them so.

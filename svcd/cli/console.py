@@ -270,9 +270,16 @@ class Console:
 
             now = time.time()
             moving = [row for row in self._rows.values() if _is_on_its_way(row)]
-            done = len(self._rows) - len(moving)
-            head = f"{self._state}: {done} of {len(self._rows)} {'up' if self._state == 'starting' else 'down'}"
-            self._live.show(head, [Moving(row.name, row.state, row.cause, now - row.since) for row in moving])
+            self._live.show(
+                self._progress(len(moving)), [Moving(row.name, row.state, row.cause, now - row.since) for row in moving]
+            )
+
+    def _progress(self, moving: int) -> str:
+        """What is not asked to be up, or has failed, is not up, however settled it is."""
+        if self._state == "starting":
+            wanted = [row for row in self._rows.values() if row.desired == "up"]
+            return f"starting: {sum(map(is_as_desired, wanted))} of {len(wanted)} up"
+        return f"{self._state}: {len(self._rows) - moving} of {len(self._rows)} down"
 
     def _flush(self) -> None:
         if self._pieces:

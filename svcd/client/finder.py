@@ -79,7 +79,7 @@ class Finder:
         self._control.forget(self._correlations.pop(service, b""))
         known = self._known.pop(service)
         why = str(error).removeprefix(f"cannot call {service}: ")
-        self.routes.missed(service, why)  # first: who waits for it to come up does not wait any longer
+        self.routes.missed(service, why, type(error))  # first: who waits for it to come up does not wait any longer
         self.routes.withdraw(service, why)
         if not known.done():
             known.set_exception(error)
@@ -96,7 +96,7 @@ class Finder:
         try:
             report = await self._control.ask(GetRoute(service, start=True), RouteReported, None)
         except CallError as error:
-            self.routes.missed(service, str(error))
+            self.routes.missed(service, str(error), type(error))
             return
         if report.routes:
             self.routes.take(service, report)

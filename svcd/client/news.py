@@ -27,6 +27,7 @@ from svcd.protocol.messages import (
 from svcd.protocol.messages.published import CONFIRMATION
 from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.protocol.zmtp_large import Frame
+from svcd.worker_runtime.calls.calling import seconds
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
 
 MAX_WAITING: Final = 10_000
@@ -53,7 +54,7 @@ class Events:
             if each not in KINDS:
                 raise TypeError(f"{each!r} is no event: there are {', '.join(kind.__name__ for kind in KINDS)}")
         self._loop = asyncio.get_running_loop()
-        self._deadline_s = None if timeout is None else self._loop.time() + timeout
+        self._deadline_s = None if timeout is None else self._loop.time() + seconds("a timeout", timeout)
         self._line = Line(place, frozenset(each.__name__ for each in kinds or KINDS), self._loop)
         self._line.connect()
         if self._line.error is not None:

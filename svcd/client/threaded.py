@@ -231,6 +231,12 @@ class _Waiting:
         self._client = client
         self._proxy = proxy
 
+    def __repr__(self) -> str:
+        return repr(self._proxy)
+
+    def __dir__(self) -> list[str]:
+        return dir(self._proxy)
+
     def __getattr__(self, method: str) -> Callable[..., Any]:
         found = getattr(self._proxy, method)
 

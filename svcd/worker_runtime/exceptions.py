@@ -35,8 +35,8 @@ _MACHINERY: Final = (
 )
 """Frames in these, before the first one of user code, say nothing to the author of a service."""
 
-_CALL_ERRORS: Final = "svcd.protocol.call_errors."
-"""What begins so is raised by the machinery of calls, whose own frames, the last ones, say nothing either."""
+_OURS: Final = "svcd."
+"""What begins so is raised by the machinery on purpose: its own frames, the last ones, say nothing either."""
 
 
 def describe(error: BaseException, service: str, invocation: int, phase: str) -> ExceptionRaised:
@@ -46,7 +46,7 @@ def describe(error: BaseException, service: str, invocation: int, phase: str) ->
     try:
         whole = traceback.TracebackException.from_exception(error)
         _trim(whole)
-        if name.startswith(_CALL_ERRORS):
+        if name.startswith(_OURS):
             _trim_end(whole.stack)
         frames = tuple(_frame(each) for each in whole.stack[-MAX_FRAMES:])
         printed = "".join(whole.format())

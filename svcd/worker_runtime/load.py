@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from svcd.protocol.messages import ServiceSpec
 from svcd.worker_runtime.service import Service
+from svcd.worker_runtime.signatures import complaint, function_complaint
 
 CODE_MODULE: Final = "svcd_service_code"
 OWN: Final = frozenset({"svcd", "msgpack", "setproctitle"})
@@ -120,11 +121,21 @@ def _is_offered(each: Any, module: str) -> bool:
 def _runnable(found: Any, name: str) -> type[Service] | Callable[[Any], Any]:
     if inspect.isclass(found):
         if issubclass(found, Service) and found is not Service:
-            return found
+            return _checked(found)
         raise LoadError(f"{name!r} is a class, but no subclass of svcd.Service")
     if callable(found):
+        wrong = function_complaint(found, name)
+        if wrong is not None:
+            raise LoadError(wrong)
         return found  # type: ignore[no-any-return]  # callable, as just seen
     raise LoadError(f"{name!r} is neither a class nor a function, but {type(found).__name__}")
+
+
+def _checked(cls: type[Service]) -> type[Service]:
+    wrong = complaint(cls)
+    if wrong is not None:
+        raise LoadError(wrong)
+    return cls
 
 
 # ---- code strings ---------------------------------------------------------------------------------------------------
@@ -154,7 +165,7 @@ def _from_code(service: str, source: str) -> type[Service] | Callable[[Any], Any
         names = [each.__name__ for each in classes] + (["main"] if main is not None else [])
         raise LoadError(f"the code must define one Service subclass or a function main, not {', '.join(names)}")
     if classes:
-        return classes[0]
+        return _checked(classes[0])
     if main is None:
         raise LoadError("the code defines neither a Service subclass nor a function main(ctx)")
     return _runnable(main, "main")

@@ -216,9 +216,9 @@ REFUSED = {
     ),
     ("tile.charge",): (2, "svcd: cannot call tile: no service 'tile'; did you mean 'till'?\n"),
     ("till.chrage",): (2, "svcd: cannot call till.chrage: it has no method 'chrage': did you mean 'charge'?\n"),
-    ("till.charge", "user=ann", "cents=five"): (2, "svcd: cannot call till.charge: cents must be int, not str\n"),
+    ("till.charge", "user=ann", "cents=five"): (2, "svcd: cannot call till.charge: cents must be int, not 'five'\n"),
     ("till.charge", "user=ann", "cents=1.5"): (2, "svcd: cannot call till.charge: cents must be int, not float\n"),
-    ("till.count", "to=x"): (2, "svcd: cannot call till.count: to must be int, not str\n"),
+    ("till.count", "to=x"): (2, "svcd: cannot call till.count: to must be int, not 'x'\n"),
     ("till.nothing", "x=1"): (
         2, "svcd: cannot call till.nothing: it has no parameter 'x': nothing() -> 'None'\n"
     ),

@@ -315,6 +315,21 @@ def test_the_live_view_collapses_when_all_is_up(
     web.close()
 
 
+def test_what_waits_to_be_asked_for_or_has_failed_is_not_up(daemon: FakeDaemon, directories: Directories) -> None:
+    stands = (
+        row("web", "waiting", cause="for db"),
+        row("db", "failed"),
+        row("done"),
+        row("lazy", "unloaded", desired="down"),
+    )
+    begin(daemon, directories, *stands, row("late", "stopped", desired="down"))
+    terminal = Terminal(command(directories), {**os.environ, "TERM": "xterm"}, columns=80)
+    try:
+        terminal.wait_text("starting: 1 of 3 up")
+    finally:
+        terminal.close()
+
+
 def test_more_services_than_the_terminal_has_rows(daemon: FakeDaemon, directories: Directories) -> None:
     begin(daemon, directories, *(row(f"s{number}", "waiting", cause="for its turn") for number in range(100)))
     terminal = Terminal(command(directories), {**os.environ, "TERM": "xterm", "LANG": "C.UTF-8"}, columns=60, rows=15)

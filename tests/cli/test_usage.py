@@ -51,6 +51,12 @@ def test_help_fits_into_80_columns(svcd: Svcd, command: list[str], monkeypatch: 
     assert not any(line.endswith("...") and not line.startswith("Usage") for line in out.splitlines())
 
 
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_the_version_is_an_option_as_well(svcd: Svcd, option: str) -> None:
+    outcome = svcd(option)
+    assert (outcome.code, outcome.out, outcome.err) == (0, svcd("version").out, "")
+
+
 def test_help_lists_every_command(svcd: Svcd) -> None:
     out = svcd("--help").out
     for command in commands.COMMANDS:

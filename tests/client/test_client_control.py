@@ -234,7 +234,7 @@ def test_who_waits_for_a_service_is_told_that_the_cluster_has_ended(controller: 
         waiting = asyncio.ensure_future(finder.routes.wait_change("till", PATIENCE_S))
         await asyncio.sleep(0)
         await asyncio.to_thread(controller.end)
-        with pytest.raises(ServiceUnavailable, match="has ended"):
+        with pytest.raises(ClusterUnavailable, match="has ended"):
             await waiting
 
     controller.answer = answering(GONE)

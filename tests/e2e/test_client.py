@@ -65,6 +65,9 @@ def test_proxies(client: svcd.Client) -> None:
     assert client.service(Till).charge(user="ann", cents=5) == {"ann": 5}
     assert client.service("till").charge(user="ann", cents=5) == {"ann": 10}
     assert list(client.service(Till).count(3)) == [0, 1, 2]
+    assert repr(client.service(Till)) == "<methods of till>"
+    assert "charge" in dir(client.service(Till))
+    assert dir(client.service("till")) == []
     with pytest.raises(svcd.CallRefused, match=r"cannot call till\.charge: cents must be int, not str"):
         client.service(Till).charge(user="ann", cents="5")
 

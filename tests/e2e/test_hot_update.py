@@ -223,7 +223,8 @@ def test_streams_and_requests_in_flight_end_on_the_old_one(stage: Stage) -> None
     assert command.wait() == (0, "")
     assert stage.row("till").version == "2"
     stage.tells()  # not one transition, of nobody
-    (notice,) = stage.notices("till")
+    (unheard, notice) = stage.notices("till")
+    assert unheard == "it hears no events of clock: it is neither in depends_on nor in permissions.services"
     assert notice.startswith("updated: pid ")
     assert "updated: pid " in stage.svcd("why", "till").out
     assert "update of till" in stage.svcd("changes").out
@@ -351,7 +352,8 @@ class Locked(Tills):
     update(stage)
     assert play.ask("till", "self.handled") == [1, 2, 3]
     stage.tells()
-    (without, updated) = stage.notices("till")
+    (unheard, without, updated) = stage.notices("till")
+    assert unheard == "it hears no events of clock: there is no such service", "told once: the new one listens alike"
     assert without == "its state is handed over without state['lock']: _thread.lock cannot travel"
     assert updated.startswith("updated: ")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from svcd.protocol import messages
-from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
+from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, PythonCode, ServiceDefinition
 from svcd.supervisor.controller.asking import Asking
 from svcd.supervisor.controller.engine import Engine
 from svcd.supervisor.controller.python.lookups import Lookups
@@ -20,11 +20,13 @@ from svcd.supervisor.core.machine import Machine
 from svcd.supervisor.core.spec import Dependency, ServiceSpec
 
 
-def defined(name: str, *needs: str, may_call: tuple[str, ...] = (), **spec: Any) -> ServiceDefinition:
-    """A service, as plain as it can be; ``name.0`` is an instance of ``name``."""
+def defined(
+    name: str, *needs: str, may_call: tuple[str, ...] = (), max_children: int = 0, **spec: Any
+) -> ServiceDefinition:
+    """A Python service, as plain as it can be; ``name.0`` is an instance of ``name``."""
     service, dot, instance = name.partition(".")
     dependencies = tuple(Dependency(each, group=each.partition(".")[0] if "." in each else "") for each in needs)
-    launch = LaunchSpec(Program(("true",)), "/", may_call=may_call)
+    launch = LaunchSpec(PythonCode(entry="till:Till"), "/", may_call=may_call, max_children=max_children)
     made = ServiceSpec(name, dependencies=dependencies, **spec)
     return ServiceDefinition(made, launch, service if dot else "", int(instance) if dot else 0)
 

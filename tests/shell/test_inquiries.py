@@ -63,7 +63,9 @@ class Runs:
 
 
 class Scene:
-    """A till, one that starts on demand, and a program that may call the till."""
+    """A till, one that starts on demand, two of a clerk, a program that may call the till, and one that has somebody to
+    stand in for it.
+    """
 
     def __init__(self) -> None:
         code = PythonCode(entry="till:Till", path=("/srv",), config={})
@@ -72,6 +74,9 @@ class Scene:
             ServiceDefinition(ServiceSpec("till", Runner.PYTHON), LaunchSpec(code, "/srv")),
             ServiceDefinition(ServiceSpec("lazy", Runner.PYTHON, start=StartMode.ON_DEMAND), LaunchSpec(code, "/srv")),
             ServiceDefinition(ServiceSpec("web"), program),
+            ServiceDefinition(ServiceSpec("covered", fallback="till"), program),
+            ServiceDefinition(ServiceSpec("clerk.0", Runner.PYTHON), LaunchSpec(code, "/srv"), "clerk", 0, 2),
+            ServiceDefinition(ServiceSpec("clerk.1", Runner.PYTHON), LaunchSpec(code, "/srv"), "clerk", 1, 2),
         )
         self.sent: Any = Sent()
         self.events: list[Event] = []
@@ -109,6 +114,23 @@ def test_who_asks_is_told(scene: Scene) -> None:
     assert scene.ask("till") == RouteReported("till", (ROUTE,))
     assert scene.ask("lazy") == RouteReported("lazy", (), "it is unloaded: registered", on_demand=True)
     assert scene.ask("tile") == RequestRefused("unknown_service", "no service 'tile'; did you mean 'till'?")
+
+
+def test_an_instance_is_not_called_by_its_name(scene: Scene) -> None:
+    words = "it is one instance of clerk: call clerk, which means whichever is free"
+    assert scene.ask("clerk.1") == RequestRefused("unknown_service", words)
+    assert scene.ask("clerk.2") == RequestRefused("unknown_service", "no service 'clerk.2'; did you mean 'clerk'?")
+
+
+@pytest.mark.parametrize("is_running", [False, True])
+def test_a_program_is_never_called(scene: Scene, is_running: bool) -> None:
+    """Whoever waits for it would wait in vain; where somebody may stand in for it, who knows."""
+    if is_running:
+        scene.routes.transitioned(PublishTransition(0.0, "web", 8, State.STARTING, State.RUNNING, "", 0.0, 1))
+    words = "it is a program, which takes no calls: only Python services do"
+    assert scene.ask("web", follow=True) == RequestRefused("unknown_service", words)
+    assert scene.routes.target("web").why == words
+    assert scene.ask("covered") == RouteReported("covered", (), "it is unloaded: registered")
 
 
 def test_who_may_not_ask(scene: Scene) -> None:

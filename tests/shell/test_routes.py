@@ -27,6 +27,26 @@ def test_whom_a_service_may_call() -> None:
     assert callable_by(defined("web", "db", "pool.0", "pool.1", may_call=("mail",))) == {"db", "pool", "mail"}
 
 
+def test_whose_events_are_listened_to_in_vain() -> None:
+    scene = Neighbourhood(
+        defined("orders.0"),
+        defined("mail"),
+        defined("other"),
+        defined("web", "orders.0", may_call=("mail",)),
+        defined("pool", max_children=3),
+    )
+    unheard = scene.routes.unheard
+    assert not list(unheard("web", ("orders.made", "orders.gone*", "mail.sent")))
+    assert list(unheard("web", ("other.a", "other.b", "order.made", "nobody.at"))) == [
+        "it hears no events of other: it is neither in depends_on nor in permissions.services",
+        "it hears no events of order: there is no such service; did you mean orders?",
+        "it hears no events of nobody: there is no such service",
+    ]
+    assert not list(unheard("pool", ("shard-7.done",))), "it may be there in a moment"
+    assert len(list(unheard("pool", ("mail.sent",)))) == 1
+    assert not list(unheard("gone", ("mail.sent",)))
+
+
 def test_who_joins_is_told_all_and_then_what_changes() -> None:
     scene = Neighbourhood(defined("db"), defined("mail"), defined("other"), defined("web", "db", may_call=("mail",)))
     scene.routes.joined("web", WEB)

@@ -7,7 +7,7 @@ from svcd.protocol.messages import ExceptionRaised, StatusReported
 from svcd.supervisor.config.launch import ClusterSpec, LaunchSpec, Program, ServiceDefinition
 from svcd.supervisor.controller.clients.status import Status, Whole
 from svcd.supervisor.controller.engine import Engine
-from svcd.supervisor.controller.records import Records
+from svcd.supervisor.controller.records import TRACEBACK_LIMIT, Records
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import Action, SpawnProcess
 from svcd.supervisor.core.events import ProcessSpawned, ProgramExecuted, ServicesRegistered, StartRequested
@@ -73,3 +73,24 @@ def test_thousands_of_tracebacks_still_make_an_answer() -> None:
     assert len(report.services) == 2500
     assert report.services[0].exception is None
     assert scene.status.report(("s7",)).services[0].exception is not None
+
+
+def test_an_exception_of_the_stop_stands_below_that_which_led_to_it() -> None:
+    scene = Scene(ServiceSpec("db"))
+
+    def shown(invocation: int, phase: str, words: str) -> str | None:
+        scene.records.take_exception(
+            ExceptionRaised("db", invocation, phase, "ValueError", "", f"ValueError: {words}\n")
+        )
+        return scene.report().services[0].exception
+
+    shown(1, "start", "no port")
+    assert shown(1, "stop", "no port to close") == (
+        "ValueError: no port\n\nand while it stopped:\nValueError: no port to close\n"
+    )
+    assert shown(2, "stop", "another run") == "ValueError: another run\n"
+    assert shown(2, "run", "later") == "ValueError: later\n"
+    both = shown(2, "stop", "x" * 100_000)
+    assert both is not None
+    assert both.startswith("ValueError: later\n\nand while it stopped:\nxxx")
+    assert len(both) < TRACEBACK_LIMIT

@@ -97,8 +97,16 @@ def test_what_fits(hint: Any, came: Any, made: Any) -> None:
         (int, 5.0, "it must be int, not float"),
         (float, "5", "it must be float, not str"),
         (str, b"a", "it must be str, not bytes"),
-        (None, 0, "it must be NoneType, not int"),
-        (int | None, "a", r"it must be int or NoneType, not str"),
+        (None, 0, "it must be None, not int"),
+        (int, None, "it must be int, not None"),
+        (int | None, "a", r"it must be int or None, not str"),
+        (Colour | None, "green", "it must be one of 'red', 'blue' or None, not 'green'"),
+        (Colour | None, 0.5, "it must be one of 'red', 'blue' or None, not float"),
+        (Optional[Literal["a"]], "b" * 100, "it must be one of 'a' or None, not str"),  # noqa: UP045
+        (list[int] | None, [1, "a"], r"it\[1\] must be int, not str"),
+        (list[int] | None, "a", r"it must be list\[int\] or None, not str"),
+        (Point | None, {"y": 1.0}, "it: Point lacks 'x'"),
+        (Point | Tree, {"y": 1.0}, "it must be Point or Tree, not dict"),
         (list[int], [1, "a"], r"it\[1\] must be int, not str"),
         (list[int], "ab", "it must be list, not str"),
         (list[int], {"a": 1}, "it must be list, not dict"),
@@ -107,9 +115,9 @@ def test_what_fits(hint: Any, came: Any, made: Any) -> None:
         (dict[str, int], {"a": "b"}, r"it\['a'\] must be int, not str"),
         (dict[str, int], {1: 1}, "a key of it must be str, not int"),
         (dict[str, int], [1], "it must be dict, not list"),
-        (Colour, "green", "it must be one of 'red', 'blue'"),
-        (Colour, [], "it must be one of 'red', 'blue'"),
-        (Literal["a", 1], True, "it must be one of 'a', 1"),
+        (Colour, "green", "it must be one of 'red', 'blue', not 'green'"),
+        (Colour, [], "it must be one of 'red', 'blue', not list"),
+        (Literal["a", 1], True, "it must be one of 'a', 1, not bool"),
         (Point, {"x": "a"}, r"it\.x must be int, not str"),
         (Point, {"y": 1}, "it: Point lacks 'x'"),
         (Point, {"x": 1, "z": 1}, "it: Point has no 'z'"),
@@ -238,5 +246,20 @@ def test_a_listener_takes_one_value() -> None:
 def test_marks_belong_on_functions() -> None:
     with pytest.raises(TypeError, match="@rpc belongs on a method"):
         rpc(staticmethod(lambda: 1))  # type: ignore[type-var]
+
+    class Static:
+        @staticmethod
+        @rpc
+        def one() -> None: ...
+
+    class OfTheClass:
+        @classmethod
+        @on_event("a.b")
+        def heard(cls, event: int) -> None: ...
+
+    with pytest.raises(TypeError, match=r"cannot offer Static\.one: it is a staticmethod"):
+        methods_of(Static)
+    with pytest.raises(TypeError, match=r"cannot offer OfTheClass\.heard: it is a classmethod"):
+        listeners_of(OfTheClass)
     with pytest.raises(TypeError, match="needs the name of an event"):
         on_event()

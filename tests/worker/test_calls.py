@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import warnings
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,10 +22,12 @@ from svcd.protocol.call_errors import (
     RemoteError,
     ServiceUnavailable,
 )
+from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds
-from svcd.worker_runtime.calls.methods import rpc
+from svcd.worker_runtime.calls.link import Pending
+from svcd.worker_runtime.calls.methods import on_event, rpc
 from svcd.worker_runtime.calls.peers import Peers
-from svcd.worker_runtime.calls.request import current
+from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.wire_socket import Peer, WireSocket
 from tests.worker.peers_stage import Stage, play, raised, settled
 
@@ -177,6 +182,46 @@ def test_large_arrays_in_both_directions_at_once() -> None:
     play(scene)
 
 
+def test_a_proxy_is_of_a_class_or_a_name() -> None:
+    async def scene(stage: Stage) -> None:
+        with pytest.raises(TypeError, match=r"by its class or its name, not by <.*Ledger object"):
+            stage.client().service(Ledger())
+        with pytest.raises(TypeError, match="by its class or its name, not by None"):
+            await stage.client().lookup(None)
+
+    play(scene)
+
+
+class Named:
+    """Its parameters are called as those of what calls it."""
+
+    @rpc
+    async def all(self, name: str, row: int, timeout: float, wait: float, of: str, service: str) -> list[Any]:
+        return [name, row, timeout, wait, of, service]
+
+    @rpc
+    async def rows(self, name: str, row: int, timeout: float) -> AsyncIterator[Any]:
+        yield name
+        yield row
+        yield timeout
+
+    peers: Any
+
+
+def test_a_proxy_takes_parameters_of_every_name() -> None:
+    given = {"name": "a", "row": 1, "timeout": 2.0, "wait": 3.0, "of": "b", "service": "c"}
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Named())
+        caller = stage.client()
+        for of in (Named, "named"):
+            assert await caller.service(of).all(**given) == list(given.values())
+        rows = caller.service(Named).rows(name="a", row=1, timeout=2.0)
+        assert [each async for each in rows] == ["a", 1, 2.0]
+
+    play(scene)
+
+
 def test_a_proxy_checks_on_this_side_and_gives_objects_back() -> None:
     async def scene(stage: Stage) -> None:
         billing: Any = stage.serve(Billing())
@@ -319,12 +364,79 @@ def test_a_method_that_cancels_itself() -> None:
     play(scene)
 
 
-@pytest.mark.parametrize(("name", "words"), [("lie", "its result must be int, not str"), ("stranger", "cannot travel")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("lie", "its result must be int, not str"), ("stranger", "builtins.object cannot travel")]
+)
 def test_a_result_that_is_not_as_promised(name: str, words: str) -> None:
+    """The caller is told once who it was; the service's own record has no line of code that would say it."""
+
     async def scene(stage: Stage) -> None:
         stage.serve(Billing())
+        error = await raised(stage.client().call(f"billing.{name}"))
+        assert str(error).splitlines()[0] == f"billing.{name} raised BadResult: {words}"
+        assert [str(each) for _method, each in stage.errors] == [f"billing.{name}: {words}"]
+
+    play(scene)
+
+
+class Hidden:
+    """It has a number, and things, where it has methods."""
+
+    def __init__(self, **own: Any) -> None:
+        vars(self).update(own)
+
+    @rpc
+    async def total(self) -> int:
+        return 1
+
+    @on_event("orders.made")
+    async def made(self, order: int) -> None: ...
+
+    peers: Any
+
+
+def test_a_method_that_its_object_hides_is_told_at_the_start() -> None:
+    """Not with each call, as something that cannot be called, without a line of whose fault it is."""
+
+    async def scene(stage: Stage) -> None:
+        for own, kind in (("total", "int"), ("made", "int")):
+            words = rf"cannot offer Hidden\.{own}: self\.{own} = … has put {kind} in its place; rename one of them"
+            with pytest.raises(TypeError, match=words):
+                stage.serve(Hidden(**{own: 3}))
+
+        async def five() -> int:
+            return 5
+
+        stage.serve(Hidden(total=five), "own")
+        assert await stage.client().call("own.total") == 5
+
+    play(scene)
+
+
+class Hasty:
+    """Its author has forgotten something."""
+
+    @rpc
+    def plain(self) -> int:
+        return self.peers.call("ledger.left")  # type: ignore[no-any-return]
+
+    @rpc
+    async def unannotated(self):  # type: ignore[no-untyped-def]
+        return self.peers.call("ledger.left")
+
+    peers: Any
+
+
+@pytest.mark.parametrize("method", ["plain", "unannotated"])
+def test_a_result_that_nobody_has_awaited(method: str) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.serve(Hasty())
+        words = r"returned the coroutine call\(\): await it in an async method; plain ones have ctx\.call_sync\(\)"
         with pytest.raises(RemoteError, match=words):
-            await stage.client().call(f"billing.{name}")
+            await stage.client().call(f"hasty.{method}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            gc.collect()
 
     play(scene)
 
@@ -401,6 +513,60 @@ def test_a_timeout_of_nothing(timeout: float) -> None:
     async def scene(stage: Stage) -> None:
         with pytest.raises(ValueError, match="more than 0 seconds"):
             await stage.client().call("billing.charge", timeout=timeout)
+
+    play(scene)
+
+
+@pytest.mark.parametrize(
+    ("times", "kind", "words"),
+    [
+        ({"timeout": "5"}, TypeError, "a timeout is a number of seconds, not '5'"),
+        ({"timeout": timedelta(5)}, TypeError, r"a timeout is a number of seconds, not datetime\.timedelta\(days=5\)"),
+        ({"wait": "5s"}, TypeError, "a wait is a number of seconds, not '5s'"),
+        ({"wait": -1}, ValueError, "a wait must be 0 seconds or more, not -1"),
+        ({"wait": float("nan")}, ValueError, "a wait must be 0 seconds or more, not nan"),
+    ],
+)
+def test_times_that_are_none(times: dict[str, Any], kind: type[Exception], words: str) -> None:
+    """Told even where the service runs, so that nobody is surprised once it does not."""
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        with pytest.raises(kind, match=words):
+            await caller.call("billing.charge", "ann", **times)
+        with pytest.raises(kind, match=words):
+            await anext(caller.stream("billing.charge", "ann", **times))
+        if "wait" in times:
+            with pytest.raises(kind, match=words):
+                await caller.lookup("billing", **times)
+
+    play(scene)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e300, 2e9])
+def test_a_timeout_for_ever(timeout: float) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        assert await caller.call("billing.charge", "ann", timeout=timeout, wait=timeout) == {"ann": 1}
+        request = Request(1, "nested", "tester", 7.0, Token(), is_sync=False)
+        current.set(request)
+        assert caller._caller.deadline(timeout, None, 5.0) == 7.0
+
+    play(scene)
+
+
+def test_a_call_that_cannot_be_said_leaves_nothing_behind() -> None:
+    """Its future would be told of the connection's end with nobody there to hear it, which asyncio complains of."""
+
+    async def scene(stage: Stage) -> None:
+        stage.serve(Billing())
+        caller = stage.client()
+        link = caller._caller._link("billing")
+        with pytest.raises(OverflowError):
+            link.begin("charge", [], 1e300, 0, Pending("billing.charge", None))
+        assert not link.pending
 
     play(scene)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import signal
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,11 @@ import pytest
 from svcd.protocol.call_errors import RemoteError
 from svcd.protocol.limits import MAX_EXCEPTION_TEXT_BYTES, MAX_FRAMES, MAX_TRACEBACK_BYTES
 from svcd.protocol.messages import ExceptionRaised
+from svcd.worker_runtime import signatures
 from svcd.worker_runtime.calls import calling
 from svcd.worker_runtime.exceptions import bounded, describe, one_line
+from svcd.worker_runtime.lifetime.outcome import StateError
+from svcd.worker_runtime.service import Service
 
 UP = ("loaded", "initialized", "starting", "running")
 
@@ -64,6 +68,24 @@ def test_a_syntax_error_in_code_shows_the_line(controller: Any) -> None:
             {"code": "from svcd import Service\nclass A(Service): pass\nclass B(Service): pass"},
             "the code must define one Service subclass or a function main, not A, B",
         ),
+        (
+            {"code": "import svcd\nclass A(svcd.Service):\n  async def stop(self): pass"},
+            "A.stop(self) cannot be called: write stop(self, reason)",
+        ),
+        (
+            {"code": "import svcd\nclass A(svcd.Service):\n  def init(self): pass\nclass B(A): pass"},
+            "B.init(self) cannot be called: write init(self, config)",
+        ),
+        (
+            {"code": "import svcd\nclass A(svcd.Service):\n  def start(self, *, port): pass"},
+            "A.start(self, *, port) cannot be called: write start(self)",
+        ),
+        (
+            {"code": "import svcd\nclass A(svcd.Service):\n  def __init__(self, config): pass"},
+            "A.__init__(self, config) cannot be called: write __init__(self)",
+        ),
+        ({"code": "def main(): pass"}, "main() cannot be called: write main(ctx)"),
+        ({"code": "def main(ctx, port): pass"}, "main(ctx, port) cannot be called: write main(ctx)"),
         ({}, "the controller named neither an entry nor code"),
     ],
 )
@@ -75,6 +97,33 @@ def test_code_that_names_nothing_to_run(controller: Any, fields: dict[str, str],
     assert stopping.error == f"LoadError: {raised.message}"
     assert "Traceback" not in raised.traceback
     assert stub.end()[0] == 1
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "def stop(self, *given): print(*given)",
+        "def stop(self, reason, port=80, *, loud=True): print(reason)",
+        "stop = print",
+        "stop = staticmethod(lambda reason: print(reason))",
+        "stop = classmethod(lambda cls, reason: print(reason))",
+    ],
+)
+def test_methods_that_take_what_they_are_given_in_their_own_way(controller: Any, body: str) -> None:
+    stub = controller.spawn()
+    stub.run(code=f"import svcd\nclass A(svcd.Service):\n  {body}")
+    stub.expect_states(*UP)
+    stub.stop()
+    stub.expect_states("stopping")
+    code, out, err = stub.end()
+    assert (code, err) == (0, "")
+    assert out.strip()
+
+
+def test_what_a_service_is_called_with_is_what_its_base_takes() -> None:
+    for name, given in signatures.GIVEN.items():
+        if name != "__init__":
+            assert tuple(inspect.signature(getattr(Service, name)).parameters) == given
 
 
 def test_the_leaf_of_several_classes_is_the_service(controller: Any) -> None:
@@ -280,8 +329,8 @@ def test_one_line_is_one_line() -> None:
     assert len(one_line(ValueError("x" * 1000))) == 300
 
 
-@pytest.mark.parametrize(("kind", "innermost"), [(RemoteError, "user"), (ValueError, "ask")])
-def test_machinery_after_user_code_is_cut_where_a_call_has_failed(kind: type[Exception], innermost: str) -> None:
+@pytest.mark.parametrize(("kind", "innermost"), [(RemoteError, "user"), (StateError, "user"), (ValueError, "ask")])
+def test_machinery_after_user_code_is_cut_where_it_refuses_something(kind: type[Exception], innermost: str) -> None:
     names: dict[str, Any] = {"kind": kind}
     exec(compile("def ask():\n    raise kind('billing.charge raised')", calling.__file__, "exec"), names)
 

@@ -69,12 +69,20 @@ def test_what_is_made_of_a_text(hint: Any, text: str, made: Any) -> None:
 @pytest.mark.parametrize(
     ("hint", "text", "said"),
     [
-        (int, "five", "x must be int, not str"),
+        (int, "five", "x must be int, not 'five'"),
+        (int | None, "five", "x must be int or None, not 'five'"),
+        (int, '"five"', "x must be int, not '\"five\"'"),
+        (int, "five" * 100, "x must be int, not that"),
         (int, "1.5", "x must be int, not float"),
-        (bool, "yes", "x must be bool, not str"),
-        (date, "tomorrow", "x must be date, not str"),
+        (bool, "yes", "x must be bool, not 'yes': write true or false"),
+        (date, "tomorrow", "x must be date, not 'tomorrow': write 2026-01-31"),
+        (datetime | None, "5", "x must be datetime or None, not int"),
+        (timedelta, "1h", "x must be timedelta, not '1h': write seconds, such as 1.5"),
+        (list[int], "[1", "x must be list, not '[1': write JSON, such as [1, 2]"),
+        (dict[str, int] | None, "a", "x must be dict[str, int] or None, not 'a': write JSON, such as {\"a\": 1}"),
+        (Point, "a", "x must be Point, not 'a'"),
         (list[int], '["a"]', "x[0] must be int, not str"),
-        (Colour, "blue", "x must be one of 'red'"),
+        (Colour, "blue", "x must be one of 'red', not 'blue'"),
         (Point, "{}", "x: Point lacks 'x'"),
     ],
 )
@@ -82,6 +90,24 @@ def test_what_does_not_fit(hint: Any, text: str, said: str) -> None:
     with pytest.raises(Mismatch) as caught:
         typed.read(check_of(hint, "x"), text, "x")
     assert str(caught.value) == said
+
+
+def test_arrays_are_lists_of_numbers() -> None:
+    numpy = pytest.importorskip("numpy")
+    check = check_of(numpy.ndarray, "x")
+    for text, dtype, made in (
+        ("[]", "float64", []),
+        (" [1, 2]", "int64", [1, 2]),
+        ("[[1, 2.5], [3, 4]]", "float64", [[1, 2.5], [3, 4]]),
+        ("[true]", "bool", [True]),
+    ):
+        array = typed.read(check, text, "x")
+        assert (array.dtype, array.tolist()) == (dtype, made)
+    for text in ("5", "five", "[1", "[1, [2]]", '["a"]', "[null]", '[{"a": 1}]', "[NaN]"):
+        with pytest.raises(Mismatch, match="x must be an array, not "):
+            typed.read(check, text, "x")
+    assert typed.read(check_of(list[int] | numpy.ndarray, "x"), "[1]", "x") == [1]
+    assert typed.read(check_of(Any, "x"), "[1]", "x") == [1]
 
 
 @given(st.text(), st.sampled_from([hint for hint, _, _ in READ]))

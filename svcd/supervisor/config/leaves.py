@@ -233,6 +233,8 @@ def parse_entry(value: Any) -> str:
         suggestion = f"for a file write script: {text}"
     elif "/" in module or module.endswith(".py"):
         suggestion = f"write {module.removesuffix('.py').strip('./').replace('/', '.')}:{name or 'Class'}"
+    elif not colon and all(word.isidentifier() for word in words[:-1]) and words[-2][:1].isupper() and len(words) > 2:
+        suggestion = f"write {'.'.join(words[:-2])}:{words[-2]}"  # as Python itself names a class
     elif not colon and all(word.isidentifier() for word in module.split(".")):
         suggestion = f"write {module}:Class or {module}:function"
     else:

@@ -408,7 +408,8 @@ class Service(Block):
     start: Annotated[StartMode, choice(StartMode)] = key(
         default=StartMode.EAGER,
         description="`eager`: with the cluster; `manual`: when asked for, or needed by another; `on_demand`: at the "
-        "first connection to one of its `sockets`; `preload`: loaded with the cluster, started as `manual` (Python).",
+        "first call (Python), or connection to one of its `sockets`; `preload`: loaded with the cluster, started as "
+        "`manual` (Python).",
     )
     workdir: Path | None = key(default=None, description="Default: the directory of the file.")
     env: Environment | None = key(

@@ -27,6 +27,7 @@ class Record:
     last_output: tuple[str, ...] = ()
     check_output: tuple[str, ...] = ()  # of the command that has last found it unready or unhealthy
     exception: str | None = None
+    raised_in: int | None = None  # the invocation that has raised it
     cpu_percent: float | None = None
     memory_bytes: int | None = None
     cpu_s: float | None = None
@@ -73,9 +74,13 @@ class Records:
             self._changed(service)
 
     def take_exception(self, message: ExceptionRaised) -> None:
-        self.of(message.service).exception = (
-            message.traceback[-TRACEBACK_LIMIT:] or f"{message.type}: {message.message}"
-        )
+        """The last one counts; but one of the stop stands below that because of which there is a stop."""
+        record = self.of(message.service)
+        text = message.traceback[-TRACEBACK_LIMIT:] or f"{message.type}: {message.message}"
+        if message.phase == "stop" and record.exception is not None and record.raised_in == message.invocation:
+            half = TRACEBACK_LIMIT // 2
+            text = f"{record.exception[-half:].rstrip()}\n\nand while it stopped:\n{text[-half:]}"
+        record.exception, record.raised_in = text, message.invocation
         self._changed(message.service)
 
     def take_tail(self, service: str, tail: dict[str, str]) -> None:

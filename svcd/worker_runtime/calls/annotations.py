@@ -15,7 +15,7 @@ import enum
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta
 from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
 
@@ -67,7 +67,7 @@ class _Compiler:
         if hint in (Any, object) or isinstance(hint, typing.TypeVar):
             return ANYTHING
         if hint in _PLAIN:
-            return Check(frozenset({hint}), _refusal(hint.__name__))
+            return Check(frozenset({hint}), _refusal(_shown(hint)))
         origin = get_origin(hint) or hint
         made = _MAKERS.get(origin)
         if made is not None:
@@ -108,8 +108,7 @@ class _Compiler:
         if any(each.quick is None for each in checks):
             return ANYTHING
         quick = frozenset[type]().union(*(each.quick or () for each in checks))
-        words = " or ".join(_shown(each) for each in members)
-        return Check(quick, _first_of(checks, words))
+        return Check(quick, _first_of(checks, " or ".join(map(_wanted, members)), any(map(_choices, members))))
 
     def of_list(self, args: tuple[Any, ...]) -> Check:
         return Check(frozenset(), _sequence(self.compile(args[0]) if args else ANYTHING, list))
@@ -178,11 +177,35 @@ def _plain(hint: Any) -> Any:
 
 
 def _shown(hint: Any) -> str:
+    if hint is types.NoneType:
+        return "None"
     return str(hint.__name__ if isinstance(hint, type) else hint)[:SHOWN_LENGTH]
 
 
+def _choices(hint: Any) -> list[Any]:
+    """The values of an annotation that lists them."""
+    hint = _plain(hint)
+    if get_origin(hint) is Literal:
+        return list(get_args(hint))
+    return [each.value for each in hint] if isinstance(hint, type) and issubclass(hint, enum.Enum) else []
+
+
+def _one_of_words(choices: Iterable[Any]) -> str:
+    return f"one of {', '.join(map(repr, choices))}"
+
+
+def _wanted(hint: Any) -> str:
+    choices = _choices(hint)
+    return _one_of_words(choices) if choices else _shown(hint)
+
+
 def _kind_of(value: Any) -> str:
-    return type(value).__name__[:SHOWN_LENGTH]
+    return "None" if value is None else type(value).__name__[:SHOWN_LENGTH]
+
+
+def _said(value: Any) -> str:
+    """Where there is a choice: what came is as good as its kind."""
+    return repr(value) if type(value) is int or (type(value) is str and len(value) <= SHOWN_LENGTH) else _kind_of(value)
 
 
 def _refusal(expected: str) -> Convert:
@@ -209,7 +232,7 @@ def _enum(cls: type[enum.Enum]) -> Convert:
         try:
             return cls(value)
         except (ValueError, TypeError):
-            raise Mismatch(f"{where} must be one of {', '.join(repr(each.value) for each in cls)}") from None
+            raise Mismatch(f"{where} must be {_wanted(cls)}, not {_said(value)}") from None
 
     return to_member
 
@@ -219,19 +242,23 @@ def _one_of(members: tuple[Any, ...]) -> Convert:
         for member in members:
             if value == member and type(value) is type(member):
                 return member
-        raise Mismatch(f"{where} must be one of {', '.join(map(repr, members))}")
+        raise Mismatch(f"{where} must be {_one_of_words(members)}, not {_said(value)}")
 
     return to_member
 
 
-def _first_of(checks: list[Check], words: str) -> Convert:
+def _first_of(checks: list[Check], words: str, is_choice: bool) -> Convert:
     def convert(value: Any, where: str) -> Any:
+        deeper: list[Mismatch] = []  # of the members that it could be, were it not for something in it
         for check in checks:
             try:
                 return check(value, where)
-            except Mismatch:
-                continue
-        raise Mismatch(f"{where} must be {words}, not {_kind_of(value)}")
+            except Mismatch as error:
+                if not str(error).startswith(f"{where} must be "):
+                    deeper.append(error)
+        if len(deeper) == 1:
+            raise deeper[0]
+        raise Mismatch(f"{where} must be {words}, not {_said(value) if is_choice else _kind_of(value)}")
 
     return convert
 

@@ -30,6 +30,7 @@ Find = Callable[[str, float | None], Awaitable[None]]
 """Sees to it that the routes know of a service, until the deadline on the loop's clock. Raises ``CallError``."""
 
 LONGEST_WAIT_S: Final = 86400.0  # at a time
+LONGEST_TIMEOUT_S: Final = 1e9  # longer is for ever: the wire carries microseconds in 64 bits
 RESOLUTION_S: Final = 0.001  # of deadlines
 REDIAL_S: Final = 0.01  # while more want to be accepted than a door's queue holds
 
@@ -79,6 +80,7 @@ class Caller:
         service, method = split(name)
         began_s = self._loop.time()
         deadline_s = self.deadline(timeout, DEFAULT_TIMEOUT_S, began_s)
+        wait_s = None if wait is None else patience(wait)
         value = packed(name, args, named, typed)
         if self._find is not None:
             await self._find(service, deadline_s)
@@ -105,7 +107,7 @@ class Caller:
                     if not self.routes.is_safe(service, method):
                         raise
                     is_lost = True
-                patience_s = math.inf if is_lost else self._patience_s(service, wait, began_s)
+                patience_s = math.inf if is_lost else self._patience_s(service, wait_s, began_s)
                 await self.wait_for_another(service, error, patience_s, deadline_s)
 
     @staticmethod
@@ -161,7 +163,7 @@ class Caller:
 
     async def wait_found(self, service: str, wait: float | None) -> None:
         """Until there is somebody to ask. Raises ``CallError``."""
-        until_s = self._patience_s(service, wait, self._loop.time())
+        until_s = self._patience_s(service, None if wait is None else patience(wait), self._loop.time())
         while True:
             try:
                 self.routes.lookup(service)
@@ -170,24 +172,29 @@ class Caller:
             else:
                 return
 
-    def _patience_s(self, service: str, wait: float | None, began_s: float) -> float:
+    def _patience_s(self, service: str, wait_s: float | None, began_s: float) -> float:
         """Until when to wait for a service that does not run."""
-        if wait is None:
+        if wait_s is None:
             return math.inf if service in self.routes.on_demand else began_s
-        return began_s + wait
+        return began_s + wait_s
 
     @staticmethod
     def deadline(timeout: float | None, default_s: float | None, now_s: float) -> float | None:
-        """On the loop's clock. A request's own deadline holds for all that is called in its course."""
+        """On the loop's clock. A request's own deadline holds for all that is called in its course. Raises
+        ``ValueError`` and ``TypeError`` for what is no timeout.
+        """
         request = current.get()
         inherited = None if request is None else request.deadline_s
         if timeout is None:
             if inherited is not None:
                 return inherited
             return None if default_s is None else now_s + default_s
-        if not timeout > 0:
+        timeout_s = seconds("a timeout", timeout)
+        if not timeout_s > 0:
             raise ValueError(f"a timeout must be more than 0 seconds, not {timeout!r}")
-        own = now_s + timeout
+        if timeout_s > LONGEST_TIMEOUT_S:
+            return inherited
+        own = now_s + timeout_s
         return own if inherited is None else min(own, inherited)
 
     # ---- whom to ask -------------------------------------------------------------------------------------------------
@@ -264,6 +271,7 @@ class Caller:
         service, method = split(name)
         value = packed(name, args, named, typed)
         deadline_s = self.deadline(timeout, None, self._loop.time())
+        wait_s = None if wait is None else patience(wait)
         patience_s: float | None = None  # from when it is asked for first
 
         async def begin(pending: Pending, refused: CallError | None) -> tuple[Link, int]:
@@ -273,7 +281,7 @@ class Caller:
             if self._find is not None:
                 await self._find(service, deadline_s)
             if patience_s is None:
-                patience_s = self._patience_s(service, wait, self._loop.time())
+                patience_s = self._patience_s(service, wait_s, self._loop.time())
             if refused is not None:
                 await self.wait_for_another(service, refused, patience_s, deadline_s)
             while True:
@@ -292,6 +300,21 @@ def split(name: str) -> tuple[str, str]:
     if service and method:
         return service, method
     raise ValueError(f'cannot call {name!r}: name it "service.method"')
+
+
+def seconds(what: str, given: Any) -> float:
+    """What a program has given as a time: no text ("5s"), no timedelta. Raises ``TypeError``."""
+    if isinstance(given, str | bytes) or not hasattr(type(given), "__float__"):
+        raise TypeError(f"{what} is a number of seconds, not {given!r}")
+    return float(given)
+
+
+def patience(wait: Any) -> float:
+    """The seconds of ``wait=``. Raises ``TypeError`` and ``ValueError``."""
+    wait_s = seconds("a wait", wait)
+    if not wait_s >= 0:
+        raise ValueError(f"a wait must be 0 seconds or more, not {wait!r}")
+    return wait_s
 
 
 def packed(name: str, args: list[Any], named: dict[str, Any], typed: dict[str, str] | None = None) -> Frames:

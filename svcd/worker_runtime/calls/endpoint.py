@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+import inspect
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -28,7 +29,7 @@ from svcd.worker_runtime.calls import eager, typed
 from svcd.worker_runtime.calls.accepting import CheckPeer, Door
 from svcd.worker_runtime.calls.annotations import Mismatch
 from svcd.worker_runtime.calls.cancellation import InFlight, Token
-from svcd.worker_runtime.calls.methods import Method
+from svcd.worker_runtime.calls.methods import Method, bound
 from svcd.worker_runtime.calls.request import Request, current
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket
 from svcd.worker_runtime.exceptions import describe, one_line
@@ -70,7 +71,7 @@ class Endpoint:
         bounds: Bounds = Bounds(),
     ) -> None:
         self.service = service
-        self.functions = {name: getattr(target, name) for name in methods}
+        self.functions = {name: bound(target, name) for name in methods}
         self.methods = methods
         self.run_sync = run_sync
         self.on_error = on_error
@@ -252,7 +253,7 @@ class Conversation:
         if method is None:
             return FailureCode.REFUSED, endpoint.unknown(call.method)
         if method.is_stream is not bool(call.credit):
-            is_what = "a stream: ask for it with ctx.stream()" if method.is_stream else "no stream: ask with ctx.call()"
+            is_what = "a stream: ask for it with stream()" if method.is_stream else "no stream: ask with call()"
             kind = "stream" if method.is_stream else "call"
             return FailureCode.REFUSED, f"{endpoint.service}.{call.method} is {is_what}", kind
         if type(frames) is Oversized:
@@ -356,10 +357,14 @@ class Conversation:
                 value = check.convert(value, "its result")
             frames = values.pack(value)
         except (ProtocolError, Mismatch, RecursionError) as error:
-            raise BadResult(f"{self._endpoint.service}.{method.name}: {error}") from None
-        if sum(map(len, frames)) > self._endpoint.bounds.message_bytes:
-            raise BadResult(f"{self._endpoint.service}.{method.name}: its result is too large to travel in one piece")
+            raise self._bad(method, _why_bad(value, error)) from None
+        size, limit = sum(map(len, frames)), self._endpoint.bounds.message_bytes
+        if size > limit:
+            raise self._bad(method, f"its result of {size} bytes is too large to travel in one piece: {limit} can")
         self._wire.say_for_good([head, *frames])
+
+    def _bad(self, method: Method, words: str) -> BadResult:
+        return BadResult(f"{self._endpoint.service}.{method.name}", words)
 
     def _is_over(self, request: Request) -> bool:
         return request.deadline_s is not None and request.deadline_s <= self._endpoint.loop.time() + RESOLUTION_S
@@ -373,13 +378,26 @@ class Conversation:
             self.fail(request.id, FailureCode.DEADLINE, f"{self._endpoint.service}.{request.method}: {error}")
             return
         told = describe(error, self._endpoint.service, 0, "run")
-        text = f"{self._endpoint.service}.{request.method} raised {one_line(error)}"
+        what = f"BadResult: {error.words}" if isinstance(error, BadResult) else one_line(error)
+        text = f"{self._endpoint.service}.{request.method} raised {what}"
         self.fail(request.id, FailureCode.RAISED, text, told.type, told.traceback)
         self._endpoint.on_error(request.method, error)
 
 
 class BadResult(TypeError):  # noqa: N818 - it says what it found
-    """A method returned what it does not promise, or what cannot travel."""
+    """A method returned what it does not promise, or what cannot travel. No line of it is to blame: it is named."""
+
+    def __init__(self, method: str, words: str) -> None:
+        super().__init__(f"{method}: {words}")
+        self.words = words
+
+
+def _why_bad(value: Any, error: Exception) -> str:
+    """Somebody has forgotten an ``await``, most likely, where that is the result."""
+    if not inspect.iscoroutine(value):
+        return str(error)
+    value.close()  # or Python complains of it as well
+    return f"it returned the coroutine {value.__name__}(): await it in an async method; plain ones have ctx.call_sync()"
 
 
 class _Threaded:

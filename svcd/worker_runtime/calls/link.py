@@ -93,10 +93,11 @@ class Link:
         if count >= MAX_PENDING or wire.backlog_bytes > MAX_BACKLOG_BYTES:
             raise NotBegun(f"{self.service} has not answered {count} calls of this service: too many")
         pending.id = id_ = self._next_id = self._next_id + 1
-        self.pending[id_] = pending
         deadline_us = None if deadline_s is None else int(deadline_s * 1_000_000)
+        head = call_wire.encode_call(id_, method, deadline_us, credit)
+        self.pending[id_] = pending
         wire.say_at_once = not count
-        wire.say([call_wire.encode_call(id_, method, deadline_us, credit), *value], pending)
+        wire.say([head, *value], pending)
         return id_
 
     def cancel(self, id_: int) -> None:

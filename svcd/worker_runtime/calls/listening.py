@@ -19,7 +19,7 @@ from svcd.protocol.zmtp import SUBSCRIBE
 from svcd.protocol.zmtp_large import Frame, Oversized
 from svcd.worker_runtime.calls.annotations import Mismatch
 from svcd.worker_runtime.calls.endpoint import OnError, RunSync
-from svcd.worker_runtime.calls.methods import Listener
+from svcd.worker_runtime.calls.methods import Listener, bound
 from svcd.worker_runtime.calls.publishing import SETTLED
 from svcd.worker_runtime.calls.routes import Address, Routes
 from svcd.worker_runtime.calls.wire_socket import Handlers, WireSocket, dial
@@ -54,7 +54,7 @@ class Subscriptions:
         self.refused = 0
         self.losses: Counter[str] = Counter()  # of full queues, by publisher, for whoever empties it
         self.on_loss: Callable[[], None] = lambda: None
-        self.inboxes = [Inbox(each, getattr(target, each.name), run_sync, on_error, queue_events) for each in listeners]
+        self.inboxes = [Inbox(each, bound(target, each.name), run_sync, on_error, queue_events) for each in listeners]
         self._services = {each.service for each in listeners}
         self._inboxes_of = {
             name: [each for each in self.inboxes if each.listener.service == name] for name in self._services
@@ -137,7 +137,8 @@ class Subscriptions:
             is_kept = inbox.put(inbox.listener.check(values.unpack_from(frames, 2), "the event"))
         except (ProtocolError, Mismatch, RecursionError) as error:
             self.refused += 1
-            inbox.complain(error)
+            listener = inbox.listener
+            inbox.complain(Mismatch(f"{listener.name}() cannot hear {listener.service}.{listener.topic}: {error}"))
             return
         if not is_kept:
             self.losses[inbox.listener.service] += 1

@@ -42,7 +42,7 @@ def rpc(method: Function | None = None, /, *, retry: str = NEVER) -> Function | 
 
     def mark(function: Function) -> Function:
         if not inspect.isfunction(function):
-            raise TypeError(f"@rpc belongs on a method, not on {function!r}; beneath @staticmethod and the like")
+            raise TypeError(f"@rpc belongs on a method of the service, not on {function!r}")
         setattr(function, _RPC, retry)
         return function
 
@@ -133,6 +133,15 @@ def methods_of(cls: type) -> dict[str, Method]:
     return {name: _known_method(getattr(cls, name), name, cls.__name__) for name in offered}
 
 
+def bound(target: object, name: str) -> Callable[..., Any]:
+    """That method of the object. Raises ``TypeError`` where the object has put something else in its place."""
+    found = getattr(target, name)
+    if not callable(found):
+        owner, kind = type(target).__name__, type(found).__name__
+        raise TypeError(f"cannot offer {owner}.{name}: self.{name} = … has put {kind} in its place; rename one of them")
+    return found  # type: ignore[no-any-return]  # callable, as just seen
+
+
 def _known_method(function: Callable[..., Any], name: str, owner: str) -> Method:
     """Asked for when it is described and when it is offered, and to read a signature takes 0.1 ms: kept with the
     function itself, and with that alone, as what wraps a function takes its attributes over.
@@ -164,14 +173,21 @@ def _functions(cls: type) -> list[tuple[str, Callable[..., Any]]]:
     for base in reversed(cls.__mro__):
         for name, value in vars(base).items():
             if not inspect.isfunction(value):
+                if isinstance(value, staticmethod | classmethod) and _is_marked(value.__func__):
+                    kind = type(value).__name__
+                    raise TypeError(f"cannot offer {cls.__name__}.{name}: it is a {kind}: offered is what takes self")
                 found.pop(name, None)
                 continue
             for mark in (_RPC, _EVENTS):
                 if name in found and hasattr(found[name], mark) and not hasattr(value, mark):
                     setattr(value, mark, getattr(found[name], mark))
-            if hasattr(value, _RPC) or hasattr(value, _EVENTS):
+            if _is_marked(value):
                 found[name] = value
     return list(found.items())
+
+
+def _is_marked(function: object) -> bool:
+    return hasattr(function, _RPC) or hasattr(function, _EVENTS)
 
 
 def method_of(function: Callable[..., Any], name: str, owner: str) -> Method:

@@ -14,7 +14,7 @@ from svcd.protocol.call_errors import CallRefused, PermissionDenied, RemoteError
 from svcd.protocol.errors import ProtocolError
 from svcd.worker_runtime.calls.accepting import CheckPeer
 from svcd.worker_runtime.calls.annotations import Mismatch
-from svcd.worker_runtime.calls.calling import Caller
+from svcd.worker_runtime.calls.calling import Caller, patience
 from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.endpoint import Bounds, Endpoint, OnError
 from svcd.worker_runtime.calls.listening import Subscriptions
@@ -237,6 +237,7 @@ class Peers:
         seconds to wait for it, by default none, or all where it starts. Raises ``ServiceUnavailable`` with the reason,
         or ``PermissionDenied``.
         """
+        wait = None if wait is None else patience(wait)
         found = self.service(of, name, timeout=timeout)
         service = of if isinstance(of, str) else name or of.__name__.lower()
         if start and not self._caller.routes.known(service):
@@ -299,16 +300,23 @@ class Proxy:
             )
         return functools.partial(self._stream if row.is_stream else self._call, name, row)
 
-    async def _call(self, name: str, row: Method | None, *args: Any, **named: Any) -> Any:
+    def __repr__(self) -> str:
+        return f"<methods of {self._name}>"
+
+    def __dir__(self) -> list[str]:
+        """For whoever tries it out in a shell."""
+        return sorted(self._methods or ())
+
+    async def _call(self, name: str, row: Method | None, /, *args: Any, **named: Any) -> Any:
         self._check(name, row, args, named)
         result = await self._caller.call(name, list(args), named, self._timeout, self._wait)
         return result if row is None else _checked(name, row, result)
 
-    async def _stream(self, name: str, row: Method, *args: Any, **named: Any) -> Any:
+    def _stream(self, name: str, row: Method, /, *args: Any, **named: Any) -> Stream:
         self._check(name, row, args, named)
-        async with self._caller.stream(name, list(args), named, self._timeout, self._wait) as rows:
-            async for each in rows:
-                yield _checked(name, row, each)
+        rows = self._caller.stream(name, list(args), named, self._timeout, self._wait)
+        rows.check = functools.partial(_checked, name, row)
+        return rows
 
     @staticmethod
     def _check(name: str, row: Method | None, args: tuple[Any, ...], named: dict[str, Any]) -> None:
@@ -325,6 +333,8 @@ def proxy(
     """The methods of a service, of whose class it is, or of that name alone."""
     if isinstance(of, str):
         return cast("Offered", Proxy(caller, of, None, timeout, wait))
+    if not isinstance(of, type):
+        raise TypeError(f"a service is looked up by its class or its name, not by {of!r}")
     return cast("Offered", Proxy(caller, name or of.__name__.lower(), methods_of(of), timeout, wait))
 
 

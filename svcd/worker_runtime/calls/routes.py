@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from svcd.protocol.call_errors import PermissionDenied, ServiceUnavailable
+from svcd.protocol.call_errors import CallError, PermissionDenied, ServiceUnavailable
 from svcd.protocol.messages import RouteChanged, RouteReported
 from svcd.record import record
 
@@ -94,13 +94,13 @@ class Routes:
         self._asked_for.discard(service)
         self._look_again(service)
 
-    def missed(self, service: str, why: str) -> None:
+    def missed(self, service: str, why: str, kind: type[CallError] = ServiceUnavailable) -> None:
         """It was to be started, and that has failed: nobody waits for it any longer."""
         self._asked_for.discard(service)
         self._why[service] = why
         for each in self._waiting.get(service, ()):
             if not each.done():
-                each.set_exception(ServiceUnavailable(f"cannot call {service}: {why}"))
+                each.set_exception(kind(f"cannot call {service}: {why}"))
 
     def lookup(self, service: str) -> tuple[Address, ...]:
         """At least one. Raises ``PermissionDenied`` or ``ServiceUnavailable``."""

@@ -25,6 +25,8 @@ somebody else to ask; raises it where it may not be asked again.
 class Stream:
     """``async for``, or ``async with`` where it may be left early. The callee produces no further ahead than its
     credit, and stops when the stream is closed, forgotten or cancelled.
+
+    ``check`` makes of each item what the reader gets, or raises a ``CallError``.
     """
 
     def __init__(self, name: str, begin: Begin, deadline_s: float | None) -> None:
@@ -36,6 +38,7 @@ class Stream:
         self._link: Link | None = None
         self._id = 0
         self._consumed = 0
+        self.check: Callable[[Any], Any] = _as_it_came
 
     def __aiter__(self) -> Stream:
         return self
@@ -55,7 +58,7 @@ class Stream:
             self._link.more(self._id, self._consumed)
             self._consumed = 0
         try:
-            return unpacked(self._name, frames)
+            return self.check(unpacked(self._name, frames))
         except CallError:
             await self.aclose()
             raise
@@ -123,6 +126,10 @@ def _nothing_yet(name: str) -> Pending:
     pending = Pending(name, None)
     pending.items = deque()
     return pending
+
+
+def _as_it_came(item: Any) -> Any:
+    return item
 
 
 def unpacked(name: str, frames: list[Frame]) -> Any:

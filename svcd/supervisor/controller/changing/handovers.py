@@ -252,9 +252,15 @@ class Handovers:
     # ---- what stubs say ----------------------------------------------------------------------------------------------
 
     def described(self, message: InterfaceReported) -> None:
-        """What this run offers is known as long as there is something of it."""
+        """What this run offers is known as long as there is something of it; what it will miss is told, of a successor
+        what the one before did not miss.
+        """
         run = self._runs.get(message.invocation)
         if run is not None:
+            serving = self._machine.services[run.service].invocation if run.invocation in self._successors else None
+            before = () if serving is None else self.interfaces.topics_of(serving)
+            for text in self._routes.unheard(run.service, (each for each in message.listens if each not in before)):
+                self._notice(run.service, text)
             self.interfaces.reported(message)
             run.clean_up.append(lambda: self.interfaces.forget(message.invocation))
 

@@ -18,7 +18,7 @@ from svcd.supervisor.controller.clients.requests import Requests
 from svcd.supervisor.controller.control import Control, Peer
 from svcd.supervisor.controller.python.introductions import CLIENT, Introductions
 from svcd.supervisor.controller.python.lookups import Lookups
-from svcd.supervisor.controller.python.routes import Routes
+from svcd.supervisor.controller.python.routes import A_PROGRAM, Routes
 from svcd.supervisor.controller.registry import Registry
 
 SWEEP_FROM: Final = 64
@@ -55,7 +55,10 @@ class Inquiries:
             self._requests.refuse(peer, correlation, ErrorCode.NOT_PERMITTED, f"cannot call {service}: {denied}")
             return
         if service not in self._registry.instances:
-            self._requests.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._requests.unknown_text([service]))
+            self._requests.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, self._requests.not_called_so(service))
+            return
+        if self._routes.is_program(service):  # to wait for it would be in vain
+            self._requests.refuse(peer, correlation, ErrorCode.UNKNOWN_SERVICE, A_PROGRAM)
             return
         if message.follow:
             self._follow(peer, correlation, service)

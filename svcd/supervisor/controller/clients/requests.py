@@ -165,9 +165,19 @@ class Requests:
 
     def unknown_text(self, unknown: list[str]) -> str:
         """The words for names that nobody has."""
+        return self._unlike(unknown, {*self._machine.services, *self._registry.instances})
+
+    def not_called_so(self, service: str) -> str:
+        """The words for a name that nobody can be called by: calls go to services, not to an instance of one."""
+        definition = self._registry.get(service)
+        if definition is None:
+            return self._unlike([service], set(self._registry.instances))
+        return f"it is one instance of {definition.service}: call {definition.service}, which means whichever is free"
+
+    @staticmethod
+    def _unlike(unknown: list[str], names: set[str]) -> str:
         texts = []
         for name in unknown:
-            names = {*self._machine.services, *self._registry.instances}
             near = difflib.get_close_matches(name, sorted(names), 1)
             texts.append(f"no service {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
         return "; ".join(texts)

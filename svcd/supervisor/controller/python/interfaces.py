@@ -24,6 +24,11 @@ class Interfaces:
     def __init__(self) -> None:
         self._known: dict[int, InterfaceReported] = {}
 
+    def topics_of(self, invocation: int) -> tuple[str, ...]:
+        """What that run listens to."""
+        known = self._known.get(invocation)
+        return () if known is None else known.listens
+
     def reported(self, message: InterfaceReported) -> None:
         if all(map(_is_well_described, message.methods)):  # who is not, has not been described by our code
             self._known[message.invocation] = message

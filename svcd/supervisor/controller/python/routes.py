@@ -6,12 +6,13 @@ may call whom comes from the configuration that is in force.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from svcd.protocol.messages import Message, Route, RouteChanged
 from svcd.record import record
-from svcd.supervisor.config.launch import ServiceDefinition
+from svcd.supervisor.config.launch import Program, ServiceDefinition
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import PublishTransition
 from svcd.supervisor.core.machine import Machine
@@ -20,6 +21,7 @@ from svcd.supervisor.core.states import State
 
 GIVEN_UP: Final = frozenset({State.FAILED, State.UNAVAILABLE})
 NO_METHODS: Final = "it takes no requests: none of its methods is marked with @rpc"
+A_PROGRAM: Final = "it is a program, which takes no calls: only Python services do"
 
 
 @record
@@ -117,6 +119,29 @@ class Routes:
             routes = self._routes_of((definition.spec.fallback,))
         return Target(routes, "" if routes else self._why(names), definition.spec.start is StartMode.ON_DEMAND)
 
+    def unheard(self, service: str, topics: Iterable[str]) -> Iterator[str]:
+        """In words, to whose events this one listens in vain: nobody tells it where they are published. Who has
+        children, or is one, may know more names later.
+        """
+        definition = self._registry.find_newest(service)
+        if definition is None:
+            return
+        may_know_more = definition.spec.parent is not None or definition.launch.max_children > 0
+        permitted, every = self._callable_by(service), self._registry.instances
+        for name in dict.fromkeys(topic.partition(".")[0] for topic in topics):
+            if name in permitted or (may_know_more and name not in every):
+                continue
+            why = "it is neither in depends_on nor in permissions.services"
+            if name not in every:
+                near = difflib.get_close_matches(name, every, 1)
+                why = "there is no such service" + (f"; did you mean {near[0]}?" if near else "")
+            yield f"it hears no events of {name}: {why}"
+
+    def is_program(self, name: str) -> bool:
+        """Whether what the file calls so can never be called, nor anybody who stands in for it."""
+        definition = self._registry.get(self._registry.expand([name])[0])
+        return definition is not None and isinstance(definition.launch.run, Program) and not definition.spec.fallback
+
     def _routes_of(self, names: tuple[str, ...]) -> tuple[Route, ...]:
         found = (self._open.get(self._running[each]) for each in names if each in self._running)
         return tuple(each for each in found if each is not None)
@@ -125,6 +150,8 @@ class Routes:
         view = self._machine.services.get(names[0])
         if view is None:
             return "there is no such service"
+        if self.is_program(names[0]):
+            return A_PROGRAM
         if any(each in self._running for each in names):
             return NO_METHODS
         stand = f"{view.state.value}: {view.cause}" if view.cause else view.state.value
