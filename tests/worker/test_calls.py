@@ -447,6 +447,23 @@ def test_a_service_that_does_not_run() -> None:
     play(scene)
 
 
+def test_who_asks_again_and_again_without_a_pause_lets_the_loop_turn() -> None:
+    """Or nobody in this process ever hears that the service is back, nor that it is to stop."""
+
+    async def scene(stage: Stage) -> None:
+        caller = stage.client()
+        asyncio.get_running_loop().call_soon(stage.serve, Billing())
+        for _ in range(3):
+            try:
+                assert await caller.call("billing.charge", "ann") == {"ann": 1}
+            except ServiceUnavailable:
+                continue
+            return
+        raise AssertionError("it has not heard of it")
+
+    play(scene)
+
+
 @pytest.mark.parametrize("on_demand", [True, False])
 def test_who_waits_for_a_service_gets_it_when_it_is_there(on_demand: bool) -> None:
     """What starts on demand is asked for, and waited for without a word; what does not is nobody's to start."""

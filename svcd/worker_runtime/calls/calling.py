@@ -151,6 +151,7 @@ class Caller:
         until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
+            await asyncio.sleep(0)  # who asks again at once must not keep the loop from hearing that somebody is there
             raise (ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error) from None
         is_known = self.routes.known(service) and service not in self.routes.held
         step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
