@@ -21,6 +21,18 @@ CODE_MODULE: Final = "svcd_service_code"
 OWN: Final = frozenset({"svcd", "msgpack", "setproctitle"})
 """Top-level modules that the runtime itself uses: never replaced by a user's module of that name once imported."""
 
+CALLED: Final = {
+    "init": ("config",),
+    "start": (),
+    "stop": ("reason",),
+    "pause": (),
+    "resume": (),
+    "child_ended": ("child", "error"),
+    "export_state": (),
+    "import_state": ("state",),
+}
+"""What the runtime calls of a ``Service``, and with what."""
+
 
 class LoadError(Exception):
     """The code is there, and names nothing that can be run."""
@@ -120,11 +132,25 @@ def _is_offered(each: Any, module: str) -> bool:
 def _runnable(found: Any, name: str) -> type[Service] | Callable[[Any], Any]:
     if inspect.isclass(found):
         if issubclass(found, Service) and found is not Service:
-            return found
+            return _fitting(found, name)
         raise LoadError(f"{name!r} is a class, but no subclass of svcd.Service")
     if callable(found):
         return found  # type: ignore[no-any-return]  # callable, as just seen
     raise LoadError(f"{name!r} is neither a class nor a function, but {type(found).__name__}")
+
+
+def _fitting(cls: type[Service], name: str) -> type[Service]:
+    """``cls``, whose methods take what they are given: a ``stop`` that does not would be found out at the stop."""
+    for method, given in CALLED.items():
+        own = inspect.getattr_static(cls, method)
+        if own is inspect.getattr_static(Service, method) or not inspect.isfunction(own):
+            continue
+        try:
+            inspect.signature(own, follow_wrapped=False).bind(cls, *given)
+        except TypeError:
+            words = ", ".join(("self", *given))
+            raise LoadError(f"{name!r}: {method}() is called with ({words}): write def {method}({words})") from None
+    return cls
 
 
 # ---- code strings ---------------------------------------------------------------------------------------------------
@@ -154,7 +180,7 @@ def _from_code(service: str, source: str) -> type[Service] | Callable[[Any], Any
         names = [each.__name__ for each in classes] + (["main"] if main is not None else [])
         raise LoadError(f"the code must define one Service subclass or a function main, not {', '.join(names)}")
     if classes:
-        return classes[0]
+        return _fitting(classes[0], classes[0].__name__)
     if main is None:
         raise LoadError("the code defines neither a Service subclass nor a function main(ctx)")
     return _runnable(main, "main")

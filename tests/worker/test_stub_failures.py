@@ -65,6 +65,18 @@ def test_a_syntax_error_in_code_shows_the_line(controller: Any) -> None:
             "the code must define one Service subclass or a function main, not A, B",
         ),
         ({}, "the controller named neither an entry nor code"),
+        (
+            {"code": "from svcd import Service\nclass A(Service):\n    async def stop(self): pass"},
+            "'A': stop() is called with (self, reason): write def stop(self, reason)",
+        ),
+        (
+            {"code": "from svcd import Service\nclass A(Service):\n    def init(self): pass"},
+            "'A': init() is called with (self, config): write def init(self, config)",
+        ),
+        (
+            {"code": "from svcd import Service\nclass A(Service):\n    def start(self, config): pass"},
+            "'A': start() is called with (self): write def start(self)",
+        ),
     ],
 )
 def test_code_that_names_nothing_to_run(controller: Any, fields: dict[str, str], words: str) -> None:
@@ -75,6 +87,34 @@ def test_code_that_names_nothing_to_run(controller: Any, fields: dict[str, str],
     assert stopping.error == f"LoadError: {raised.message}"
     assert "Traceback" not in raised.traceback
     assert stub.end()[0] == 1
+
+
+AWKWARD = """
+import functools
+from svcd import Service
+
+def with_reason(method):
+    @functools.wraps(method)
+    def stop(self, reason):
+        print(reason)
+        return method(self)
+    return stop
+
+class Awkward(Service):
+    @staticmethod
+    def init(config): print("init", config)
+    def start(*everything, **named): print("start", len(everything))
+    @with_reason
+    def stop(self): print("stop")
+    pause = functools.partialmethod(print, "pause")
+"""
+
+
+def test_methods_that_take_in_another_way_what_they_are_given_are_called(controller: Any) -> None:
+    stub = controller.spawn()
+    stub.run(code=AWKWARD, config={})
+    stub.expect_states(*UP)
+    stub.stops_well_with("init {}\nstart 1\nasked\nstop\n")
 
 
 def test_the_leaf_of_several_classes_is_the_service(controller: Any) -> None:
