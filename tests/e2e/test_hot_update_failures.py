@@ -147,7 +147,7 @@ BAD_VERSIONS = {
     "app:BadStart": "the new version failed (start()): ValueError: bad start",
     "app:HangingStart": "the new version was not ready within 2 s (start())",
     "app:HangingStop": "the new version was not ready within 2 s (start())",
-    "app:Exits": "the new version exit code 3 (start())",
+    "app:Exits": "the new version ended (start()): exit code 3",
     "app:Incompatible": "the new version is not compatible: charge() has no parameter cents any more; charge() needs "
     "dollars (--force updates all the same)",
 }
@@ -240,7 +240,7 @@ def ends(command: Command) -> str:
 def test_the_new_one_is_killed(stage: Stage, step: str) -> None:
     play, command, old, new = reach(stage, step)
     os.kill(new, signal.SIGKILL)
-    assert ends(command) == f"the new version signal SIGKILL ({step}){GOES_ON}"
+    assert ends(command) == f"the new version ended ({step}): signal SIGKILL{GOES_ON}"
     play.ask("till", "self.gate.set()")
     goes_on(play, old, play.ask("till", "self.handled"))
     stage.tells()

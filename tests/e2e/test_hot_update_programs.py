@@ -142,7 +142,7 @@ def test_no_connection_is_refused_or_lost(stage: Stage, port: int) -> None:
 @pytest.mark.parametrize(
     ("version", "why"),
     [
-        ("two, breaks", "the new version exit code 4 (waiting until it is ready)"),
+        ("two, breaks", "the new version ended (waiting until it is ready): exit code 4"),
         ("two, silent", "the new version was not ready within 5 s (waiting until it is ready)"),
     ],
 )
