@@ -577,6 +577,34 @@ def test_the_instance_with_the_least_in_flight_is_asked() -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("others", [0, 2])
+def test_what_had_not_gone_out_to_one_that_was_lost_is_asked_of_another(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Once of each: where all are lost, that is the answer."""
+
+    async def scene(stage: Stage) -> None:
+        caller = stage.client()
+        lost = stage.serve(Billing())
+        assert await caller.call("billing.charge", "ann") == {"ann": 1}
+        link = next(iter(caller._caller._links.values()))
+        with monkeypatch.context() as patched:
+            patched.setattr(WireSocket, "_flush", lambda wire: None)
+            calls = [asyncio.ensure_future(caller.call("billing.charge", "bob")) for _ in range(2)]
+            await settled(lambda: len(link.pending) == 2)
+            lost.close()
+            for _ in range(others):
+                stage.serve(Billing())
+            link.close("Connection reset by peer")
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        if others:
+            assert told == [{"bob": 1}] * 2
+        else:
+            assert list(map(str, told)) == ["billing cannot be reached: Connection reset by peer"] * 2
+
+    play(scene)
+
+
 def test_a_process_that_listens_there_and_should_not_is_not_called() -> None:
     async def scene(stage: Stage) -> None:
         served: Any = stage.serve(Billing())
