@@ -201,13 +201,17 @@ def outcome_document(ended: RequestEnded) -> dict[str, Any]:
 
 
 def show_last_words(client: Client, ended: RequestEnded) -> None:
-    """What those said last that have failed."""
+    """What those said last that have failed. Why they have is said already: who is gone by now has no more to say."""
     failed = tuple(each.service for each in ended.results if each.outcome == "failed")
     if not failed:
         return
     from svcd.cli.status import last_words  # noqa: PLC0415 - only when something failed
 
-    for line in last_words(client.ask(GetStatus(failed), StatusReported).services):
+    try:
+        rows = client.ask(GetStatus(failed), StatusReported).services
+    except CommandFailed:  # the cluster has ended, or one of them was removed
+        return
+    for line in last_words(rows):
         click.echo(line, err=True)
 
 

@@ -298,6 +298,22 @@ def test_what_update_is_told_beside_the_files(daemon: FakeDaemon, svcd: Svcd, fi
     assert sent_update(daemon).force
 
 
+def test_an_update_says_of_what_it_has_done_nothing(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    """Code that has changed on disk is no difference in the files: whoever has asked for it expects something."""
+    file.write_text(
+        "cluster: shop\nservices: {web: {python: 'shop:Web', path: [/], instances: 2}, prog: {command: 'true'}}\n"
+    )
+    report(daemon, file)
+    nothing = "{}: nothing differs; code that has changed is loaded when it starts next\n".format
+    daemon.answer(UpdateServices, PlanReported(()), RequestAccepted(), RequestEnded("done"))
+    assert svcd("update", "web", "prog").out == nothing("web") + nothing("prog")
+    step = Step("update", "web.1", "a new version takes over in place")
+    ended = RequestEnded("done", (Result("web.1", "done"),))
+    daemon.answer(UpdateServices, PlanReported((step,)), RequestAccepted(), ended)
+    shown = f"1. update  web.1  {step.why}\n{nothing('prog')}web.1: updated\n"
+    assert svcd("update", "prog", "web").out == shown
+
+
 def test_what_earlier_updates_were_told_is_kept(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
     """By an update and by a scaling; ``--reset`` forgets it."""
     text = "cluster: shop\nservices: {web: {python: 'shop:Web', path: [/]}, api: {python: 'api:Api', path: [/]}}\n"

@@ -100,6 +100,14 @@ def test_not_done_is_exit_code_3_with_the_reason(daemon: FakeDaemon, svcd: Svcd,
     assert ("    oh dear" in rest) is (outcome_word == "failed")
 
 
+def test_what_has_failed_and_is_gone_has_said_its_last(daemon: FakeDaemon, svcd: Svcd) -> None:
+    results = (Result("web", "failed", "cannot start web: it was removed"),)
+    daemon.answer(StartServices, RequestAccepted(), RequestEnded("failed", results))
+    daemon.rows = []
+    outcome = svcd("start", "web")
+    assert (outcome.code, outcome.out, outcome.err) == (3, "", "svcd: cannot start web: it was removed\n")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [
