@@ -123,7 +123,7 @@ def _show(report: StatusReported, wait: bool, deadline: float | None, as_json: b
         raise CommandFailed(text, Exit.NOT_AS_DESIRED, "svcd status shows how it goes on; svcd shutdown ends it")
     if report.state in OVER:
         return Exit.OTHER
-    failed = [row.name for row in report.services if not status.is_as_desired(row)]
+    failed = [row.name for row in report.services if status.has_started_badly(row)]
     if failed:
         click.echo(f"svcd: not as desired: {', '.join(failed)}; the rest runs in the background", err=True)
-    return status.exit_code(report)
+    return Exit.NOT_AS_DESIRED if failed else Exit.OK

@@ -142,7 +142,7 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message(), err=True)
         return int(Exit.USAGE)
     except click.UsageError as error:
-        complain(_as_failure(error))
+        complain(_as_failure(error, arguments))
         return int(Exit.USAGE)
     except click.ClickException as error:
         complain(CommandFailed(error.format_message()))
@@ -162,9 +162,13 @@ def complain(failure: CommandFailed) -> None:
         click.echo(f"hint: {failure.hint}", err=True)
 
 
-def _as_failure(error: click.UsageError) -> CommandFailed:
+def _as_failure(error: click.UsageError, arguments: Sequence[str]) -> CommandFailed:
     text = error.format_message().rstrip(".")
     if text[:1].isupper() and not text[1:2].isupper():
         text = text[0].lower() + text[1:]
-    path = error.ctx.command_path if error.ctx is not None else "svcd"
-    return CommandFailed(text, Exit.USAGE, f"{path} --help")
+    if isinstance(error, click.NoSuchOption) and error.option_name == "--version":
+        return CommandFailed(text, Exit.USAGE, "svcd version")
+    if error.ctx is not None:
+        return CommandFailed(text, Exit.USAGE, f"{error.ctx.command_path} --help")
+    command = next((each for each in arguments if each in COMMANDS), "")  # click does not say of which the option is
+    return CommandFailed(text, Exit.USAGE, " ".join(filter(None, ("svcd", command, "--help"))))

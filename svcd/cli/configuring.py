@@ -5,7 +5,7 @@ Must not decide what a change needs (the daemon does), and sends nothing that is
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Final
 
 import click
@@ -15,7 +15,7 @@ from svcd.cli import files as cluster_files
 from svcd.cli.client import Client
 from svcd.cli.completion import offer_names
 from svcd.cli.exits import CommandFailed, Exit
-from svcd.cli.names import no_service
+from svcd.cli.names import no_service, service_of
 from svcd.cli.options import Target, print_json, targeted, waiting, with_profiles
 from svcd.cli.orders import (
     DONE,
@@ -189,7 +189,8 @@ def update(
 
     A Python service that runs is replaced in place: the new version is loaded beside the old one, which finishes its
     requests and hands its state over (export_state, import_state); callers wait that long. If anything goes wrong, the
-    old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted.
+    old one goes on. So it is with programs whose sockets svcd holds. Everything else is restarted where its files
+    say something else of it.
     """
     with target.connect("update") as client:
         cluster = _load_again(client, "update from", as_json, reset=names if reset else ())
@@ -199,7 +200,7 @@ def update(
             _show_kept(cluster, names, {key for key, value in now.items() if value is not None})
         changed = overrides.with_overrides(cluster, names, entry, version, config_file)
         message = UpdateServices(plans.to_json(changed).decode("ascii"), names, force)
-        return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json)
+        return _change(client, message, UPDATE, Patience.of(wait, timeout_s), as_json, names)
 
 
 @click.command(
@@ -303,11 +304,15 @@ def _message(
 # ---- doing -----------------------------------------------------------------------------------------------------------
 
 
-def _change(client: Client, message: Message, wording: Wording, patience: Patience, as_json: bool) -> int:
+def _change(
+    client: Client, message: Message, wording: Wording, patience: Patience, as_json: bool, named: Sequence[str] = ()
+) -> int:
+    """``named``: of each of these something is expected."""
     with patient(wording.verb):
         correlation, steps = client.begin_change(message)
         if not as_json:
-            click.echo("\n".join(_steps(steps)))
+            for line in [*(_steps(steps) if steps.steps or not named else ()), *_unmoved(steps, named)]:
+                click.echo(line)
         accepted = client.wait_accepted(correlation)
         document = {"steps": [as_dict(each) for each in steps.steps]}
         if not patience.wait:
@@ -319,6 +324,14 @@ def _change(client: Client, message: Message, wording: Wording, patience: Patien
             show_results(ended, wording, {each.service: DONE_WORDS.get(each.verb, "done") for each in steps.steps})
             show_last_words(client, ended)
     return Exit.OK if ended.outcome == DONE else Exit.NOT_AS_DESIRED
+
+
+def _unmoved(report: PlanReported, named: Sequence[str]) -> Iterator[str]:
+    """What is not replaced in place, as it does not run or cannot be, and is as its files say."""
+    moved = {service_of(each.service) for each in report.steps}
+    for name in named:
+        if name not in moved:
+            yield f"{name}: nothing differs; code that has changed is loaded when it starts next"
 
 
 def _steps(report: PlanReported) -> list[str]:

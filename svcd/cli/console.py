@@ -21,7 +21,7 @@ from svcd.cli.exits import CommandFailed
 from svcd.cli.following import STREAMS, Followers, Watcher, begin_following, directories, follow_from, read_marks
 from svcd.cli.logs import pour_news
 from svcd.cli.output import Form, Output, json_line, write_all
-from svcd.cli.status import is_as_desired
+from svcd.cli.status import has_started_badly, is_as_desired
 from svcd.protocol.messages import (
     ClusterStateChanged,
     GetStatus,
@@ -247,7 +247,7 @@ class Console:
 
     def _say_summary(self) -> None:
         wanted = [row for row in self._rows.values() if row.desired == "up"]
-        bad = [row.name for row in wanted if not is_as_desired(row)]
+        bad = [row.name for row in wanted if has_started_badly(row)]
         if bad:
             self._tell(OWN, f"{len(wanted) - len(bad)} of {len(wanted)} are up; not up: {', '.join(bad)}", "red")
         else:

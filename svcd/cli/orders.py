@@ -201,13 +201,16 @@ def outcome_document(ended: RequestEnded) -> dict[str, Any]:
 
 
 def show_last_words(client: Client, ended: RequestEnded) -> None:
-    """What those said last that have failed."""
+    """What those said last that have failed. Why they have is said already: who is gone by now has no more to say."""
     failed = tuple(each.service for each in ended.results if each.outcome == "failed")
     if not failed:
         return
     from svcd.cli import last_words, status  # noqa: PLC0415 - only when something failed
 
-    report = last_words.heard(client, client.ask(GetStatus(failed), StatusReported), failed)
+    try:
+        report = last_words.heard(client, client.ask(GetStatus(failed), StatusReported), failed)
+    except CommandFailed:  # the cluster has ended, or one of them was removed
+        return
     for line in status.last_words(report.services):
         click.echo(line, err=True)
 

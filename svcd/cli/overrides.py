@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Final
 
-import yaml
-
 from svcd.cli.exits import CommandFailed, Exit
+from svcd.cli.files import problems_told
 from svcd.record import replace
-from svcd.supervisor.config import leaves
+from svcd.supervisor.config import leaves, reader
+from svcd.supervisor.config.errors import Findings, Mark
 from svcd.supervisor.config.launch import ClusterSpec, PythonCode, ServiceDefinition
+from svcd.supervisor.config.tree import dotted, locate, plain
 from svcd.supervisor.config.units import RefusedError
-
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
 
 
 def with_overrides(
@@ -99,20 +98,18 @@ def _parsed(option: str, parse: object, text: str) -> str:
 
 
 def _read_config(path: str) -> dict[str, object]:
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG_BYTES + 1)
-    except OSError as error:
-        raise CommandFailed(f"cannot read {path}: {error.strerror}", Exit.USAGE) from None
-    if len(data) > MAX_CONFIG_BYTES:
-        raise CommandFailed(f"cannot read {path}: larger than {MAX_CONFIG_BYTES} bytes", Exit.USAGE)
-    try:
-        found = yaml.safe_load(data)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise CommandFailed(f"cannot read {path}: {' '.join(str(error).split())}", Exit.USAGE) from None
-    try:
-        return dict(leaves.parse_config(found))
-    except RefusedError as refused:
-        where = ".".join(map(str, refused.at))
-        text = f"{path}: {where + ': ' if where else ''}{refused.text}"
-        raise CommandFailed(f"cannot update: {text}", Exit.USAGE, refused.suggestion) from None
+    """As ``config:`` of a cluster file is read, so that the same lines mean the same in both."""
+    findings, mark = Findings(), Mark(path)
+    data = reader.read_bytes(path, path, reader.MAX_FILE_BYTES, mark, "", findings)
+    text = None if data is None else reader.decode(data, path, findings)
+    root = None if text is None else reader.compose(path, text, findings)
+    if root is not None:
+        try:
+            found = dict(leaves.parse_config(plain(root)))
+        except RefusedError as refused:
+            for each in (refused, *refused.others):
+                findings.add(locate(root, each.at), dotted(each.at), each.text, each.suggestion)
+    if findings:
+        with problems_told([path], "use", as_json=False):
+            findings.raise_if_any()
+    return found

@@ -21,6 +21,7 @@ from svcd.record import as_dict
 
 UP_STATES: Final = frozenset({"running", "paused", "completed"})
 DOWN_STATES: Final = frozenset({"unloaded", "loading", "loaded", "stopped", "completed", "failed", "unavailable"})
+ON_THEIR_WAY: Final = frozenset({"loading", "loaded", "initialized", "starting"})
 WITH_LAST_WORDS: Final = frozenset({"backoff", "failed", "unavailable"})
 TIMELESS: Final = frozenset({"unloaded", "waiting"})  # their cause says what they wait for
 HEAD: Final = ("NAME", "STATE", "PID", "UPTIME", "RESTARTS", "CPU", "MEM", "CAUSE")
@@ -69,6 +70,13 @@ def show(report: StatusReported, as_json: bool = False, alone: bool = False) -> 
 def is_as_desired(row: ServiceStatus) -> bool:
     """Whether the service stands where it was asked to stand."""
     return row.state in (UP_STATES if row.desired == "up" else DOWN_STATES)
+
+
+def has_started_badly(row: ServiceStatus) -> bool:
+    """Whether the start of the cluster, which has settled, has failed at it; a child that a service creates since is
+    no part of that.
+    """
+    return not is_as_desired(row) and not (row.parent and row.state in ON_THEIR_WAY)
 
 
 def exit_code(report: StatusReported) -> Exit:

@@ -57,6 +57,9 @@ def find(cluster: str | None = None, run_dir: str | os.PathLike[str] | None = No
     try:
         found = places.find_running(cluster, run_dir).run_dir
         places.check_socket_path(found / "control")
+    except places.SeveralClustersRun as error:
+        names = ", ".join(f"{each.name} (pid {each.pid})" for each in error.clusters)
+        raise ClusterUnavailable(f"several clusters run: {names}; say which: Client(NAME)") from None
     except places.PlaceError as error:
         raise ClusterUnavailable(str(error)) from None
     return Place(str(found / "control"), found)

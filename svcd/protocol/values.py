@@ -45,6 +45,8 @@ _MAX_DTYPE_LENGTH: Final = 32
 _MAX_DIMENSIONS: Final = 32
 _EXT_ROOM_BYTES: Final = 1024  # of an array within the MessagePack: its type and shape
 
+BEYOND_64_BITS: Final = "an int beyond 64 bits cannot travel"
+
 _own_from_bytes = OWN_FRAME_BYTES
 _buffers: Frames = []  # of the value that is being packed; packing calls no code that could pack
 _looks = 0  # that are left for it
@@ -69,9 +71,11 @@ def pack(value: Any) -> Frames:
         buffers = _buffers
     except UnicodeEncodeError:
         raise MalformedMessage("a text with lone surrogates cannot travel: it is no Unicode") from None
+    except OverflowError:
+        raise MalformedMessage(BEYOND_64_BITS) from None
     except ProtocolError:
         raise
-    except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
+    except (TypeError, ValueError, RecursionError, BufferError) as error:
         raise MalformedMessage(words(error)) from None
     finally:
         if _buffers:
@@ -109,7 +113,9 @@ def pack_whole(value: Any, limit_bytes: int) -> bytes:
         body: bytes = msgpack.Packer(default=_default, strict_types=True).pack(value)  # its buffer would stay large
     except UnicodeEncodeError:
         raise MalformedMessage("a text with lone surrogates cannot travel: it is no Unicode") from None
-    except (TypeError, ValueError, OverflowError, RecursionError, BufferError) as error:
+    except OverflowError:
+        raise MalformedMessage(BEYOND_64_BITS) from None
+    except (TypeError, ValueError, RecursionError, BufferError) as error:
         raise MalformedMessage(words(error)) from None
     finally:
         _own_from_bytes = OWN_FRAME_BYTES

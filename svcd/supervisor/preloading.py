@@ -86,17 +86,22 @@ class Footing:
 def preload(modules: Iterable[str], path: Iterable[str], began: Callable[[str], None]) -> dict[str, list[int]]:
     """Import them, with ``path`` first on ``sys.path``; what they came from, to be watched. Raises ``Unfit``.
 
-    ``began`` is told each name before its import.
+    ``began`` is told each name before its import. Processes that were started by what is not fit are killed: nobody
+    else knows of them.
     """
     first = list(path)
     known, base, outside = set(sys.modules), [each for each in sys.path if each not in first], _surroundings()
     watched = dict(_states(each for each in base if os.path.basename(each) in PACKAGES))
     sys.path[:] = [*first, *base]
     os.environ.update(WHILE_IMPORTING)
+    children = set(_children())
     try:
         for each in modules:
             began(each)
             _import(each)
+    except Unfit:
+        _kill(set(_children()) - children)
+        raise
     finally:
         for name in WHILE_IMPORTING:
             os.environ.pop(name, None)
@@ -118,6 +123,14 @@ def _import(module: str) -> None:
     if fault:
         text = f"cannot preload {module}: importing it {fault}, which a fork does not inherit; take it out of preload:"
         raise Unfit(module, text)
+
+
+def _kill(children: Iterable[int]) -> None:
+    for pid in children:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:  # it has ended, and the module has noticed
+            pass
 
 
 # ---- what a module leaves behind that is no harm, but not for others to find ----------------------------------------

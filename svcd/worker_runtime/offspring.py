@@ -23,6 +23,7 @@ from svcd.protocol.messages import (
     ChildServiceRequested,
     Message,
 )
+from svcd.record import replace
 from svcd.worker_runtime.computing.threads import is_async
 from svcd.worker_runtime.reports import Reports
 
@@ -150,12 +151,12 @@ class Offspring:
         reports = self._reports
         is_awaited = wait is None or wait > 0
 
-        def make(token: int) -> Message:
+        def make(token: int) -> ChildServiceRequested:
             return ChildServiceRequested(
                 reports.service, reports.invocation, token, name, definition, start, is_awaited
             )
 
-        _check(name, make(0))
+        _check(definition, make(0))
         try:
             async with asyncio.timeout(wait if is_awaited else None):
                 _raise(await self._ask(make))
@@ -248,12 +249,27 @@ def _entry(name: str, cls: type[Any]) -> str:
     return f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _check(name: str, message: Message) -> None:
-    """Whether it can travel."""
+def _check(definition: dict[str, Any], message: ChildServiceRequested) -> None:
+    """Whether it can travel; if not, which of its keys cannot."""
+    name: Any = message.name
+    if not isinstance(name, str):
+        problem = f"the name must be a text, not {type(name).__name__}"
+        raise BadChildDefinition(f"cannot create {name!r}: {problem}", (problem,))
+    if not (problem := _obstacle(message)):
+        return
+    named = [(key, _obstacle(replace(message, definition={key: value}))) for key, value in definition.items()]
+    problems = tuple(f"{key}: {why}" for key, why in named if why) or (problem,)  # or it is too large as a whole
+    raise BadChildDefinition(f"cannot create {name}: {'; '.join(problems)}", problems)
+
+
+def _obstacle(message: Message) -> str:
+    """Why it cannot travel; empty where it can."""
     try:
         codec.decode(codec.encode(message))
     except ProtocolError as error:
-        raise BadChildDefinition(f"cannot create {name}: {error}", (str(error),)) from None
+        text = str(error).removeprefix(f"cannot encode {type(message).__name__}: ")
+        return "a key in it is no text" if "map key" in text else text
+    return ""
 
 
 def _raise(end: ChildRequestEnded) -> None:

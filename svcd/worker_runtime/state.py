@@ -96,7 +96,7 @@ class _Omissions:
         if isinstance(value, set | frozenset):
             items = [self.without(each, f"{where}{{{_shown(each)}}}", above) for each in value]
             return [each for each in items if each is not _ABSENT]
-        if dataclasses.is_dataclass(value):
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
             names = [each.name for each in dataclasses.fields(value)]
             found = {name: self._field(value, name, f"{where}.{name}", above) for name in names}
             return {name: each for name, each in found.items() if each is not _ABSENT}
@@ -108,7 +108,7 @@ class _Omissions:
             try:
                 _checked({key: None})
             except ProtocolError as error:
-                self.lines.append(f"{at}: as a key: {error}")
+                self.lines.append(f"{at}: {_key_words(key, str(error))}")
                 continue
             kept = self.without(each, at, above)
             if kept is not _ABSENT:
@@ -121,6 +121,15 @@ class _Omissions:
             self.lines.append(f"{where}: {type(error).__name__}")
             return _ABSENT
         return self.without(found, where, above)
+
+
+def _key_words(key: Any, problem: str) -> str:
+    """Why it cannot be a key: because of what it holds, or of what becomes of it (a list, of a tuple)."""
+    try:
+        _checked(key)
+    except ProtocolError as error:
+        return f"as a key: {error}"
+    return f"a {type(key).__name__} cannot be a key" if type(key) in (tuple, frozenset) else f"as a key: {problem}"
 
 
 def _shown(key: Any) -> str:

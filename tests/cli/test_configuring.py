@@ -285,13 +285,33 @@ def test_what_update_is_told_beside_the_files(daemon: FakeDaemon, svcd: Svcd, fi
     report(daemon, file)
     daemon.answer(UpdateServices, STEPS, *DONE)
     config = tmp_path / "config.yaml"
-    config.write_text("b: 2\n")
+    config.write_text("b: 2\nmode: on\n")  # text, as in a cluster file
     options = ["--python", "shop2:Web", "--version", "2", "--config", str(config), "--force"]
     assert svcd("update", "web", *options).code == 0
     (web,) = sent_plan(daemon).services
     assert isinstance(web.launch.run, PythonCode)
-    assert (web.launch.run.entry, web.launch.run.config, web.launch.version) == ("shop2:Web", {"b": 2}, "2")
+    assert (web.launch.run.entry, web.launch.run.config, web.launch.version) == (
+        "shop2:Web",
+        {"b": 2, "mode": "on"},
+        "2",
+    )
     assert sent_update(daemon).force
+
+
+def test_an_update_says_of_what_it_has_done_nothing(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
+    """Code that has changed on disk is no difference in the files: whoever has asked for it expects something."""
+    file.write_text(
+        "cluster: shop\nservices: {web: {python: 'shop:Web', path: [/], instances: 2}, prog: {command: 'true'}}\n"
+    )
+    report(daemon, file)
+    nothing = "{}: nothing differs; code that has changed is loaded when it starts next\n".format
+    daemon.answer(UpdateServices, PlanReported(()), RequestAccepted(), RequestEnded("done"))
+    assert svcd("update", "web", "prog").out == nothing("web") + nothing("prog")
+    step = Step("update", "web.1", "a new version takes over in place")
+    ended = RequestEnded("done", (Result("web.1", "done"),))
+    daemon.answer(UpdateServices, PlanReported((step,)), RequestAccepted(), ended)
+    shown = f"1. update  web.1  {step.why}\n{nothing('prog')}web.1: updated\n"
+    assert svcd("update", "prog", "web").out == shown
 
 
 def test_what_earlier_updates_were_told_is_kept(daemon: FakeDaemon, svcd: Svcd, file: Path) -> None:
@@ -329,9 +349,10 @@ def test_what_earlier_updates_were_told_is_kept(daemon: FakeDaemon, svcd: Svcd, 
     ("options", "error"),
     [
         (["--python", "shop"], "cannot update: --python: "),
-        (["--config", "/nowhere/config.yaml"], "cannot read /nowhere/config.yaml: No such file or directory"),
-        (["--config", "{list}"], "cannot update: {list}: "),
-        (["--config", "{broken}"], "cannot read {broken}: "),
+        (["--config", "/nowhere/config.yaml"], "cannot read /nowhere/config.yaml: no such file or directory"),
+        (["--config", "{list}"], "{list}:1:1: must be a mapping, not a list; write keys and values, such as"),
+        (["--config", "{broken}"], "{broken}:2:1: a value is missing, or a bracket is not closed; complete it\n"),
+        (["--config", "{twice}"], "{twice}:3:1: a: written twice, first on line 1; remove one of the two\n"),
     ],
 )
 def test_bad_options_of_an_update_are_told_and_nothing_is_sent(
@@ -339,9 +360,10 @@ def test_bad_options_of_an_update_are_told_and_nothing_is_sent(
 ) -> None:
     file.write_text("cluster: shop\nservices: {web: {python: 'shop:Web', path: [/]}, prog: {command: 'true'}}\n")
     report(daemon, file)
-    places = {"list": str(tmp_path / "list.yaml"), "broken": str(tmp_path / "broken.yaml")}
-    Path(places["list"]).write_text("[1, 2]\n")
-    Path(places["broken"]).write_text("{a: [\n")
+    texts = {"list": "[1, 2]\n", "broken": "{a: [\n", "twice": "a: 1\nb: 2\na: 3\n"}
+    places = {name: str(tmp_path / f"{name}.yaml") for name in texts}
+    for name, text in texts.items():
+        Path(places[name]).write_text(text)
     outcome = svcd("update", "web", *(each.format(**places) for each in options))
     assert (outcome.code, outcome.out) == (2, "")
     assert error.format(**places) in outcome.err

@@ -201,6 +201,18 @@ def test_a_summary_names_what_is_not_up(daemon: FakeDaemon, directories: Directo
         console.close()
 
 
+def test_a_child_that_is_being_created_is_no_part_of_the_start(daemon: FakeDaemon, directories: Directories) -> None:
+    begin(daemon, directories, row("a"), row("b", "loading", parent="a"), state="running")
+    console = Plain(directories)
+    try:
+        assert [console.line() for _ in range(3)][1:] == [
+            "svcd | a: running\n",
+            "svcd | everything is up; Ctrl-C drains\n",
+        ]
+    finally:
+        console.close()
+
+
 def test_as_json(daemon: FakeDaemon, directories: Directories) -> None:
     begin(daemon, directories, row("web"), state="running")
     console = Plain(directories, SVCD_CONSOLE_FORMAT="json")

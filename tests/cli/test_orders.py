@@ -120,6 +120,14 @@ def test_what_has_failed_is_heard_out(daemon: FakeDaemon, svcd: Svcd, monkeypatc
     assert svcd("start", "web").err == "svcd: cannot start web: exit code 7\n", "who says nothing is not waited for"
 
 
+def test_what_has_failed_and_is_gone_has_said_its_last(daemon: FakeDaemon, svcd: Svcd) -> None:
+    results = (Result("web", "failed", "cannot start web: it was removed"),)
+    daemon.answer(StartServices, RequestAccepted(), RequestEnded("failed", results))
+    daemon.rows = []
+    outcome = svcd("start", "web")
+    assert (outcome.code, outcome.out, outcome.err) == (3, "", "svcd: cannot start web: it was removed\n")
+
+
 @pytest.mark.parametrize(
     ("said", "shown"),
     [

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from fake_daemon import Directories, FakeDaemon, Outcome, row
 
-from svcd.cli import status
+from svcd.cli import background, status
 from svcd.protocol import messages
 
 Svcd = Callable[..., Outcome]
@@ -27,6 +27,27 @@ setup  completed    -   1h00m         0      -        -  exit code 0
 web    backoff      -    0.3s        12  99.9%  1.2 GiB  exit code 1; next try in 0.2 s
 job    waiting      -       -         0      -        -  for web (backoff, next try in 0.2 s)
 """
+
+
+@pytest.mark.parametrize(
+    ("state", "parent", "code"),
+    [
+        ("loading", "pool", 0),
+        ("starting", "pool", 0),
+        ("failed", "pool", 3),
+        ("backoff", "pool", 3),
+        ("starting", None, 3),
+        ("running", None, 0),
+    ],
+)
+def test_the_answer_of_a_start_in_the_background(
+    capsys: pytest.CaptureFixture[str], state: str, parent: str | None, code: int
+) -> None:
+    """A service that runs may be creating a child in this moment: nothing has failed."""
+    rows = (row("pool"), row("shard", state, parent=parent))
+    report = messages.StatusReported("shop", 1, "running", 0, "/var/lib/svcd/shop", (), rows)
+    assert background._show(report, wait=True, deadline=None, as_json=False) == code
+    assert capsys.readouterr().err == ("svcd: not as desired: shard; the rest runs in the background\n" if code else "")
 
 
 def test_the_table(daemon: FakeDaemon, svcd: Svcd, monkeypatch: pytest.MonkeyPatch) -> None:

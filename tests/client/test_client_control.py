@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from svcd.client import control as module
 from svcd.client import place
 from svcd.client.control import Control
 from svcd.client.finder import Finder
-from svcd.protocol import codec
+from svcd.protocol import codec, places
 from svcd.protocol.errors import ErrorCode
 from svcd.protocol.messages import (
     GetRoute,
@@ -257,6 +258,19 @@ def test_which_cluster(controller: Controller, monkeypatch: pytest.MonkeyPatch) 
     assert place.find() == place.Place(f"{run_dir}/stubs/control", run_dir)
     with pytest.raises(ClusterUnavailable, match="cluster nowhere does not run"):
         place.find("nowhere")
+
+
+def test_a_program_is_told_how_a_program_chooses_between_several(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    running = [places.RunningCluster(name, tmp_path / name, 7) for name in ("lab", "shop")]
+    monkeypatch.setattr(places, "running_clusters", lambda environ=None: running)
+    for name in (place.CONTROL, "SVCD_RUN_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(
+        ClusterUnavailable, match=r"^several clusters run: lab \(pid 7\), .*; say which: Client\(NAME\)$"
+    ):
+        place.find()
 
 
 def test_whether_it_has_ended(controller: Controller) -> None:

@@ -155,7 +155,7 @@ def test_a_successor_that_crashes_is_forgotten() -> None:
     _starts(play)
     lines = play.dies("api", 11)
     assert lines[:2] == ["release api", "tell api go on"]
-    assert lines[-1] == f"answer r2 failed: cannot update api: the new version signal SIGSEGV (start()){GOES_ON}"
+    assert lines[-1] == f"answer r2 failed: cannot update api: the new version ended (start()): signal SIGSEGV{GOES_ON}"
 
 
 def test_one_that_cannot_be_spawned() -> None:
@@ -177,7 +177,8 @@ def test_force_takes_an_interface_that_breaks_callers() -> None:
 def test_what_does_not_stop_in_time_is_killed() -> None:
     play = _running(python("api", stop=StopPolicy(timeout_s=3.0)))
     _switches(play)
-    assert play.fires("api", "update") == ["kill api"]
+    told = "notice api: the one before (pid 101) did not stop within 3 s: killed"
+    assert play.fires("api", "update") == [told, "kill api"]
     assert play.dies("api", leftovers=True) == ["kill api"]
     assert play.leftovers_gone("api") == ["answer r2 done"]
 

@@ -52,6 +52,20 @@ def test_a_class_that_is_not_there(cluster: Cluster) -> None:
     assert "Thing" in f"{row.cause} {row.exception}"
 
 
+def test_a_stop_that_raises_is_told_of(cluster: Cluster) -> None:
+    """It is stopped all the same, so its state says nothing of it."""
+    cluster.write(
+        "from svcd import Service\nclass Thing(Service):\n    def stop(self, reason): raise OSError('stuck\\nfast')\n",
+        "mine.py",
+    )
+    cluster.write("services: {a: {python: 'mine:Thing'}}\n")
+    cluster.start()
+    cluster.svcd("stop", "a")
+    row = cluster.row("a")
+    assert (row.state, row.cause) == ("stopped", "stopped by request")
+    assert "  its stop failed: OSError: stuck\n" in cluster.svcd("why", "a").out
+
+
 def test_dying_at_once_is_shown_with_the_last_words(cluster: Cluster) -> None:
     cluster.write(f"services: {{a: {{command: 'echo fine; echo last words >&2; exit 9', {NEVER}}}}}\n")
     cluster.start()

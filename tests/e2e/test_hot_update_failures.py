@@ -144,7 +144,7 @@ BAD_VERSIONS = {
     "app:BadInit": "the new version failed (init()): ValueError: bad init",
     "app:BadImport": "the new version failed (start()): ValueError: no such state",
     "app:BadStart": "the new version failed (start()): ValueError: bad start",
-    "app:Exits": "the new version exit code 3 (start())",
+    "app:Exits": "the new version ended (start()): exit code 3",
     "app:Incompatible": "the new version is not compatible: charge() has no parameter cents any more; charge() needs "
     "dollars (--force updates all the same)",
 }
@@ -256,7 +256,7 @@ def ends(command: Command) -> str:
 def test_the_new_one_is_killed(stage: Stage, step: str) -> None:
     play, command, old, new = reach(stage, step)
     os.kill(new, signal.SIGKILL)
-    assert ends(command) == f"the new version signal SIGKILL ({step}){GOES_ON}"
+    assert ends(command) == f"the new version ended ({step}): signal SIGKILL{GOES_ON}"
     play.ask("till", "self.gate.set()")
     goes_on(play, old, play.ask("till", "self.handled"))
     stage.tells()

@@ -144,7 +144,7 @@ def test_no_connection_is_refused_or_lost(stage: Stage, port: int) -> None:
 @pytest.mark.parametrize(
     ("version", "patience", "why"),
     [
-        ("two, breaks", "1m", "the new version exit code 4 (waiting until it is ready)"),
+        ("two, breaks", "1m", "the new version ended (waiting until it is ready): exit code 4"),
         ("two, silent", "2s", "the new version was not ready within 2 s (waiting until it is ready)"),
     ],
 )

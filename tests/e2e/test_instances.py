@@ -123,6 +123,13 @@ def test_a_rolling_restart_has_never_two_down(stage: Stage) -> None:
     stage.tells(*restarted("api.0", "api.1", "api.2"))
 
 
+def test_a_rolling_restart_says_what_it_takes_along(stage: Stage) -> None:
+    """Not what needs any instance of a service: that stays up."""
+    stage.up("db: {}\napi: {instances: 2, depends_on: [db]}\nweb: {depends_on: [api]}\nbare: {depends_on: [db]}")
+    assert stage.does("restart", "api", rolling=True).also == ()
+    assert stage.does("restart", "db", "bare", rolling=True).also == ("web", "api.0", "api.1")
+
+
 def test_an_ordinary_restart_takes_all_at_once(stage: Stage) -> None:
     stage.up("api: {PLAYER lingers, instances: 3}")
     order = stage.order("restart", "api")

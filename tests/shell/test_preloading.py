@@ -117,6 +117,13 @@ def test_the_first_that_is_not_fit_ends_it(tmp_path: Path) -> None:
     assert found["text"] == f"cannot preload two: ZeroDivisionError: division by zero ({tmp_path}/two.py:2)"
 
 
+@pytest.mark.parametrize("end", ["", "\n1 / 0"])
+def test_what_it_has_started_ends_with_it(tmp_path: Path, end: str) -> None:
+    """Or its output would be held open, and waited for."""
+    found = preload(tmp_path, {"one": f"import subprocess\nit = subprocess.Popen(['sleep', '90']){end}"}, "one")
+    assert found["text"].startswith("cannot preload one: ZeroDiv" if end else "cannot preload one: importing it starts")
+
+
 def test_what_is_opened_and_forgotten_is_no_fault(tmp_path: Path) -> None:
     source = "class Cycle: pass\na, b = Cycle(), Cycle()\na.b, b.a, a.file = b, a, open('/dev/null')\ndel a, b"
     assert "watched" in preload(tmp_path, {"one": "import gc\ngc.disable()\n" + source}, "one")

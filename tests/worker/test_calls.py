@@ -619,6 +619,23 @@ def test_a_service_that_does_not_run() -> None:
     play(scene)
 
 
+def test_who_asks_again_and_again_without_a_pause_lets_the_loop_turn() -> None:
+    """Or nobody in this process ever hears that the service is back, nor that it is to stop."""
+
+    async def scene(stage: Stage) -> None:
+        caller = stage.client()
+        asyncio.get_running_loop().call_soon(stage.serve, Billing())
+        for _ in range(3):
+            try:
+                assert await caller.call("billing.charge", "ann") == {"ann": 1}
+            except ServiceUnavailable:
+                continue
+            return
+        raise AssertionError("it has not heard of it")
+
+    play(scene)
+
+
 @pytest.mark.parametrize("on_demand", [True, False])
 def test_who_waits_for_a_service_gets_it_when_it_is_there(on_demand: bool) -> None:
     """What starts on demand is asked for, and waited for without a word; what does not is nobody's to start."""
@@ -764,6 +781,34 @@ def test_the_instance_with_the_least_in_flight_is_asked() -> None:
         for each in several:
             each.go_on.set()
         assert await asyncio.gather(*calls) == ["done"] * 4
+
+    play(scene)
+
+
+@pytest.mark.parametrize("others", [0, 2])
+def test_what_had_not_gone_out_to_one_that_was_lost_is_asked_of_another(
+    monkeypatch: pytest.MonkeyPatch, others: int
+) -> None:
+    """Once of each: where all are lost, that is the answer."""
+
+    async def scene(stage: Stage) -> None:
+        caller = stage.client()
+        lost = stage.serve(Billing())
+        assert await caller.call("billing.charge", "ann") == {"ann": 1}
+        link = next(iter(caller._caller._links.values()))
+        with monkeypatch.context() as patched:
+            patched.setattr(WireSocket, "_flush", lambda wire: None)
+            calls = [asyncio.ensure_future(caller.call("billing.charge", "bob")) for _ in range(2)]
+            await settled(lambda: len(link.pending) == 2)
+            lost.close()
+            for _ in range(others):
+                stage.serve(Billing())
+            link.close("Connection reset by peer")
+        told = await asyncio.gather(*calls, return_exceptions=True)
+        if others:
+            assert told == [{"bob": 1}] * 2
+        else:
+            assert list(map(str, told)) == ["billing cannot be reached: Connection reset by peer"] * 2
 
     play(scene)
 

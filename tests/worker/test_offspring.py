@@ -154,10 +154,20 @@ def test_what_is_not_up_in_time_is_taken_back() -> None:
 
 def test_what_cannot_travel_is_not_asked_for() -> None:
     async def scenario(scene: Scene) -> None:
-        for bad in (object(), {1: 2}, 2**70):
-            task = await scene.begin(config={"x": bad})
-            with pytest.raises(BadChildDefinition):
+        for bad, why in (
+            (object(), "config: object cannot travel"),
+            ({1: 2}, "config: a key in it is no text"),
+            (2**70, "config: "),
+            ("x" * 2**24, ""),
+        ):
+            task = await scene.begin(config={"x": bad}, path="/srv")
+            with pytest.raises(BadChildDefinition) as caught:
                 await task
+            assert str(caught.value).startswith(f"cannot create shard: {why}")
+            assert len(caught.value.problems) == 1
+        task = await scene.begin(5)  # type: ignore[arg-type]  # on purpose
+        with pytest.raises(BadChildDefinition, match="cannot create 5: the name must be a text, not int"):
+            await task
         with pytest.raises(BadChildDefinition, match="cannot be imported"):
             await scene.offspring.spawn("shard", type("Local", (), {"__qualname__": "f.<locals>.C"}), True, None, {})
         assert scene.said == []

@@ -97,6 +97,8 @@ def test_what_cannot_travel_is_named_and_left_out() -> None:
         "itself": itself,
         lock: 5,
         "open": open,
+        "class": Cache,
+        "many": 2**64,
     }
     data, omitted = pack_state(state)
     assert unpack_state(data) == {
@@ -111,11 +113,13 @@ def test_what_cannot_travel_is_named_and_left_out() -> None:
             "state['cache'].lock: _thread.lock cannot travel",
             "state['rows'][1]: _thread.lock cannot travel",
             "state['both']{<lock>}: _thread.lock cannot travel",
-            "state[<tuple>]: as a key: no MessagePack: unhashable type: 'list'",
+            "state[<tuple>]: a tuple cannot be a key",
             "state['text']: a text with lone surrogates cannot travel: it is no Unicode",
             "state['deep']['er']['lock']: _thread.lock cannot travel",
             "state['itself'][1]: it holds itself",
             "state[<lock>]: as a key: _thread.lock cannot travel",
+            "state['class']: builtins.type cannot travel",
+            "state['many']: an int beyond 64 bits cannot travel",
             "state['open']: builtins.builtin_function_or_method cannot travel",
         ]
     )

@@ -126,6 +126,34 @@ def test_what_a_service_is_called_with_is_what_its_base_takes() -> None:
             assert tuple(inspect.signature(getattr(Service, name)).parameters) == given
 
 
+AWKWARD = """
+import functools
+from svcd import Service
+
+def with_reason(method):
+    @functools.wraps(method)
+    def stop(self, reason):
+        print(reason)
+        return method(self)
+    return stop
+
+class Awkward(Service):
+    @staticmethod
+    def init(config): print("init", config)
+    def start(*everything, **named): print("start", len(everything))
+    @with_reason
+    def stop(self): print("stop")
+    pause = functools.partialmethod(print, "pause")
+"""
+
+
+def test_methods_that_take_in_another_way_what_they_are_given_are_called(controller: Any) -> None:
+    stub = controller.spawn()
+    stub.run(code=AWKWARD, config={})
+    stub.expect_states(*UP)
+    stub.stops_well_with("init {}\nstart 1\nasked\nstop\n")
+
+
 def test_the_leaf_of_several_classes_is_the_service(controller: Any) -> None:
     stub = controller.spawn()
     stub.run(code="from svcd import Service\nclass A(Service): pass\nclass B(A):\n  async def start(self): print('B')")

@@ -15,6 +15,7 @@ from svcd.record import entity
 from svcd.supervisor.config.tree import kind_of
 from svcd.supervisor.config.units import (
     DURATION_PATTERN,
+    IN_QUOTES,
     SIGNAL_NAMES,
     SIGNAL_PATTERN,
     SIZE_PATTERN,
@@ -93,7 +94,7 @@ def _same(value: Any, other: Any) -> bool:
 def parse_text(value: Any) -> str:
     """Text that a file name, an argument or a variable can hold."""
     if not isinstance(value, str):
-        quoted = f'put it in quotes: "{str(value).lower() if isinstance(value, bool) else value}"'
+        quoted = f'{IN_QUOTES}"{str(value).lower() if isinstance(value, bool) else value}"'
         raise RefusedError(
             f"must be text, not {kind_of(value)}", quoted if isinstance(value, int | float) else "write text"
         )

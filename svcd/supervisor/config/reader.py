@@ -54,7 +54,7 @@ def read(path: str, findings: Findings, *, mark: Mark | None = None, key: str = 
     text = decode(data, name, findings)
     if text is None:
         return None
-    root = _Composer(name, text, findings).compose()
+    root = compose(name, text, findings)
     if root is None or isinstance(root, Mapping):
         return root
     if isinstance(root, Scalar) and root.value is None:
@@ -62,6 +62,11 @@ def read(path: str, findings: Findings, *, mark: Mark | None = None, key: str = 
     else:
         findings.add(root.mark, "", "the file must be a mapping", "begin with a key, such as services:")
     return None
+
+
+def compose(name: str, text: str, findings: Findings) -> Node | None:
+    """The tree of any YAML, or None with findings."""
+    return _Composer(name, text, findings).compose()
 
 
 def read_bytes(path: str, shown: str, limit: int, mark: Mark, key: str, findings: Findings) -> bytes | None:

@@ -12,6 +12,7 @@ from typing import Final
 
 from svcd.supervisor.config.tree import kind_of
 
+IN_QUOTES: Final = "put it in quotes: "  # and then the text, which a file knows better: as it was written
 DURATION_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 SIZE_UNITS: Final = {
     "B": 1,

@@ -10,8 +10,8 @@ from typing import Any, Final
 from svcd.supervisor.config.block import Block, Fault, ShapeError, key_names, keys_of
 from svcd.supervisor.config.errors import Findings
 from svcd.supervisor.config.shape import BLOCKS, Cluster, Edge, Hook, Service
-from svcd.supervisor.config.tree import Loc, Node, dotted, kind_of, locate
-from svcd.supervisor.config.units import RefusedError, near_miss
+from svcd.supervisor.config.tree import Loc, Node, Scalar, dotted, find, kind_of, locate
+from svcd.supervisor.config.units import IN_QUOTES, RefusedError, near_miss
 
 HABITS: Final = {
     "autorestart": "write restart: {policy: always}",
@@ -78,7 +78,10 @@ def add_findings(
 def add_refusal(refused: RefusedError, root: Node, loc: Loc, prefix: Loc, findings: Findings) -> None:
     """Record one refusal of the value at ``loc`` below ``root``."""
     whole: Loc = (*loc, *refused.at)
-    findings.add(locate(root, whole), dotted((*prefix, *whole)), refused.text, refused.suggestion)
+    suggestion, node = refused.suggestion, find(root, whole)
+    if suggestion.startswith(IN_QUOTES) and isinstance(node, Scalar):
+        suggestion = f'{IN_QUOTES}"{node.text}"'  # as it was written: 1.10 is the number 1.1
+    findings.add(locate(root, whole), dotted((*prefix, *whole)), refused.text, suggestion)
 
 
 def block_at(block: type[Block], loc: Loc) -> type[Block]:

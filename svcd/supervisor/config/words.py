@@ -76,4 +76,9 @@ def expand_dependencies(value: Any) -> Any:
 
 
 def expand_spawn(value: Any) -> Any:
-    return {"max": MAX_CHILDREN if value else 0} if isinstance(value, bool) else value
+    if isinstance(value, bool):
+        return {"max": MAX_CHILDREN if value else 0}
+    if not isinstance(value, dict):
+        mend = f"write {{max: {value}}}" if isinstance(value, int) else "write true, or one such as {max: 10}"
+        raise RefusedError(f"must be true, false or a mapping, not {kind_of(value)}", mend)
+    return value

@@ -353,7 +353,10 @@ class Updates:
             return False
         update.is_armed = False
         unit = update.unit
-        if update.step in (Step.RETIRING, Step.ABANDONING):
+        if update.step is Step.RETIRING:
+            self._say_of_the_old(update, causes.killed_words(unit.spec.stop.timeout_s))
+            self._kill(update)
+        elif update.step is Step.ABANDONING:
             self._kill(update)
         elif update.step is Step.HANDING_OVER:
             seconds = causes.seconds(unit.spec.stop.drain_timeout_s + HAND_OVER_S)
@@ -362,6 +365,11 @@ class Updates:
             seconds = causes.seconds(update.spec.ready_timeout_s)
             self._fail(update, f"the new version was not ready within {seconds} ({update.step.value})")
         return True
+
+    def _say_of_the_old(self, update: Update, text: str) -> None:
+        """It is the service no longer: its end is in no other word of it."""
+        said = f"the one before{'' if update.old.pid is None else f' (pid {update.old.pid})'} {text}"
+        self._cluster.out.append(PublishNotice(self._cluster.at, update.unit.name, said))
 
     def _kill(self, update: Update) -> None:
         update.other.killed = True
@@ -372,9 +380,8 @@ class Updates:
         run = update.other
         run.exited, run.pid, run.leftovers = True, None, event.leftovers
         if update.step in BEFORE_THE_SWITCH:
-            self._fail(
-                update, f"the new version {causes.exit_words(event.status)} ({update.step.value})", is_ending=True
-            )
+            why = f"the new version ended ({update.step.value}): {causes.exit_words(event.status)}"
+            self._fail(update, why, is_ending=True)
         if event.leftovers:
             self._kill(update)
         else:

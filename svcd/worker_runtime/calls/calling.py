@@ -20,7 +20,7 @@ from svcd.protocol.errors import ProtocolError
 from svcd.protocol.limits import MAX_CALL_BYTES
 from svcd.protocol.values import Frames
 from svcd.protocol.zmtp_large import Frame
-from svcd.worker_runtime.calls.link import MAX_PENDING, STREAM_CREDIT, Link, NotBegun, Pending
+from svcd.worker_runtime.calls.link import MAX_PENDING, STREAM_CREDIT, Link, NotBegun, Pending, Unreached
 from svcd.worker_runtime.calls.request import current
 from svcd.worker_runtime.calls.routes import Address, Routes
 from svcd.worker_runtime.calls.stream import Stream, unpacked
@@ -53,6 +53,7 @@ class Caller:
         self._find = find
         self._loop = loop or asyncio.get_running_loop()
         self._links: dict[str, Link] = {}  # by the path of the socket
+        self._shunned: dict[str, str] = {}  # path -> service: lost since its route was told; others come first
         self._open: set[Link] = set()  # these, and those whose route is gone and that have calls under way
         self._timer: asyncio.TimerHandle | None = None
         self._next_deadline_s = math.inf
@@ -146,13 +147,14 @@ class Caller:
         """
         if isinstance(error, Moved) or service in self.routes.held:
             until_s = math.inf
-        if isinstance(error, Draining) and any(map(self._may_take, self.routes.known(service))):
+        if isinstance(error, (Draining, Unreached)) and any(map(self._may_take, self.routes.known(service))):
             return
         if isinstance(error, _DoorFull) or until_s > (deadline_s or until_s):
             until_s = until_s if deadline_s is None else deadline_s
         until_s = min(until_s, self._loop.time() + LONGEST_WAIT_S)
         left_s = until_s - self._loop.time()
         if left_s <= 0:
+            await asyncio.sleep(0)  # who asks again at once must not keep the loop from hearing that somebody is there
             raise (ServiceUnavailable(str(error)) if isinstance(error, NotBegun) else error) from None
         is_known = self.routes.known(service) and service not in self.routes.held
         step_s = left_s if isinstance(error, Draining) or not is_known else min(left_s, REDIAL_S)
@@ -200,9 +202,9 @@ class Caller:
     # ---- whom to ask -------------------------------------------------------------------------------------------------
 
     def _may_take(self, address: Address) -> bool:
-        """Whether it has not said that it takes nothing new."""
+        """Whether it has not said that it takes nothing new, nor was lost."""
         link = self._links.get(address.calls)
-        return link is None or not link.is_draining
+        return address.calls not in self._shunned if link is None else not link.is_draining
 
     def _link(self, service: str) -> Link:
         """To the instance with the least in flight. Raises ``CallError``."""
@@ -226,7 +228,9 @@ class Caller:
 
     def _load(self, address: Address) -> int:
         link = self._links.get(address.calls)
-        return 0 if link is None else len(link.pending) + (MAX_PENDING if link.is_draining else 0)
+        if link is None:
+            return MAX_PENDING if address.calls in self._shunned else 0
+        return len(link.pending) + (MAX_PENDING if link.is_draining else 0)
 
     def _connect(self, service: str, address: Address) -> Link:
         try:
@@ -242,6 +246,8 @@ class Caller:
     def _on_lost(self, link: Link) -> None:
         self._open.discard(link)
         self._forget(link)
+        if not link.is_withdrawn:
+            self._shunned[link.address.calls] = link.service
 
     def _forget(self, link: Link) -> None:
         if self._links.get(link.address.calls) is link:
@@ -249,6 +255,8 @@ class Caller:
 
     def _route_changed(self, service: str) -> None:
         present = set(self.routes.known(service))
+        for path in [path for path, its in self._shunned.items() if its == service]:
+            del self._shunned[path]
         for link in tuple(self._links.values()):
             if link.service == service and link.address not in present:
                 self._forget(link)

@@ -38,6 +38,10 @@ class NotBegun(ServiceUnavailable):
     """It is certain that the callee has not begun with it: another may be asked."""
 
 
+class Unreached(NotBegun):
+    """The connection was lost before it went out."""
+
+
 class Pending(Outgoing):
     """One call, or one stream, that has not ended: first a message that waits to go out, then one to be answered."""
 
@@ -204,7 +208,7 @@ class Link:
         lost, self.pending = self.pending, {}
         for pending in lost.values():
             if not pending.begun:
-                pending.fail(NotBegun(f"{self.service} cannot be reached: {why}"))
+                pending.fail(Unreached(f"{self.service} cannot be reached: {why}"))
             else:
                 pending.fail(ServiceUnavailable(f"{self.service} was lost before {pending.what} had ended: {why}"))
 

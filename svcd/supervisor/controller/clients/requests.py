@@ -113,7 +113,7 @@ class Requests:
             peer,
             correlation,
             lambda key: make(clock.now(), key, message.services, message.rolling),
-            *(() if message.rolling else self._stopped_along(message.services)),
+            *(self._stopped_in_turn if message.rolling else self._stopped_along)(message.services),
         )
 
     def _pause(self, peer: Peer, correlation: bytes, message: messages.PauseServices) -> None:
@@ -189,6 +189,13 @@ class Requests:
         also = self._machine.stopped_along(services)
         ending = {*services, *also}
         return also, tuple(each for each in also if not ending.isdisjoint(self._ancestors(each)))
+
+    def _stopped_in_turn(self, services: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The same, where one is stopped after the other: what needs one of several instances stays up."""
+        turns = [self._stopped_along((each,)) for each in services]
+        also = (name for stopped, _ in turns for name in stopped if name not in services)
+        going = (name for _, removed in turns for name in removed)
+        return tuple(dict.fromkeys(also)), tuple(dict.fromkeys(going))
 
     def _ancestors(self, name: str) -> Iterator[str]:
         view = self._machine.services.get(name)

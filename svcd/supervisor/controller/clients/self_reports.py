@@ -49,6 +49,9 @@ class SelfReports:
         self._records.take_exception(message)
         self._keeping.take_exception(message)
         self._publisher.exception(message)
+        if message.phase == "stop":  # whatever stops for another reason has that as its cause
+            what = f"{message.type}: {message.message}".partition("\n")[0]
+            self._notice(message.service, f"its stop failed: {what.removesuffix(': ')}")
 
     def _take_sample(self, message: messages.ResourceSampled) -> None:
         if self._machine.services[message.service].invocation != message.invocation:

@@ -192,7 +192,7 @@ class Keeping:
             if self._digests.get(saved.service) != digest or not path.exists():
                 statefile.write(self._directory, saved)
         except OSError as error:
-            return error.strerror or str(error)
+            return f"cannot write {path}: {error.strerror or error}"
         self._digests[saved.service] = digest
         return ""
 
