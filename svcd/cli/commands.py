@@ -166,8 +166,6 @@ def _as_failure(error: click.UsageError, arguments: Sequence[str]) -> CommandFai
     text = error.format_message().rstrip(".")
     if text[:1].isupper() and not text[1:2].isupper():
         text = text[0].lower() + text[1:]
-    if isinstance(error, click.NoSuchOption) and error.option_name == "--version":
-        return CommandFailed(text, Exit.USAGE, "svcd version")
     if error.ctx is not None:
         return CommandFailed(text, Exit.USAGE, f"{error.ctx.command_path} --help")
     command = next((each for each in arguments if each in COMMANDS), "")  # click does not say of which the option is

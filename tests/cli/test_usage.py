@@ -73,7 +73,6 @@ SLIPS = {
         "svcd: name the services to stop, or say --unneeded; to stop everything: svcd shutdown\n"
         "hint: svcd stop --help\n"
     ),
-    ("--version",): "svcd: no such option '--version'\nhint: svcd version\n",
     ("update", "web", "--version"): ("svcd: option '--version' requires an argument\nhint: svcd update --help\n"),
     ("--cluster",): "svcd: option '--cluster' requires an argument\nhint: svcd --help\n",
     ("signal", "HUP"): "svcd: missing argument 'NAME...'\nhint: svcd signal --help\n",
