@@ -37,6 +37,7 @@ class Script:
         self._reports = reports
         self._loop = orders.loop
         self._go: SimpleQueue[bool] = SimpleQueue()
+        self._begun = self._loop.create_future()
         self._ended = self._loop.create_future()
 
     def run(self) -> int:
@@ -63,6 +64,7 @@ class Script:
         sys.argv = [script]
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._tell(self._begin)  # from now on it can be stopped, and not before
         try:
             exec(code, main.__dict__)  # type: ignore[arg-type]  # made by compile
         except (SystemExit, KeyboardInterrupt) as error:
@@ -95,9 +97,9 @@ class Script:
         if runs:
             reports.state("starting")
             reports.phase = "run"
-            reports.state("running")
         self._go.put(runs)
         if runs:
+            await self._begun
             await orders.until(self._ended.done)
             if not self._ended.done():
                 reports.state("stopping")
@@ -105,6 +107,10 @@ class Script:
         else:
             reports.state("stopping")
         await self._ended
+
+    def _begin(self) -> None:
+        self._reports.state("running")
+        self._begun.set_result(None)
 
     def _end(self) -> None:
         if not self._ended.done():

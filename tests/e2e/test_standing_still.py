@@ -21,9 +21,10 @@ class Till(svcd.Service):
     @svcd.rpc
     async def fine(self) -> bool: return True
 """
+WATCHDOG = f"watchdog: {WATCHDOG_S:g}s"
 HEALTH = f"interval: 100ms, timeout: {WATCHDOG_S:g}s, failure_threshold: 1"
 SERVICES = f"""\
-till: {{command: null, python: 'till:Till', watchdog: {WATCHDOG_S:g}s, health: {{rpc: fine, {HEALTH}}}}}
+till: {{command: null, python: 'till:Till', stop: {{timeout: 200ms}}, {WATCHDOG}, health: {{rpc: fine, {HEALTH}}}}}
 web: {{depends_on: [till], command: exec sleep 1000, health: {{exec: ['true'], {HEALTH}}}}}
 """
 

@@ -64,6 +64,18 @@ def test_a_stop_is_a_sigterm(controller: Any, tmp_path: Path) -> None:
     assert stub.end(may_have_said_more=True)[0] == -signal.SIGTERM
 
 
+def test_who_runs_can_be_stopped(controller: Any, tmp_path: Path) -> None:
+    """A stop in the moment between was lost: the stub still ignored the signal that the script is to die of."""
+    stub = controller.spawn()
+    stub.run(script=write(tmp_path, "import time\ntime.sleep(600)"))
+    stub.expect_states(*UP)
+    fields = dict(line.split(":\t") for line in Path(f"/proc/{stub.process.pid}/status").read_text().splitlines())
+    not_deadly = int(fields["SigIgn"], 16) | int(fields["SigCgt"], 16)
+    assert not not_deadly & 1 << signal.SIGTERM - 1
+    stub.stop()
+    assert stub.end(may_have_said_more=True)[0] == -signal.SIGTERM
+
+
 def test_a_script_that_handles_sigterm(controller: Any, tmp_path: Path) -> None:
     text = """
 import signal, sys, time
