@@ -93,9 +93,9 @@ class LazyGroup(click.Group):
 def _say_version(ctx: click.Context, _option: click.Parameter, wanted: bool) -> None:
     """As everybody tries it first; ``svcd version`` does the same."""
     if wanted and not ctx.resilient_parsing:
-        from svcd import __version__  # noqa: PLC0415 - it is looked up in the installation
+        from svcd.cli.version import version  # noqa: PLC0415 - it is looked up in the installation
 
-        click.echo(f"svcd {__version__}")
+        ctx.invoke(version, as_json=False)
         ctx.exit()
 
 

@@ -34,6 +34,8 @@ from svcd.protocol.messages import (
     StateChanged,
     Stop,
 )
+from svcd.supervisor.config.launch import PythonCode
+from svcd.supervisor.config.load import load
 
 DEADLINE_S = 30.0
 M = TypeVar("M", bound=Message)
@@ -183,6 +185,19 @@ class Controller:
         made = Stub(self, process, settings["invocation"], errors)
         self.stubs.append(made)
         return made
+
+    def run_file(self, directory: Path, text: str) -> Stub:
+        """The one Python service of a cluster file, spawned and told all that its file says to it."""
+        (directory / "cluster.yaml").write_text(text)
+        (service,) = load([directory / "cluster.yaml"], os.environ).services
+        run = service.launch.run
+        assert isinstance(run, PythonCode)
+        stub = self.spawn(service=service.service)
+        stub.ready()
+        runtime = {**run.runtime, **run.runtime_variables}
+        spec = ServiceSpec(service.service, stub.invocation, code=run.code, config=run.config, runtime=runtime)
+        stub.tell(spec, Init(stub.invocation), Start(stub.invocation))
+        return stub
 
     def receive(self, stub: Stub) -> None:
         """Take one message from the socket; to whom it belongs is decided by who said RemoteReady there."""

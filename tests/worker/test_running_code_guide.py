@@ -15,10 +15,6 @@ from typing import Any
 
 import pytest
 
-from svcd.protocol.messages import Init, ServiceSpec, Start
-from svcd.supervisor.config.launch import PythonCode
-from svcd.supervisor.config.load import load
-
 GUIDE = (Path(__file__).parents[2] / "docs" / "running-code.md").read_text()
 EXAMPLES = re.findall(r"^## ([^\n]*)\n(?:(?!^## ).)*?^```yaml\n(.*?)^```\n\n```text\n(.*?)^```", GUIDE, re.M | re.S)
 SHOWN = re.findall(r"^```yaml\n([^`]*)^```\n\n```console\n\$ ([^\n]*)\n(.*?)^```", GUIDE, re.M | re.S)
@@ -32,16 +28,7 @@ def test_every_example_is_found() -> None:
 
 @pytest.mark.parametrize(("title", "file", "shown"), EXAMPLES, ids=[title for title, _, _ in EXAMPLES])
 def test_examples_print_what_is_shown(controller: Any, tmp_path: Path, title: str, file: str, shown: str) -> None:
-    (tmp_path / "cluster.yaml").write_text(file)
-    (service,) = load([tmp_path / "cluster.yaml"], os.environ).services
-    run = service.launch.run
-    assert isinstance(run, PythonCode)
-    stub = controller.spawn(service=service.service)
-    stub.ready()
-    spec = ServiceSpec(
-        service.service, stub.invocation, code=run.code, runtime={**run.runtime, **run.runtime_variables}
-    )
-    stub.tell(spec, Init(stub.invocation), Start(stub.invocation))
+    stub = controller.run_file(tmp_path, file)
     stub.expect_states(*UP, "stopping")
     assert stub.end() == (0, shown, "")
 

@@ -5,14 +5,10 @@ Must not repeat the guide: it is read from the file.
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
-from svcd.protocol.messages import Init, ServiceSpec, Start
-from svcd.supervisor.config.launch import PythonCode
-from svcd.supervisor.config.load import load
 from svcd.worker_runtime.calls.cancellation import Token
 from svcd.worker_runtime.calls.request import Request
 from svcd.worker_runtime.context import Context
@@ -30,14 +26,7 @@ def names_in(title: str) -> list[str]:
 
 def test_the_example_prints_what_is_shown(controller: Any, tmp_path: Path) -> None:
     (file,), (shown,) = (re.findall(rf"^```{kind}\n(.*?)^```", GUIDE, re.M | re.S) for kind in ("yaml", "text"))
-    (tmp_path / "cluster.yaml").write_text(file)
-    (service,) = load([tmp_path / "cluster.yaml"], os.environ).services
-    run = service.launch.run
-    assert isinstance(run, PythonCode)
-    stub = controller.spawn(service=service.service)
-    stub.ready()
-    spec = ServiceSpec(service.service, stub.invocation, code=run.code, config=run.config)
-    stub.tell(spec, Init(stub.invocation), Start(stub.invocation))
+    stub = controller.run_file(tmp_path, file)
     stub.expect_states("loaded", "initialized", "starting", "running")
     stub.stop("stopped by request")
     stub.expect_states("stopping")
