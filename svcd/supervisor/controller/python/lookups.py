@@ -11,7 +11,7 @@ from collections.abc import Callable
 from svcd.protocol.messages import LookupEnded, Message, ServiceLookup
 from svcd.supervisor.controller import clock
 from svcd.supervisor.controller.asking import Asking
-from svcd.supervisor.controller.python.routes import NO_METHODS, Routes, callable_by
+from svcd.supervisor.controller.python.routes import NO_METHODS, NO_SUCH_SERVICE, NOT_PERMITTED, Routes, callable_by
 from svcd.supervisor.controller.registry import Registry
 from svcd.supervisor.core.actions import AnswerRequest, Outcome
 from svcd.supervisor.core.events import DemandArose, Event, StartRequested
@@ -49,7 +49,7 @@ class Lookups:
         definition = self._registry.find_newest(message.service)
         children = self._registry.children_of(message.service)
         if definition is None or not (message.target in callable_by(definition) or message.target in children):
-            end("it is neither in depends_on nor in permissions.services")
+            end(NOT_PERMITTED)
         else:
             self.find(message.target, message.service, message.start, end)
 
@@ -81,7 +81,7 @@ class Lookups:
     def _start(self, service: str, end: End, overrules: bool = True) -> None:
         names = self._names(service)
         if not names:
-            end("there is no such service")
+            end(NO_SUCH_SERVICE)
             return
         self._asking.ask(
             lambda key: StartRequested(clock.now(), key, names, overrules),

@@ -20,6 +20,8 @@ from svcd.supervisor.core.spec import StartMode
 from svcd.supervisor.core.states import State
 
 GIVEN_UP: Final = frozenset({State.FAILED, State.UNAVAILABLE})
+NO_SUCH_SERVICE: Final = "there is no such service"
+NOT_PERMITTED: Final = "it is neither in depends_on nor in permissions.services"
 NO_METHODS: Final = "it takes no requests: none of its methods is marked with @rpc"
 A_PROGRAM: Final = "it is a program, which takes no calls: only Python services do"
 
@@ -111,7 +113,7 @@ class Routes:
         names = self._registry.expand([name])
         definition = self._registry.get(names[0])
         if definition is None:
-            return Target((), "there is no such service", False)
+            return Target((), NO_SUCH_SERVICE, False)
         routes = self._routes_of(tuple(each for each in names if each not in self._held))
         if not routes and self._held.intersection(names):
             return Target((), "it is being updated", False, held=True)
@@ -131,10 +133,10 @@ class Routes:
         for name in dict.fromkeys(topic.partition(".")[0] for topic in topics):
             if name in permitted or (may_know_more and name not in every):
                 continue
-            why = "it is neither in depends_on nor in permissions.services"
+            why = NOT_PERMITTED
             if name not in every:
                 near = difflib.get_close_matches(name, every, 1)
-                why = "there is no such service" + (f"; did you mean {near[0]}?" if near else "")
+                why = NO_SUCH_SERVICE + (f"; did you mean {near[0]}?" if near else "")
             yield f"it hears no events of {name}: {why}"
 
     def is_program(self, name: str) -> bool:
@@ -149,7 +151,7 @@ class Routes:
     def _why(self, names: tuple[str, ...]) -> str:
         view = self._machine.services.get(names[0])
         if view is None:
-            return "there is no such service"
+            return NO_SUCH_SERVICE
         if self.is_program(names[0]):
             return A_PROGRAM
         if any(each in self._running for each in names):
